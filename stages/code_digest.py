@@ -1,0 +1,81 @@
+"""A digest of the code that a stage runs: its own first-party modules, transitively, as syntax trees.
+
+Comments, docstrings and layout are left out, so changing one changes nothing; a changed line reruns the stages that import
+it and what follows them. Modules that carry no arithmetic of a result are left out by name.
+"""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST_PARTY = ("data", "ring_model", "stages")
+
+# What these hold is hashed as values (config), only transports (stage), or says how results are kept (the rest).
+NOT_IDENTITY = frozenset({"stages.config", "stages.stage", "stages.recipe", "stages.artifact", "stages.code_digest", "stages.tracking"})
+
+
+def code_digest(module: str, *, root: Path = ROOT) -> str:
+    """sha256 over the normalised sources of `module` and every first-party module it reaches. `module` is a dotted name."""
+    digest = hashlib.sha256()
+    for name, path in sorted(reached_modules(module, root=root).items()):
+        digest.update(f"{name}\0{_normalised(path, path.stat().st_mtime_ns)}\0".encode())
+    return digest.hexdigest()
+
+
+def reached_modules(module: str, *, root: Path = ROOT) -> dict[str, Path]:
+    """First-party modules imported by `module`, directly or not, at any depth of the source, with their files."""
+    found: dict[str, Path] = {}
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        path = _module_path(name, root)
+        if path is None or name in found or name in NOT_IDENTITY:
+            continue
+        found[name] = path
+        is_package = path.name == "__init__.py"
+        pending.extend(_imports(path, package=name if is_package else name.rpartition(".")[0]))
+        pending.extend(_parents(name))
+    return found
+
+
+def _module_path(name: str, root: Path) -> Path | None:
+    if name.split(".")[0] not in FIRST_PARTY:
+        return None
+    base = root.joinpath(*name.split("."))
+    return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
+
+
+def _parents(name: str) -> Iterator[str]:
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def _imports(path: Path, *, package: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+@functools.cache
+def _normalised(path: Path, _modified_ns: int) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = _without_docstring(node.body)
+    return ast.dump(tree)
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    first = body[0] if body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        return body[1:]
+    return body

@@ -1,0 +1,361 @@
+"""Every knob of a chain, frozen. A default is the paper's value (its section is named) or ours (said so); a recipe states what differs.
+
+Config bears identity: it is hashed into a stage's fingerprint. `Runtime` (ranks, workers, cadences) is recorded beside a
+result but is not part of what it is. This module imports no torch and holds no arithmetic.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Domain = Literal["math", "code", "science"]
+Split = Literal["base", "sft", "validation", "rl", "probe", "heldout"]
+StageName = Literal["curation", "base", "sft", "selection", "rl", "evaluation", "report"]
+STAGES: tuple[StageName, ...] = ("curation", "base", "sft", "selection", "rl", "evaluation", "report")
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def paper(default: Any, section: str, doc: str, **limits: Any) -> Any:  # noqa: ANN401 - a pydantic field of any type
+    """A field whose default is the paper's, with the section it stands in."""
+    return Field(default, description=doc, json_schema_extra={"origin": f"paper {section}"}, **limits)
+
+
+def ours(default: Any, doc: str, **limits: Any) -> Any:  # noqa: ANN401 - a pydantic field of any type
+    """A field whose default we chose because the paper is silent."""
+    return Field(default, description=doc, json_schema_extra={"origin": "ours"}, **limits)
+
+
+def needed(doc: str, **limits: Any) -> Any:  # noqa: ANN401 - a pydantic field of any type
+    """A field for which no default is right: a recipe must state it."""
+    return Field(description=doc, json_schema_extra={"origin": "recipe"}, **limits)
+
+
+def _shares(weights: dict[Any, float]) -> dict[Any, float]:
+    if not weights or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
+        raise ValueError(f"shares {weights} must be at least 0 and sum to 1; they sum to {sum(weights.values()):g}")
+    return weights
+
+
+# ---------------------------------------------------------------- curation
+
+
+class Teacher(Record):
+    """The documented generator that writes long reasoning for procedural problems; its slips are what rejection removes."""
+
+    styles: dict[Literal["long", "skip", "direct"], float] = needed("share of proposals that write every step / leave some out / none")
+    slips: dict[Literal["long", "skip", "direct"], float] = ours(
+        {"long": 0.02, "skip": 0.12, "direct": 0.20}, "chance of a slip per operation, by style"
+    )
+    max_tries: int = ours(4, "proposals per problem; the first that verifies is kept", ge=1)
+
+    _styles = field_validator("styles")(_shares)
+
+
+class ProceduralSource(Record):
+    """A seeded generator of problems that feeds one split."""
+
+    kind: Literal["procedural"]
+    name: str = needed("name in ids and in the funnel")
+    split: Split = needed("the split it feeds; earlier sources exclude their prompts from later ones")
+    num_problems: int = needed("rows drawn before cleansing", ge=1)
+    num_kept: int | None = ours(None, "at most this many rows are kept, in order; the rest is dropped as surplus", ge=1)
+    kinds: dict[str, float] = ours(
+        {"chain": 0.24, "lin": 0.16, "list": 0.24, "fit": 0.16, "science": 0.20}, "share of each kind of problem"
+    )
+    levels: dict[int, float] = needed("share of each difficulty level, 1 to 4")
+    teacher: Teacher | None = ours(None, "writes the solution; none leaves it empty")
+
+    _kinds = field_validator("kinds", "levels")(_shares)
+
+
+class ParquetSource(Record):
+    """Every parquet file of a folder in the uniform schema of `data/schema.py`; `train` rows are candidates."""
+
+    kind: Literal["parquet"]
+    name: str = ours("local", "name in the funnel")
+    folder: str = needed("folder with *.parquet; `--data-dir` names it")
+
+
+class HubSource(Record):
+    """A hub data set at a pinned revision."""
+
+    kind: Literal["hub"]
+    name: str = needed("name in ids and in the funnel")
+    repo: str = needed("owner/name")
+    revision: str = needed("commit, 40 hex digits", pattern=r"^[0-9a-f]{40}$")
+    split: str = ours("train", "split of the data set")
+    domain: Domain = needed("domain of its rows")
+    columns: dict[str, str] = needed("our column -> theirs; `prompt` and one of answer, tests are needed")
+    licence: str = needed("licence of its rows")
+
+
+Source = Annotated[ProceduralSource | ParquetSource | HubSource, Field(discriminator="kind")]
+
+
+class Decontamination(Record):
+    """A row is a leak if the share of its word n-grams that stand in one benchmark row reaches `coverage`."""
+
+    ngram: int = ours(8, "words per n-gram (design data: 8-gram coverage finds most copies at few false ones)", ge=2)
+    coverage: float = ours(0.5, "share of the benchmark row's n-grams found in the candidate that makes it a leak", gt=0, le=1)
+
+
+class CurationConfig(Record):
+    """Paper 2.3: cleansing, de-duplication, decontamination, verification, splits."""
+
+    seed: int = ours(0, "seed of every draw")
+    sources: tuple[Source, ...] = ours((), "where problems come from, in order of priority")
+    benchmarks: tuple[str, ...] = ours((), "names of evaluation sets in `data/benchmarks.py` that leak nowhere")
+    decontamination: Decontamination = ours(Decontamination(), "when a row counts as a leak")
+    max_prompt_characters: int = ours(20_000, "longer prompts are dropped", ge=1)
+    drop_choice_questions: bool = paper(True, "2.3", "drop multiple choice, true/false and yes/no")
+    splits: dict[Literal["sft", "rl", "probe", "validation"], float] = ours(
+        {"sft": 0.5, "rl": 0.47, "probe": 0.02, "validation": 0.01}, "shares of rows that no source assigned to a split"
+    )
+
+    _splits = field_validator("splits")(_shares)
+
+
+# ---------------------------------------------------------------- training
+
+
+class ModelSizes(Record):
+    """Sizes of a BailingMoE stand-in; names as in config.json (paper, model table)."""
+
+    hidden_size: int = paper(2048, "model table", "width", ge=1)
+    num_hidden_layers: int = paper(28, "model table", "layers", ge=1)
+    num_attention_heads: int = paper(16, "model table", "query heads", ge=1)
+    num_key_value_heads: int = paper(4, "model table", "key and value heads", ge=1)
+    num_experts: int = paper(64, "model table", "routed experts", ge=1)
+    num_experts_per_tok: int = paper(6, "model table", "experts per token", ge=1)
+    num_shared_experts: int = paper(2, "model table", "shared experts", ge=0)
+    moe_intermediate_size: int = paper(1408, "model table", "width of one expert", ge=1)
+    max_position_embeddings: int = paper(32_768, "4.1.1", "context, tokens", ge=8)
+
+
+class Training(Record):
+    """Supervised training on verified traces (paper 4.1.1). loss = sum over response tokens / a constant."""
+
+    epochs: int = paper(3, "4.1.1", "passes over the data", ge=1)
+    learning_rate: float = paper(3e-4, "4.1.1", "peak of the cosine", gt=0)
+    final_learning_rate_share: float = ours(0.0, "where the cosine ends, as a share of the peak", ge=0, le=1)
+    warmup_share: float = paper(0.01, "4.1.1", "share of the steps with linear warm-up", ge=0, lt=1)
+    weight_decay: float = paper(0.1, "4.1.1", "on matrices only", ge=0)
+    betas: tuple[float, float] = ours((0.9, 0.95), "AdamW")
+    gradient_clip: float = ours(1.0, "largest global gradient norm", gt=0)
+    batch_tokens: int = paper(256 * 32_768, "4.1.1 (256 rows of at most 32 768)", "tokens per optimiser step, prompt and response", ge=16)
+    max_total_tokens: int = paper(32_768, "4.1.1", "longer rows are dropped and counted", ge=8)
+    balance_coefficient: float = ours(1e-2, "weight of the load-balance loss", ge=0)
+    z_coefficient: float = ours(1e-4, "weight of the router z-loss", ge=0)
+
+
+class BaseConfig(Record):
+    """The model that SFT starts from: a released folder, or a stand-in for Ling-lite-1.5-base trained on easy problems."""
+
+    seed: int = ours(0, "seed of the initial weights and of shuffling")
+    checkpoint: str | None = ours(None, "folder of a released model; none trains the stand-in")
+    model: ModelSizes = ours(ModelSizes(), "sizes of the stand-in")
+    training: Training = ours(Training(), "training of the stand-in")
+
+
+class SftConfig(Record):
+    """Long-CoT SFT (paper 4.1.1)."""
+
+    seed: int = ours(0, "seed of shuffling")
+    training: Training = ours(Training(), "optimisation")
+
+
+# ---------------------------------------------------------------- selection
+
+
+class Sampling(Record):
+    """How responses are drawn."""
+
+    temperature: float = paper(1.0, "3.2, 4.1.2", "softmax temperature", gt=0)
+    top_p: float = ours(1.0, "nucleus; 1 keeps all", gt=0, le=1)
+    max_new_tokens: int = paper(24_576, "3.2 (mathematics RL)", "longest response, tokens", ge=1)
+    chunk_problems: int = ours(64, "problems per unit of work; fixed, so that results do not depend on the number of workers", ge=1)
+
+
+class SelectionConfig(Record):
+    """Entropy-guided choice of the SFT checkpoint (paper 4.3.1), and grading of the RL pool by it (2.3)."""
+
+    seed: int = ours(0, "seed of every draw")
+    entropy_window: tuple[float, float] = paper((0.3, 0.5), "4.3.1", "nats per response token")
+    samples_per_problem: int = ours(2, "responses to each probe problem at the sampling temperature", ge=1)
+    grading_samples: int = ours(4, "responses to each RL problem for its solve rate", ge=1)
+    sampling: Sampling = ours(Sampling(), "how probe and grading responses are drawn")
+
+    @field_validator("entropy_window")
+    @classmethod
+    def _ordered(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= window[0] < window[1]:
+            raise ValueError(f"entropy_window {list(window)} must be two numbers, the first at least 0 and below the second")
+        return window
+
+
+# ---------------------------------------------------------------- rl
+
+
+class C3po(Record):
+    """C3PO (paper 3.2, eq. 2 and 3): whole batch weighted 1/Phi, token budget cut after the advantages."""
+
+    kind: Literal["c3po"] = "c3po"
+    token_budget: int = paper(409_600, "3.2", "Phi, tokens per step and scope", ge=1)
+    scope: Literal["rank", "global"] = ours("rank", "Phi per data-parallel rank (409 600 x 256 = 8 192 x 12 800) or over all ranks")
+    cut: Literal["token", "response"] = paper("token", "3.2, Fig. 3", "mask the last response's tokens past Phi, or keep it whole (eq. 3)")
+    clip: float = paper(0.2, "3.2", "epsilon", gt=0)
+
+
+class Grpo(Record):
+    """GRPO (paper eq. 1): mean over responses of the mean over their tokens; no budget."""
+
+    kind: Literal["grpo"] = "grpo"
+    clip: float = paper(0.2, "3.2", "epsilon", gt=0)
+    token_budget: int = paper(409_600, "3.2", "tokens per step that arms are compared by; the loss does not use it", ge=1)
+
+
+class RlOptimizer(Record):
+    """AdamW of RL."""
+
+    learning_rate: float = paper(3e-6, "3.2", "after warm-up", gt=0)
+    final_learning_rate_share: float = paper(1.0, "3.2 (constant)", "where linear decay over the whole arm ends, as a share", ge=0, le=1)
+    warmup_steps: int = ours(3, "linear warm-up", ge=0)
+    betas: tuple[float, float] = ours((0.9, 0.99), "AdamW")
+    weight_decay: float = ours(0.0, "on matrices only", ge=0)
+    gradient_clip: float = ours(1.0, "largest global gradient norm", gt=0)
+
+
+class Phase(Record):
+    """A stretch of steps with one mixture of domains."""
+
+    name: str = needed("name in metrics")
+    steps: int = needed("optimiser steps", ge=1)
+    mixture: dict[Domain, float] = needed("share of each domain among the prompts of a step")
+    max_total_tokens: int = paper(24_576, "3.2 (mathematics; 32 768 for code & science)", "prompt and response", ge=8)
+
+    _mixture = field_validator("mixture")(_shares)
+
+
+class RlArm(Record):
+    """One way to spend the RL budget: phases in order; `mixed` is an arm of one phase."""
+
+    kind: Literal["rl"]
+    name: str = needed("name in tables", pattern=r"^[a-z0-9-]+$")
+    phases: tuple[Phase, ...] = needed("phases, in order", min_length=1)
+
+
+class SftArm(Record):
+    """A control: further SFT from the chosen checkpoint, for about the cost of an RL arm."""
+
+    kind: Literal["sft"]
+    name: str = needed("name in tables", pattern=r"^[a-z0-9-]+$")
+    training: Training = needed("optimisation; `epochs` sets the cost")
+
+
+Arm = Annotated[RlArm | SftArm, Field(discriminator="kind")]
+
+
+class RlConfig(Record):
+    """Multi-domain RL (paper 3.2). Hyperparameters are shared by all arms; an arm is data."""
+
+    seed: int = ours(0, "seed of prompts, samples and the greedy pass")
+    prompts_per_step: int = paper(512, "3.2", "L", ge=1)
+    samples_per_prompt: int = paper(16, "3.2", "K", ge=2)
+    objective: Annotated[C3po | Grpo, Field(discriminator="kind")] = ours(C3po(), "the policy loss")
+    kl_coefficient: float = paper(1e-3, "3.2", "beta, KL to the chosen SFT checkpoint", ge=0)
+    entropy_coefficient: float = paper(5e-4, "3.2", "a_ent; entropy is encouraged", ge=0)
+    balance_coefficient: float = paper(1e-5, "3.2", "a_bal", ge=0)
+    z_coefficient: float = paper(1e-7, "3.2", "a_z", ge=0)
+    advantage_epsilon: float = ours(1e-4, "added to the group's standard deviation", gt=0)
+    optimizer: RlOptimizer = ours(RlOptimizer(), "AdamW")
+    sampling: Sampling = ours(Sampling(), "how rollouts are drawn")
+    max_solve_rate: float = paper(1.0, "2.3", "problems whose solve rate reaches this are dropped", gt=0, le=1)
+    extra_rounds: int = ours(0, "token-budgeted dynamic sampling: more prompt batches a step while Phi is not full (3.2)", ge=0)
+    max_judge_failures: float = ours(0.01, "share of verdicts that may be the judge's failure before the stage stops", ge=0, le=1)
+    arms: tuple[Arm, ...] = needed("the arms that are compared", min_length=1)
+
+    @model_validator(mode="after")
+    def _equal_budgets(self) -> "RlConfig":
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"arms need different names; these are {names}")
+        budgets = {arm.name: self.total_token_budget(arm) for arm in self.arms if isinstance(arm, RlArm)}
+        if len(set(budgets.values())) > 1:
+            raise ValueError(f"arms must have equal total token budgets (steps x token_budget); these are {budgets}: change `steps` of a phase")
+        return self
+
+    def total_token_budget(self, arm: RlArm) -> int:
+        """Tokens that the arm may train on: the steps of its phases x Phi."""
+        return sum(phase.steps for phase in arm.phases) * self.objective.token_budget
+
+    def for_arm(self, name: str) -> "RlConfig":
+        """The same configuration with one arm: what an arm's artifact is made from."""
+        return self.model_copy(update={"arms": tuple(arm for arm in self.arms if arm.name == name)})
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+class EvaluationConfig(Record):
+    """Held-out evaluation (paper 4.1.2): temperature 1.0, top-p 0.95, intervals by bootstrap over problems."""
+
+    seed: int = ours(0, "seed of every draw and of the bootstrap")
+    samples_per_problem: int = ours(4, "responses at the sampling temperature; pass@1 is their average, pass@k the chance that one of k is right", ge=1)
+    sampling: Sampling = paper(Sampling(top_p=0.95, max_new_tokens=32_768), "4.1.2", "how responses are drawn")
+    bootstrap_resamples: int = ours(9_999, "resamples of problems", ge=99)
+    confidence: float = ours(0.95, "level of the intervals", gt=0, lt=1)
+
+
+class ReportConfig(Record):
+    """The HTML page."""
+
+    seed: int = ours(0, "not used; every stage has one")
+    title: str = ours("Ring, in the open", "headline")
+
+
+# ---------------------------------------------------------------- runtime and recipe
+
+
+class Runtime(Record):
+    """How a stage is executed; recorded with its result, no part of what it is."""
+
+    base_ranks: int = ours(1, "data-parallel ranks of the base stage", ge=1)
+    sft_ranks: int = ours(1, "data-parallel ranks of SFT", ge=1)
+    rl_ranks: int = ours(1, "data-parallel ranks of an RL arm", ge=1)
+    parallel_arms: int = ours(2, "arms that run side by side", ge=1)
+    workers: int = ours(2, "sampling and curation processes", ge=1)
+    threads: int = ours(1, "torch threads per process (one does best on a shared CPU)", ge=1)
+    zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=3)
+    device: str = ours("cpu", "torch device of training and sampling")
+    max_rows: int = ours(128, "rows decoded together", ge=1)
+    micro_batch_tokens: int = ours(4096, "padded tokens per forward and backward pass", ge=16)
+    checkpoint_seconds: float = ours(30.0, "least seconds between two resume points", ge=0)
+    unsafe_local_execution: bool = ours(False, "run candidate code without isolation: only on a throw-away machine")
+
+
+class Recipe(Record):
+    """A whole chain as data."""
+
+    name: str = needed("name of the recipe", pattern=r"^[a-z0-9-]+$")
+    description: str = ours("", "one line for people")
+    seed: int = ours(0, "root of every seed; a stage may set its own", ge=0)
+    until: StageName = ours("report", "last stage of the chain")
+    curation: CurationConfig = ours(CurationConfig(), "data")
+    base: BaseConfig = ours(BaseConfig(), "starting model")
+    sft: SftConfig = ours(SftConfig(), "Long-CoT SFT")
+    selection: SelectionConfig = ours(SelectionConfig(), "choice of the checkpoint")
+    rl: RlConfig | None = ours(None, "RL arms; needed when the chain reaches them")
+    evaluation: EvaluationConfig = ours(EvaluationConfig(), "held-out evaluation")
+    report: ReportConfig = ours(ReportConfig(), "page")
+    runtime: Runtime = ours(Runtime(), "execution")
+
+    @model_validator(mode="after")
+    def _rl_is_there(self) -> "Recipe":
+        if self.rl is None and STAGES.index(self.until) >= STAGES.index("rl"):
+            raise ValueError(f"until = {self.until!r} needs [rl] with at least one [[rl.arms]]; add it or set until = 'selection'")
+        return self
