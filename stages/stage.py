@@ -57,6 +57,10 @@ class StageLog:
         """Say that the stage goes on from an earlier step rather than from the start."""
         self._write({"event": "resumed", "text": text})
 
+    def error(self, text: str) -> None:
+        """The reason for which the stage stops."""
+        self._write({"event": "error", "text": text})
+
     def _write(self, event: Row) -> None:
         if self._stream is not None:
             self._stream.write(json.dumps(event) + "\n")

@@ -1,0 +1,227 @@
+"""Run a stage in a child process (or several ranks of it), follow its events, and seal what it made."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from stages.artifact import Manifest, Store, problems_of
+from stages.config import Runtime
+from stages.errors import StageError
+from stages.plan import DATA_DIR, PlannedStage, input_contents, up_to_date
+from stages.provenance import code_version, hardware, package_versions
+from stages.recipe import flatten
+from stages.stage import STATE
+from stages.tracking import StageRun, Tracker
+from stages.worker import RECORD
+
+ROOT = Path(__file__).resolve().parent.parent
+_RUN_ID = "mlflow_run_id"
+_POLL_SECONDS = 0.05
+logger = logging.getLogger("ring")
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def progress(self, key: str, *, done: int, total: int, unit: str, detail: str) -> None:
+        """`done` of `total` units."""
+
+    def message(self, key: str, text: str) -> None:
+        """One line for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A stage of a chain, done: its manifest and how it came about (`ran`, `cached`, `resumed`)."""
+
+    manifest: Manifest
+    status: str
+    seconds: float
+
+
+class Chain:
+    """What all stages of one chain share. A plain class: Prefect looks into dataclasses, and must not look into this."""
+
+    def __init__(
+        self, specs: Sequence[PlannedStage], *, store: Store, tracker: Tracker, run_id: str, runtime: Runtime, display: Display, prefect_run: str | None
+    ) -> None:
+        self.store = store
+        self.tracker = tracker
+        self.run_id = run_id
+        self.runtime = runtime
+        self.display = display
+        self.prefect_run = prefect_run
+        self.specs = {spec.key: spec for spec in specs}
+        self.slots = threading.Semaphore(runtime.parallel_arms)
+
+    def manifest(self, key: str) -> Manifest:
+        """The sealed result of a stage that has been made sure of. Raises StageError where it vanished."""
+        spec = self.specs[key]
+        manifest = self.store.find(spec.stage, spec.fingerprint)
+        if manifest is None:
+            raise StageError(f"the result of {spec.title} vanished while the chain ran", is_user_mistake=False)
+        return manifest
+
+
+def is_valid(spec: PlannedStage, *, store: Store, display: Display) -> bool:
+    """Whether a sealed result stands there, every byte of it as its manifest says, made from the inputs that stand there now."""
+    manifest = store.find(spec.stage, spec.fingerprint)
+    if manifest is None:
+        return False
+    if found := problems_of(manifest):
+        display.message(spec.key, f"the result {spec.fingerprint[:12]} is damaged and is built again: {'; '.join(found[:3])}")
+        return False
+    if not up_to_date(spec, store=store):
+        display.message(spec.key, f"the result {spec.fingerprint[:12]} was made from other bytes than its inputs hold now: built again")
+        return False
+    return True
+
+
+def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, rerun: bool) -> Result:
+    """The stage's result: the one that stands there and verifies, or a new one. One builder at a time per result."""
+    started = time.monotonic()
+    with chain.store.lock(spec.stage, spec.fingerprint):
+        if not rerun and is_valid(spec, store=chain.store, display=chain.display):
+            return Result(manifest=chain.manifest(spec.key), status="cached", seconds=time.monotonic() - started)
+        return _build(spec, inputs=inputs, chain=chain, started=started)
+
+
+def _build(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, started: float) -> Result:
+    before = chain.store.find(spec.stage, spec.fingerprint)
+    partial = chain.store.partial(spec.stage, spec.fingerprint)
+    (partial / STATE).mkdir(parents=True, exist_ok=True)
+    run = _open_run(spec, partial=partial, inputs=inputs, chain=chain)
+    try:
+        was_resumed = _run_child(spec, partial=partial, inputs=inputs, chain=chain, run=run)
+        manifest = _seal(spec, partial=partial, inputs=inputs, chain=chain, run=run, started=started, was_resumed=was_resumed)
+    except BaseException as error:
+        run.fail(f"{type(error).__name__}: {error}")
+        raise
+    run.finish(manifest)
+    if before is not None:
+        same = before.content == manifest.content
+        chain.display.message(spec.key, "reproduced byte for byte" if same else "the new result differs from the one before; what follows is out of date")
+    return Result(manifest=manifest, status=manifest.document["status"], seconds=manifest.document["seconds"])
+
+
+def _open_run(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], chain: Chain) -> StageRun:
+    """The stage's MLflow run; its id is kept with the resume state, so that a killed stage goes on in the same run."""
+    note = partial / STATE / _RUN_ID
+    run = chain.tracker.start_stage(
+        spec.title, parent=chain.run_id, resume=note.read_text(encoding="utf-8") if note.exists() else None,
+        tags={"ring.stage": spec.stage, "ring.arm": spec.arm or "", "ring.fingerprint": spec.fingerprint, "ring.prefect_flow_run": chain.prefect_run or ""},
+        params=flatten(spec.config, prefix=f"{spec.stage}."), datasets=_datasets(inputs),
+    )
+    note.write_text(run.run_id, encoding="utf-8")
+    return run
+
+
+def _datasets(inputs: Mapping[str, Manifest]) -> list[tuple[str, Path, str]]:
+    return [
+        (f"{key}/{name.removesuffix('.parquet')}", manifest.folder / name, entry["sha256"])
+        for key, manifest in inputs.items() for name, entry in manifest.document["files"].items() if name.endswith(".parquet")
+    ]
+
+
+def _run_child(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], chain: Chain, run: StageRun) -> bool:
+    """Start the worker and follow it to its end; returns whether the stage resumed. Raises StageError when it failed."""
+    log_path = chain.store.home / "logs" / f"{spec.stage}-{spec.fingerprint[:12]}.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ring-") as scratch, log_path.open("ab") as log_file:
+        job = Path(scratch) / "job.json"
+        events = Path(scratch) / "events.jsonl"
+        events.touch()
+        job.write_text(json.dumps(_job(spec, partial=partial, inputs=inputs, runtime=chain.runtime, events=events)), encoding="utf-8")
+        child = subprocess.Popen(
+            [sys.executable, "-m", "stages.worker", str(job)], stdin=subprocess.DEVNULL, stdout=log_file, stderr=subprocess.STDOUT,
+            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": str(chain.runtime.threads), "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"},
+        )
+        try:
+            return _follow(child, events=events, spec=spec, chain=chain, run=run, log_path=log_path)
+        finally:
+            child.kill()
+            child.wait()
+
+
+def _job(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], runtime: Runtime, events: Path) -> dict[str, Any]:
+    folders = {key: str(manifest.folder) for key, manifest in inputs.items()}
+    if spec.data_dir is not None:
+        folders[DATA_DIR] = str(spec.data_dir.absolute())
+    return {
+        "stage": spec.stage, "module": spec.module, "config": spec.config.model_dump(mode="json"), "inputs": folders,
+        "runtime": runtime.model_dump(mode="json"), "ranks": spec.ranks, "out": str(partial), "events": str(events),
+    }
+
+
+def _follow(child: subprocess.Popen[bytes], *, events: Path, spec: PlannedStage, chain: Chain, run: StageRun, log_path: Path) -> bool:
+    was_resumed, mistake = False, None
+    with events.open(encoding="utf-8") as stream:
+        while True:
+            has_ended = child.poll() is not None
+            for line in _whole_lines(stream):
+                event = json.loads(line)
+                was_resumed |= event["event"] == "resumed"
+                mistake = event["text"] if event["event"] == "error" else mistake
+                _handle(event, spec=spec, chain=chain, run=run)
+            if has_ended:
+                break
+            time.sleep(_POLL_SECONDS)
+    if child.returncode != 0:
+        raise StageError(mistake or _failure(child.returncode, spec, log_path), is_user_mistake=mistake is not None)
+    return was_resumed
+
+
+def _whole_lines(stream: Any) -> list[str]:  # noqa: ANN401 - a text stream that can seek
+    lines = []
+    while True:
+        position = stream.tell()
+        line = stream.readline()
+        if not line.endswith("\n"):
+            stream.seek(position)
+            return lines
+        lines.append(line)
+
+
+def _handle(event: Mapping[str, Any], *, spec: PlannedStage, chain: Chain, run: StageRun) -> None:
+    if event["event"] == "metrics":
+        run.metrics(event["step"], event["values"])
+    elif event["event"] == "progress":
+        chain.display.progress(spec.key, done=event["done"], total=event["total"], unit=event["unit"], detail=event["detail"])
+    else:
+        chain.display.message(spec.key, event["text"])
+        logger.info("%s: %s", spec.title, event["text"])
+
+
+def _failure(code: int, spec: PlannedStage, log_path: Path) -> str:
+    tail = "\n".join(log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"stage {spec.title} ended with {how}; the same command goes on from its last checkpoint. Log: {log_path}\n{tail}"
+
+
+def _seal(
+    spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], chain: Chain, run: StageRun, started: float, was_resumed: bool
+) -> Manifest:
+    record = json.loads((partial / STATE / RECORD).read_text(encoding="utf-8"))
+    document = {
+        "payload": spec.payload, "inputs": input_contents(spec, inputs), "metrics": record["metrics"], "notes": record["notes"],
+        "timings": record["timings"], "seconds": time.monotonic() - started, "status": "resumed" if was_resumed else "ran",
+        "runtime": chain.runtime.model_dump(mode="json"), "ranks": spec.ranks, "code": code_version(), "packages": package_versions(),
+        "hardware": hardware(), "mlflow_run_id": run.run_id, "prefect_flow_run_id": chain.prefect_run,
+        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "recipe": chain.tracker.recipe,
+    }
+    return chain.store.seal(stage=spec.stage, identity=spec.fingerprint, document=document)
+
+
+def discard_partial(spec: PlannedStage, *, store: Store) -> None:
+    """Forget a half-built result: a rerun starts from the beginning."""
+    shutil.rmtree(store.partial(spec.stage, spec.fingerprint), ignore_errors=True)

@@ -1,0 +1,148 @@
+"""`ring up`: Prefect server, work pool, deployments, worker and MLflow UI as children of one process.
+
+All end with it: on Ctrl-C or SIGTERM they are asked to stop, then killed; if it is killed itself, the kernel ends them.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from flows.settings import PROJECT_SETTINGS
+from stages.tracking import tracking_uri
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 120.0
+STOP_SECONDS = 15.0
+
+
+def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
+    """Run until interrupted. Raises ValueError for a port in use."""
+    for name, port in (("--prefect-port", prefect_port), ("--mlflow-port", mlflow_port)):
+        _require_free(host, port, option=name)
+    api = f"http://{host}:{prefect_port}/api"
+    environment = {**os.environ, "PREFECT_API_URL": api, "RING_HOME": str(home), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    children: list[subprocess.Popen[bytes]] = []
+    signal.signal(signal.SIGTERM, _interrupt)
+    with (home / "up.log").open("ab") as log, _announced(home, api):
+        try:
+            children.append(_start(["prefect", "server", "start", "--host", host, "--port", str(prefect_port)], environment, log))
+            children.append(_start(_mlflow_command(home, host, mlflow_port), environment, log))
+            _await_http(f"{api}/health", children, log_path=home / "up.log")
+            _prefect(["work-pool", "create", "local", "--type", "process", "--overwrite"], environment, log)
+            _prefect(["--no-prompt", "deploy", "--all"], environment, log)
+            children.append(_start(["prefect", "worker", "start", "--pool", "local"], environment, log))
+            _await_http(f"http://{host}:{mlflow_port}/health", children, log_path=home / "up.log")
+            _greet(api, host, mlflow_port)
+            return _watch(children, log_path=home / "up.log")
+        except KeyboardInterrupt:
+            sys.stderr.write("stopping\n")
+            return 0
+        finally:
+            _stop(children)
+
+
+def _require_free(host: str, port: int, *, option: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ValueError(f"{host}:{port} cannot be used ({error.strerror}); stop what listens there, or choose another with {option}") from error
+
+
+def _mlflow_command(home: Path, host: str, port: int) -> list[str]:
+    return ["mlflow", "server", "--backend-store-uri", tracking_uri(home), "--host", host, "--port", str(port), "--workers", "1"]
+
+
+def _start(command: Sequence[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=ROOT,
+        start_new_session=True, preexec_fn=_die_with_parent,
+    )
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _prefect(arguments: Sequence[str], environment: dict[str, str], log: IO[bytes]) -> None:
+    done = subprocess.run([sys.executable, "-m", "prefect", *arguments], env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log.write(done.stdout.encode())
+    if done.returncode:
+        raise ValueError(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout[-2000:]}")
+
+
+def _await_http(url: str, children: Sequence[subprocess.Popen[bytes]], *, log_path: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        _require_alive(children, log_path)
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise ValueError(f"{url} did not answer within {START_SECONDS:.0f} s; see {log_path}")
+
+
+def _require_alive(children: Sequence[subprocess.Popen[bytes]], log_path: Path) -> None:
+    for child in children:
+        if child.poll() is not None:
+            raise ValueError(f"{child.args} ended with code {child.returncode}; see {log_path}")
+
+
+def _watch(children: Sequence[subprocess.Popen[bytes]], *, log_path: Path) -> int:
+    while True:
+        _require_alive(children, log_path)
+        time.sleep(0.5)
+
+
+def _greet(api: str, host: str, mlflow_port: int) -> None:
+    sys.stdout.write(
+        f"Prefect  {api.removesuffix('/api')}\nMLflow   http://{host}:{mlflow_port}\n\n"
+        f"In another terminal:\n  export PREFECT_API_URL={api}\n  .venv/bin/prefect deployment run full-chain/laptop\n"
+        "  .venv/bin/prefect deployment run stage/laptop -p stage=rl\nCtrl-C stops both.\n"
+    )
+    sys.stdout.flush()
+
+
+@contextmanager
+def _announced(home: Path, api: str) -> Iterator[None]:
+    """While the servers run, `ring run` uses them, and so does `prefect` in the project's folder."""
+    note, settings = home / "up.url", PROJECT_SETTINGS
+    note.write_text(api, encoding="utf-8")
+    settings.write_text(f'# written by `ring up`, removed when it stops\n[api]\nurl = "{api}"\n', encoding="utf-8")
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        settings.unlink(missing_ok=True)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    for child in reversed(children):
+        _signal_group(child, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in children:
+        try:
+            child.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _signal_group(child, signal.SIGKILL)
+            child.wait()
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if child.poll() is None:
+        os.killpg(child.pid, number)

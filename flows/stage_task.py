@@ -1,0 +1,77 @@
+"""The one generic Prefect task: cache key, refresh rule, readable names, tags, and a Markdown artifact with the result.
+
+Prefect's own cache policies leave the code of a stage out of the key and never look at the files a result names, so the key
+is our fingerprint and a hit is honoured only where the artifact verifies.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture
+
+from flows.launch import Chain, Result, discard_partial, ensure, is_valid
+from stages.plan import PlannedStage
+
+
+class StageCall:
+    """What a stage task takes. A plain class: Prefect must not look into it."""
+
+    def __init__(self, *, spec: PlannedStage, chain: Chain, rerun: bool) -> None:
+        self.spec = spec
+        self.chain = chain
+        self.rerun = rerun
+        self.result: Result | None = None
+
+
+def _cache_key(_context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
+    spec = parameters["call"].spec
+    return f"{spec.stage}-{spec.fingerprint}"
+
+
+@task(name="stage", task_run_name="{title}", cache_key_fn=_cache_key, persist_result=True, result_serializer="json", retries=0)
+def stage_task(title: str, call: StageCall, upstream: list[str]) -> str:  # noqa: ARG001 - `upstream` orders the tasks in the graph
+    """Make sure that the stage's result stands in the store; returns its fingerprint."""
+    spec, chain = call.spec, call.chain
+    inputs = {key: chain.manifest(key) for key in spec.inputs}
+    if call.rerun:
+        discard_partial(spec, store=chain.store)
+    with chain.slots:
+        call.result = ensure(spec, inputs=inputs, chain=chain, rerun=call.rerun)
+    create_markdown_artifact(markdown(spec, call.result), key=_artifact_key(chain, spec), description=f"{spec.title} of {chain.tracker.recipe}")
+    return spec.fingerprint
+
+
+def submit(call: StageCall, *, upstream: list[PrefectFuture[str]]) -> PrefectFuture[str]:
+    """Start the task; Prefect's cached answer is refused where the artifact does not verify or a rerun was asked for."""
+    spec, chain = call.spec, call.chain
+    configured = stage_task.with_options(
+        tags=[f"ring.stage={spec.stage}", f"fingerprint={spec.fingerprint[:12]}", f"recipe={chain.tracker.recipe}"],
+        refresh_cache=call.rerun or not is_valid(spec, store=chain.store, display=chain.display),
+    )
+    return configured.submit(spec.title, call, upstream)
+
+
+def _artifact_key(chain: Chain, spec: PlannedStage) -> str:
+    return f"{chain.tracker.recipe}-{spec.key}".replace("/", "-").lower()
+
+
+def markdown(spec: PlannedStage, result: Result) -> str:
+    """A stage's result for the Prefect UI: how it came about, notes, metrics, tables."""
+    document = result.manifest.document
+    lines = [f"# {spec.title}", "", f"`{spec.fingerprint}` {result.status} in {document['seconds']:.1f} s, MLflow run `{document['mlflow_run_id']}`", ""]
+    lines += [f"> {note}\n" for note in document["notes"]]
+    lines += ["| metric | value |", "| --- | --- |", *(f"| {name} | {value:.6g} |" for name, value in sorted(document["metrics"].items())), ""]
+    for name, rows in result.manifest.tables().items():
+        lines += [f"## {name}", "", *markdown_table(rows[:50]), ""]
+    return "\n".join(lines)
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Rows of equal keys as lines of a Markdown table."""
+    if not rows:
+        return ["(empty)"]
+    cells = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+    return [" | ".join(["", *row, ""]).strip() for row in [list(rows[0]), ["---"] * len(rows[0]), *cells]]

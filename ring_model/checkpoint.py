@@ -1,0 +1,148 @@
+"""Model folders in the released layout: safetensors under the released parameter names, and their JSON files.
+
+A folder holds `config.json`, `generation_config.json` and either `model.safetensors` or shards
+`model-00001-of-0000N.safetensors` with `model.safetensors.index.json`. Experts are split back into one tensor each
+(paper section 1). The same weights give the same bytes. Nothing here reads or writes a pickle.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ring_model.configuration import BailingMoeConfig
+from ring_model.modelling import BailingMoe, Layer
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+
+def released_tensors(model: BailingMoe) -> dict[str, Tensor]:
+    """The parameters under their released names, as views into the stacked ones: writing into a view sets the model."""
+    tensors = {"model.word_embeddings.weight": model.word_embeddings.detach()}
+    for index, layer in enumerate(model.layers):
+        assert isinstance(layer, Layer)
+        tensors |= {f"model.layers.{index}.{name}": tensor for name, tensor in _layer_tensors(layer)}
+    return tensors | {"model.norm.weight": model.norm.weight.detach(), "lm_head.weight": model.lm_head.detach()}
+
+
+def _layer_tensors(layer: Layer) -> Iterator[tuple[str, Tensor]]:
+    yield "input_layernorm.weight", layer.input_layernorm.weight.detach()
+    yield "attention.query_key_value.weight", layer.attention.query_key_value.weight.detach()
+    yield "attention.dense.weight", layer.attention.dense.weight.detach()
+    yield "post_attention_layernorm.weight", layer.post_attention_layernorm.weight.detach()
+    yield "mlp.gate.weight", layer.mlp.gate.weight.detach()
+    for expert, (gate_up, down) in enumerate(zip(layer.mlp.gate_up.detach(), layer.mlp.down.detach(), strict=True)):
+        yield from _mlp_tensors(f"mlp.experts.{expert}", gate_up, down)
+    if layer.mlp.shared_experts is not None:
+        shared = layer.mlp.shared_experts
+        yield from _mlp_tensors("mlp.shared_experts", shared.gate_up.detach(), shared.down.detach())
+
+
+def _mlp_tensors(prefix: str, gate_up: Tensor, down: Tensor) -> Iterator[tuple[str, Tensor]]:
+    gate, up = gate_up.chunk(2)
+    yield f"{prefix}.gate_proj.weight", gate
+    yield f"{prefix}.up_proj.weight", up
+    yield f"{prefix}.down_proj.weight", down
+
+
+def save_model(model: BailingMoe, folder: Path | str, *, max_shard_bytes: int = 5 * 10**9) -> None:
+    """Write the model in float32; the folder is made when missing. Tokenizer files are `Tokenizer.save`'s.
+
+    One file when everything fits into `max_shard_bytes`, else shards and an index.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = _shards(released_tensors(model), max_shard_bytes=max_shard_bytes)
+    weight_map: dict[str, str] = {}
+    for index, shard in enumerate(shards, start=1):
+        name = SINGLE_FILE if len(shards) == 1 else f"model-{index:05d}-of-{len(shards):05d}.safetensors"
+        copies = {key: tensor.cpu().clone(memory_format=torch.contiguous_format) for key, tensor in shard.items()}
+        save_file(copies, folder / name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(shard, name)
+    if len(shards) > 1:
+        total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
+        _write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    config = replace(model.config, torch_dtype="float32")
+    config.save(folder)
+    ids = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id}
+    _write_json(folder / "generation_config.json", ids)
+
+
+def load_model(folder: Path | str, device: torch.device | str = "cpu") -> BailingMoe:
+    """Read a model folder, shard by shard, into float32 parameters on `device`.
+
+    Raises:
+        ValueError: a file is missing or damaged, or a tensor is unknown, missing, given twice or of another shape.
+    """
+    folder = Path(folder)
+    with torch.device(device):
+        model = BailingMoe(BailingMoeConfig.from_folder(folder))
+    targets = released_tensors(model)
+    missing = set(targets)
+    for path in _weight_files(folder):
+        missing -= _read_shard(path, targets, missing)
+    if missing:
+        raise ValueError(f"{folder}: {len(missing)} tensors are missing: {_some(missing)}; config.json asks for them")
+    return model
+
+
+def _shards(tensors: Mapping[str, Tensor], *, max_shard_bytes: int) -> list[dict[str, Tensor]]:
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > max_shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    return shards
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / SINGLE_FILE).is_file():
+        return [folder / SINGLE_FILE]
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        raise ValueError(f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}; other formats are not read")
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (json.JSONDecodeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{index} is not an index of safetensors shards: {error!r}") from error
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ValueError(f"{index} names the shard {name!r}, which is not a file of that folder")
+    return [folder / name for name in names]
+
+
+def _read_shard(path: Path, targets: Mapping[str, Tensor], missing: set[str]) -> set[str]:
+    """Copy one file's tensors into their targets and return their names."""
+    try:
+        with safe_open(path, framework="pt") as shard:
+            names = set(shard.keys())
+            if unknown := names - set(targets):
+                raise ValueError(f"{path}: unknown tensors {_some(unknown)}; config.json has no place for them")
+            if twice := names - missing:
+                raise ValueError(f"{path}: tensors given twice: {_some(twice)}")
+            for name in sorted(names):
+                source, target = shard.get_tensor(name), targets[name]
+                if source.shape != target.shape:
+                    raise ValueError(f"{path}: {name} has shape {tuple(source.shape)}, not {tuple(target.shape)}")
+                target.copy_(source)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    return names
+
+
+def _some(names: set[str]) -> str:
+    shown = sorted(names)[:5]
+    return ", ".join(shown) + (f", ... ({len(names)} in all)" if len(names) > len(shown) else "")
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

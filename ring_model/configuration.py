@@ -1,0 +1,199 @@
+"""What a BailingMoE is: the numbers of its `config.json`, read and written in the released layout (paper section 1).
+
+In: a model folder with `config.json`, or keyword arguments. Out: `BailingMoeConfig`, and the same file again.
+A key that would change the arithmetic in a way this code does not implement is refused by name, never ignored.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+logger = logging.getLogger(__name__)
+
+MODEL_TYPE = "bailing_moe"
+ARCHITECTURE = "BailingMoeForCausalLM"
+
+ONLY_VALUE: dict[str, Any] = {
+    "model_type": MODEL_TYPE,
+    "hidden_act": "silu",
+    "rope_scaling": None,
+    "rope_interleave": False,
+    "partial_rotary_factor": 1.0,
+    "use_bias": False,
+    "use_qkv_bias": False,
+    "use_qk_norm": False,
+    "use_sliding_window": False,
+    "tie_word_embeddings": False,
+    "first_k_dense_replace": 0,
+    "norm_softmax": False,
+    "attention_dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "output_dropout": 0.0,
+    "n_group": 1,
+    "topk_group": 1,
+    "score_function": "softmax",
+    "routed_scaling_factor": 1.0,
+    "moe_router_enable_expert_bias": False,
+    "quantization_config": None,
+}
+"""Keys of `config.json` for which only one value is implemented. An absent key, or null, means that value."""
+
+WRITTEN_CONSTANTS = (
+    "hidden_act",
+    "rope_scaling",
+    "use_bias",
+    "use_qkv_bias",
+    "tie_word_embeddings",
+    "first_k_dense_replace",
+    "norm_softmax",
+    "attention_dropout",
+    "embedding_dropout",
+    "output_dropout",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BailingMoeConfig:
+    """The numbers of a BailingMoE; the defaults are Ling-lite's (16.8 B parameters, 2.75 B active)."""
+
+    vocab_size: int = 126464
+    """Number of token ids, rows of the embedding and of the output matrix."""
+    hidden_size: int = 2048
+    """Width of the residual stream."""
+    num_hidden_layers: int = 28
+    """Number of layers, each of them with routed experts."""
+    num_attention_heads: int = 16
+    """Number of query heads; the head width is hidden_size / num_attention_heads."""
+    num_key_value_heads: int = 4
+    """Number of key and value heads, each shared by an equal number of query heads."""
+    num_experts: int = 64
+    """Number of routed experts in a layer."""
+    num_experts_per_tok: int = 6
+    """Number of routed experts that each token uses."""
+    num_shared_experts: int = 2
+    """Number of experts that every token uses; one MLP of this many expert widths; 0 means none."""
+    moe_intermediate_size: int = 1408
+    """Width of one expert."""
+    intermediate_size: int = 5632
+    """Width of a dense MLP; kept for the file only, since no layer is dense."""
+    norm_topk_prob: bool = True
+    """Divide the chosen experts' probabilities by their sum."""
+    norm_head: bool = True
+    """Divide each column of the output matrix by its L2 norm over the vocabulary."""
+    rms_norm_eps: float = 1e-5
+    """Added to the mean square inside every RMSNorm."""
+    rope_theta: float = 600000.0
+    """Base of the rotary frequencies."""
+    max_position_embeddings: int = 16384
+    """Longest row, in tokens, that the model was made for."""
+    initializer_range: float = 0.006
+    """Standard deviation of the initial matrices."""
+    eos_token_id: int = 126081
+    """Id that ends a response."""
+    pad_token_id: int = 126081
+    """Id that fills rows up."""
+    torch_dtype: str = "float32"
+    """Number type of the stored tensors; this code computes in float32."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no model can have."""
+        _require_divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
+        _require_divides(
+            "num_key_value_heads", self.num_key_value_heads, "num_attention_heads", self.num_attention_heads
+        )
+        if self.head_dim % 2:
+            raise ValueError(f"head width hidden_size / num_attention_heads = {self.head_dim} must be even for RoPE")
+        if not 1 <= self.num_experts_per_tok <= self.num_experts:
+            raise ValueError(f"num_experts_per_tok = {self.num_experts_per_tok} must be 1..{self.num_experts} experts")
+        for name in ("vocab_size", "num_hidden_layers", "moe_intermediate_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+        for name in ("eos_token_id", "pad_token_id"):
+            if not 0 <= getattr(self, name) < self.vocab_size:
+                raise ValueError(f"{name} = {getattr(self, name)} must be an id below vocab_size = {self.vocab_size}")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def qkv_size(self) -> int:
+        """Rows of the fused query, key and value matrix."""
+        return (self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_dim
+
+    @property
+    def shared_size(self) -> int:
+        """Width of the one MLP that stands for all shared experts."""
+        return self.num_shared_experts * self.moe_intermediate_size
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of all parameters."""
+        return self._count(self.num_experts)
+
+    @property
+    def num_active_parameters(self) -> int:
+        """Number of parameters that one token uses (the embedding and output matrices counted whole)."""
+        return self._count(self.num_experts_per_tok)
+
+    def _count(self, num_routed: int) -> int:
+        attention = self.hidden_size * (self.qkv_size + self.hidden_size)
+        expert = 3 * self.hidden_size * self.moe_intermediate_size
+        router_and_norms = (self.num_experts + 2) * self.hidden_size
+        layer = attention + router_and_norms + (num_routed + self.num_shared_experts) * expert
+        return 2 * self.vocab_size * self.hidden_size + self.num_hidden_layers * layer + self.hidden_size
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read the keys of a `config.json`.
+
+        Raises:
+            ValueError: a key has a value that would change the arithmetic, or a number is impossible; it is named.
+        """
+        for name, only in ONLY_VALUE.items():
+            if values.get(name) is not None and values[name] != only:
+                raise ValueError(
+                    f"config.json: {name} = {values[name]!r} is not supported, only {only!r}; convert the model first"
+                )
+        names = {field.name for field in fields(cls)}
+        config = cls(**{name: value for name, value in values.items() if name in names})
+        if values.get("head_dim") not in (None, config.head_dim):
+            raise ValueError(f"config.json: head_dim = {values['head_dim']} must be {config.head_dim}, hidden / heads")
+        ignored = sorted(set(values) - names - set(ONLY_VALUE) - {"head_dim", "architectures"})
+        logger.debug("config.json: keys without meaning here are left out: %s", ", ".join(ignored))
+        return config
+
+    @classmethod
+    def from_folder(cls, folder: Path | str) -> Self:
+        """Read `config.json` of a model folder.
+
+        Raises:
+            ValueError: the file is missing, is not JSON, or `from_dict` refuses it.
+        """
+        path = Path(folder) / "config.json"
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist; a model folder holds config.json and model*.safetensors")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from error
+        return cls.from_dict(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys that `config.json` holds, the constants of the released files among them."""
+        constants = {name: ONLY_VALUE[name] for name in WRITTEN_CONSTANTS}
+        return {"architectures": [ARCHITECTURE], "model_type": MODEL_TYPE, **asdict(self), **constants}
+
+    def save(self, folder: Path | str) -> None:
+        """Write `config.json` into an existing folder; the same config gives the same bytes."""
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        (Path(folder) / "config.json").write_text(text, encoding="utf-8")
+
+
+def _require_divides(name: str, divisor: int, whole_name: str, whole: int) -> None:
+    if divisor < 1 or whole % divisor:
+        raise ValueError(f"{name} = {divisor} must divide {whole_name} = {whole}")

@@ -1,0 +1,317 @@
+"""Sampling many responses at once: prefill, one-token steps over preallocated slots, refilled as rows finish.
+
+In: prompts as token ids, one seed per prompt. Out: one `Completion` per prompt, in order.
+The random number of a token is a hash of (its row's seed, its index in the response), so a sample does not depend on
+which rows share its batch, beyond the last bit of float32 arithmetic. Equal prompts are prefilled once.
+
+Axes: R slots, T positions of the cache, L layers, H query heads, W head width, D hidden, V vocabulary.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ring_model.experts import routed_experts_padded
+from ring_model.modelling import BailingMoe, Layer, rotary_table, rotate, route
+from ring_model.policy import entropy_of, micro_batches
+
+PREFILL_TOKENS = 4096
+"""Size of one prefill rectangle, rows x longest prompt."""
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled response of n tokens."""
+
+    token_ids: list[int]
+    """Response ids, the end token included when it was produced."""
+    logprobs: np.ndarray
+    """float32 [n]: log-probability of each token at the sampling temperature, over the full vocabulary."""
+    entropies: np.ndarray
+    """float32 [n]: entropy in nats, at temperature 1, of the distribution before each token."""
+    finished: bool
+    """True when the response ends with the end token, False when it was cut at max_new_tokens."""
+
+
+def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """float64 in [0, 1) for pairs of seed (uint64) and position (uint64): splitmix64 as a counter-based generator."""
+    start = _splitmix64(seeds + _GOLDEN)
+    return (_splitmix64(start + (positions + np.uint64(1)) * _GOLDEN) >> np.uint64(11)) * 2.0**-53
+
+
+def _splitmix64(z: np.ndarray) -> np.ndarray:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    token_R: Tensor
+    logprob_R: Tensor
+    entropy_R: Tensor
+
+
+def choose_tokens(logits_RV: Tensor, *, uniform_R: Tensor, temperature: float, top_p: float) -> _Chosen:
+    """Pick one token a row by inverse CDF at `uniform_R` (float64 in [0, 1)); temperature 0 takes the largest logit.
+
+    Log-probabilities are those of the full softmax at the temperature (temperature 1 when greedy); entropies are at
+    temperature 1. `top_p` < 1 restricts the draw to the smallest set of most probable tokens that reaches it.
+    """
+    plain_RV = logits_RV.log_softmax(dim=1)
+    scaled_RV = plain_RV if temperature in (0.0, 1.0) else (logits_RV / temperature).log_softmax(dim=1)
+    if temperature == 0.0:
+        token_R = plain_RV.argmax(dim=1)
+    else:
+        probability_RV = scaled_RV.exp()
+        if top_p < 1.0:
+            probability_RV = _nucleus(probability_RV, top_p)
+        cdf_RV = probability_RV.cumsum(dim=1, dtype=torch.float64)
+        token_R = torch.searchsorted(cdf_RV, uniform_R[:, None] * cdf_RV[:, -1:], right=True).squeeze(1)
+    return _Chosen(token_R, scaled_RV.gather(1, token_R[:, None]).squeeze(1), entropy_of(plain_RV))
+
+
+def _nucleus(probability_RV: Tensor, top_p: float) -> Tensor:
+    sorted_RV, order_RV = probability_RV.sort(dim=1, descending=True, stable=True)
+    before_RV = sorted_RV.cumsum(dim=1, dtype=torch.float64) - sorted_RV
+    return torch.zeros_like(probability_RV).scatter_(1, order_RV, sorted_RV * (before_RV < top_p))
+
+
+class _Prefilled:
+    """Keys, values and last hidden state of the prompts that are wanted next, computed in rectangles."""
+
+    def __init__(self, model: BailingMoe, prompts: Sequence[tuple[int, ...]]) -> None:
+        self._model = model
+        self._uses = Counter(prompts)
+        unique = list(self._uses)
+        batches = micro_batches([len(prompt) for prompt in unique], token_budget=PREFILL_TOKENS)
+        self._batches = deque([unique[index] for index in batch] for batch in batches)
+        self.order = [prompt for batch in self._batches for prompt in batch]
+        self._ready: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+
+    def take(self, prompt: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Keys and values [L, 2, KV heads, n, W] and last hidden state [D] of a prompt; freed after its last use."""
+        while prompt not in self._ready:
+            self._prefill(self._batches.popleft())
+        state = self._ready[prompt]
+        self._uses[prompt] -= 1
+        if not self._uses[prompt]:
+            del self._ready[prompt]
+        return state
+
+    def _prefill(self, batch: list[tuple[int, ...]]) -> None:
+        lengths = [len(prompt) for prompt in batch]
+        tokens_BT = torch.zeros(len(batch), max(lengths), dtype=torch.int64)
+        for row_T, prompt in zip(tokens_BT, batch, strict=True):
+            row_T[: len(prompt)] = torch.as_tensor(prompt)
+        device = self._model.device
+        output = self._model(
+            tokens_BT.to(device), lengths_B=torch.tensor(lengths, device=device), keep_keys_values=True
+        )
+        assert output.keys_values is not None
+        stacked = torch.stack([torch.stack(pair) for pair in output.keys_values]).transpose(2, 3)
+        hidden = output.hidden_ND.split(lengths)
+        for prompt, kv, hidden_TD in zip(batch, stacked.split(lengths, dim=3), hidden, strict=True):
+            self._ready[prompt] = (kv, hidden_TD[-1])
+
+
+class _Slots:
+    """R rows in the making: their cache, what they have emitted, and which sample each belongs to (-1: none)."""
+
+    def __init__(self, model: BailingMoe, *, num_rows: int, width: int, max_new_tokens: int) -> None:
+        config = model.config
+        shape = (config.num_hidden_layers, 2, num_rows, config.num_key_value_heads, width, config.head_dim)
+        self.cache = torch.zeros(shape, device=model.device)
+        self.hidden_RD = torch.zeros(num_rows, config.hidden_size, device=model.device)
+        self.sample_R = np.full(num_rows, -1, dtype=np.int64)
+        self.seed_R = np.zeros(num_rows, dtype=np.uint64)
+        self.start_R = np.zeros(num_rows, dtype=np.int64)
+        self.emitted_R = np.zeros(num_rows, dtype=np.int64)
+        self.token_RT = np.zeros((num_rows, max_new_tokens), dtype=np.int64)
+        self.logprob_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
+        self.entropy_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
+
+    @property
+    def num_active(self) -> int:
+        """Rows that belong to a sample."""
+        return int((self.sample_R >= 0).sum())
+
+    def place(self, row: int, *, sample: int, seed: int, state: tuple[Tensor, Tensor]) -> None:
+        """Start a sample in a free row from its prompt's keys, values and last hidden state."""
+        keys_values, hidden_D = state
+        length = keys_values.shape[3]
+        self.cache[:, :, row, :, :length] = keys_values
+        self.hidden_RD[row] = hidden_D
+        self.sample_R[row], self.seed_R[row], self.start_R[row], self.emitted_R[row] = sample, seed, length, 0
+
+    def record(self, chosen: _Chosen) -> None:
+        """Append the chosen tokens to every row; rows without a sample hold nothing that is read."""
+        rows = np.arange(len(self.sample_R))
+        self.token_RT[rows, self.emitted_R] = chosen.token_R.cpu().numpy()
+        self.logprob_RT[rows, self.emitted_R] = chosen.logprob_R.cpu().numpy()
+        self.entropy_RT[rows, self.emitted_R] = chosen.entropy_R.cpu().numpy()
+        self.emitted_R += self.sample_R >= 0
+
+    def take_done(self, eos_id: int) -> Iterator[tuple[int, Completion]]:
+        """Free the rows that are complete and yield (sample, completion)."""
+        last_R = self.token_RT[np.arange(len(self.sample_R)), np.maximum(self.emitted_R - 1, 0)]
+        done_R = (self.sample_R >= 0) & ((last_R == eos_id) | (self.emitted_R == self.token_RT.shape[1]))
+        for row in np.flatnonzero(done_R):
+            length = self.emitted_R[row]
+            yield (
+                int(self.sample_R[row]),
+                Completion(
+                    token_ids=self.token_RT[row, :length].tolist(),
+                    logprobs=self.logprob_RT[row, :length].copy(),
+                    entropies=self.entropy_RT[row, :length].copy(),
+                    finished=bool(last_R[row] == eos_id),
+                ),
+            )
+            self.sample_R[row], self.start_R[row], self.emitted_R[row] = -1, 1, 0
+
+    def compact(self) -> None:
+        """Drop the rows without a sample."""
+        keep = np.flatnonzero(self.sample_R >= 0)
+        keep_tensor = torch.from_numpy(keep).to(self.cache.device)
+        self.cache = self.cache.index_select(2, keep_tensor)
+        self.hidden_RD = self.hidden_RD.index_select(0, keep_tensor)
+        for name in ("sample_R", "seed_R", "start_R", "emitted_R", "token_RT", "logprob_RT", "entropy_RT"):
+            setattr(self, name, getattr(self, name)[keep])
+
+
+@torch.inference_mode()
+def generate(
+    model: BailingMoe,
+    prompts: Sequence[Sequence[int]],
+    *,
+    seeds: Sequence[int],
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float = 1.0,
+    eos_id: int,
+    max_rows: int = 128,
+) -> list[Completion]:
+    """Sample one response per prompt (repeat a prompt for several), each with its own seed in [0, 2**64).
+
+    A response ends with `eos_id` or at `max_new_tokens`. `temperature` 0 is greedy. At most `max_rows` rows are
+    decoded at once; a finished row is replaced by the next prompt in the queue. The result does not depend on
+    `max_rows` beyond float32 rounding.
+
+    Raises:
+        ValueError: an argument is out of range, or a prompt with its response could exceed the model's positions.
+    """
+    _check(model, prompts, seeds, max_new_tokens, temperature, top_p, max_rows)
+    if not prompts:
+        return []
+    keys = [tuple(prompt) for prompt in prompts]
+    prefilled = _Prefilled(model, keys)
+    rank = {prompt: index for index, prompt in enumerate(prefilled.order)}
+    queue = deque(sorted(range(len(keys)), key=lambda sample: (rank[keys[sample]], sample)))
+    width = max(map(len, keys)) + max_new_tokens
+    slots = _Slots(model, num_rows=min(max_rows, len(keys)), width=width, max_new_tokens=max_new_tokens)
+    completions: dict[int, Completion] = {}
+    divisor_D = model.head_norm()
+    while len(completions) < len(keys):
+        for row in np.flatnonzero(slots.sample_R < 0)[: len(queue)]:
+            sample = queue.popleft()
+            slots.place(int(row), sample=sample, seed=seeds[sample], state=prefilled.take(keys[sample]))
+        if 2 * slots.num_active <= len(slots.sample_R):
+            slots.compact()
+        uniform_R = torch.from_numpy(uniforms(slots.seed_R, slots.emitted_R.astype(np.uint64))).to(model.device)
+        logits_RV = F.linear(slots.hidden_RD / divisor_D, model.lm_head)
+        chosen = choose_tokens(logits_RV, uniform_R=uniform_R, temperature=temperature, top_p=top_p)
+        slots.record(chosen)
+        position_R = slots.start_R + slots.emitted_R - 1
+        completions |= slots.take_done(eos_id)
+        if slots.num_active:
+            position_R[slots.sample_R < 0] = 0
+            slots.hidden_RD = decode_step(model, chosen.token_R, position_R=position_R, cache=slots.cache)
+    return [completions[sample] for sample in range(len(keys))]
+
+
+def decode_step(model: BailingMoe, token_R: Tensor, *, position_R: np.ndarray, cache: Tensor) -> Tensor:
+    """Final hidden states [R, D] after one more token a row, whose keys and values go into the cache at `position_R`.
+
+    cache: [L, 2, R, KV heads, T, W]; positions beyond a row's own are hidden from it.
+    """
+    width = int(position_R.max()) + 1
+    place_R = torch.from_numpy(position_R).to(token_R.device)
+    rotary = rotary_table(place_R, head_dim=model.config.head_dim, theta=model.config.rope_theta)
+    hidden = torch.arange(width, device=token_R.device) > place_R[:, None]
+    mask_R1T = torch.zeros(hidden.shape, device=token_R.device).masked_fill_(hidden, float("-inf"))
+    mask_S1T = mask_R1T.repeat_interleave(model.config.num_key_value_heads, dim=0)[:, None]
+    rows_R = torch.arange(len(token_R), device=token_R.device)
+    x_RD = F.embedding(token_R, model.word_embeddings)
+    for layer, layer_cache in zip(model.layers, cache, strict=True):
+        assert isinstance(layer, Layer)
+        x_RD = x_RD + _attend(layer, x_RD, rotary, layer_cache, (rows_R, place_R), mask_S1T)
+        x_RD = x_RD + _experts(layer, x_RD)
+    return model.norm(x_RD)
+
+
+def _attend(
+    layer: Layer,
+    x_RD: Tensor,
+    rotary: tuple[Tensor, Tensor],
+    cache: Tensor,
+    place: tuple[Tensor, Tensor],
+    mask_S1T: Tensor,
+) -> Tensor:
+    """One-token attention of a layer by plain products; S = R x KV heads."""
+    attention = layer.attention
+    num_heads, num_kv, width = attention.num_heads, attention.num_kv_heads, attention.head_dim
+    qkv_RGW = attention.query_key_value(layer.input_layernorm(x_RD)).view(len(x_RD), -1, width)
+    qk_RGW = rotate(qkv_RGW[:, : num_heads + num_kv], *rotary)
+    keys_values = torch.stack((qk_RGW[:, num_heads:], qkv_RGW[:, num_heads + num_kv :]), dim=1)
+    cache.permute(1, 3, 0, 2, 4).index_put_(place, keys_values)
+    keys_STW, values_STW = cache[:, :, :, : mask_S1T.shape[2]].flatten(1, 2).unbind(0)
+    q_SHW = qk_RGW[:, :num_heads].reshape(len(x_RD) * num_kv, num_heads // num_kv, width)
+    scores_SHT = torch.baddbmm(mask_S1T, q_SHW, keys_STW.transpose(1, 2), alpha=width**-0.5)
+    mixed_SHW = torch.bmm(scores_SHT.softmax(dim=2), values_STW)
+    return attention.dense(mixed_SHW.view(len(x_RD), -1))
+
+
+def _experts(layer: Layer, x_RD: Tensor) -> Tensor:
+    block = layer.mlp
+    normed_RD = layer.post_attention_layernorm(x_RD)
+    routing = route(block.gate(normed_RD), k=block.k, normalise=block.normalise)
+    out_RD = routed_experts_padded(
+        normed_RD,
+        weight_NK=routing.weight_NK,
+        expert_NK=routing.expert_NK,
+        gate_up_EDG=block.gate_up.transpose(1, 2),
+        down_EFD=block.down.transpose(1, 2),
+    )
+    return out_RD if block.shared_experts is None else out_RD.add_(block.shared_experts(normed_RD))
+
+
+def _check(
+    model: BailingMoe,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    max_rows: int,
+) -> None:
+    if len(prompts) != len(seeds):
+        raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed per prompt")
+    if any(not 0 <= seed < 2**64 for seed in seeds):
+        raise ValueError("every seed must be in [0, 2**64)")
+    if not all(len(prompt) for prompt in prompts):
+        raise ValueError("a prompt has no tokens; it needs at least one")
+    if max_new_tokens < 1 or max_rows < 1:
+        raise ValueError(f"max_new_tokens = {max_new_tokens} and max_rows = {max_rows} must be at least 1")
+    if not (temperature >= 0.0 and 0.0 < top_p <= 1.0):
+        raise ValueError(f"temperature = {temperature} must be >= 0 and top_p = {top_p} in (0, 1]")
+    longest = max(map(len, prompts), default=0) + max_new_tokens
+    if prompts and longest > model.config.max_position_embeddings:
+        limit = model.config.max_position_embeddings
+        raise ValueError(f"longest prompt + max_new_tokens = {longest} exceeds max_position_embeddings = {limit}")

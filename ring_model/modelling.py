@@ -1,0 +1,317 @@
+"""BailingMoE (paper section 1): the architecture of Ling-lite and Ring-lite, in float32.
+
+In: right-padded rows of token ids. Out: the hidden state of every valid token and the router's losses.
+Everything but attention is computed on the valid tokens alone, row after row: padding costs nothing and enters
+neither experts nor router losses. Attention sees rectangular rows, where a causal mask alone hides the padding.
+
+Axes: B rows, T tokens of a row, N valid tokens (row-major), M chosen tokens, D hidden, H heads of width W,
+G = query + key heads, E experts, K experts per token, L layers, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ring_model.configuration import BailingMoeConfig
+from ring_model.experts import routed_experts
+
+HEAD_NORM_EPS = 1e-7
+
+
+@dataclass(frozen=True, slots=True)
+class RouterOutput:
+    """What the routers of all layers report on the valid tokens of one forward pass."""
+
+    balance_loss: Tensor
+    """Scalar: mean over layers of the load-balance loss B, 1 when routing is uniform (see `balance_loss`)."""
+    z_loss: Tensor
+    """Scalar: mean over layers of Z, the mean over tokens of logsumexp(router logits) squared."""
+    load_LE: Tensor
+    """Share of the selections that went to each expert, detached; each row sums to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """Result of one forward pass."""
+
+    hidden_ND: Tensor
+    """Final normalised hidden states of the valid tokens, row after row; `BailingMoe.logits` turns them to logits."""
+    router: RouterOutput
+    """Router losses and loads."""
+    keys_values: list[tuple[Tensor, Tensor]] | None
+    """Per layer the rotated keys and the values of the valid tokens, each [N, KV heads, W]; only when asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """Where the N valid tokens lie in B rows of T places."""
+
+    num_rows: int
+    """B."""
+    width: int
+    """T."""
+    place_N: Tensor | None
+    """Flat place b * T + t of each valid token, int64; None when every place is valid."""
+    position_N: Tensor
+    """Position t of each valid token in its row, int64."""
+
+    @classmethod
+    def of(cls, tokens_BT: Tensor, lengths_B: Tensor | None) -> "RowLayout":
+        """Lay out rows of the given lengths; without lengths every place is valid."""
+        num_rows, width = tokens_BT.shape
+        position_T = torch.arange(width, device=tokens_BT.device)
+        if lengths_B is None or bool((lengths_B == width).all()):
+            return cls(num_rows, width, None, position_T.repeat(num_rows))
+        place_N = (position_T < lengths_B.to(tokens_BT.device)[:, None]).flatten().nonzero().squeeze(1)
+        return cls(num_rows, width, place_N, place_N % width)
+
+    def to_rows(self, x_NC: Tensor) -> Tensor:
+        """Spread valid tokens over rectangular rows [B, T, C], zero elsewhere."""
+        if self.place_N is not None:
+            rows = x_NC.new_zeros(self.num_rows * self.width, x_NC.shape[1])
+            x_NC = rows.index_copy_(0, self.place_N, x_NC)
+        return x_NC.view(self.num_rows, self.width, -1)
+
+    def to_tokens(self, x_BTC: Tensor) -> Tensor:
+        """Collect the valid tokens [N, C] of rectangular rows."""
+        x_NC = x_BTC.reshape(self.num_rows * self.width, -1)
+        return x_NC if self.place_N is None else x_NC.index_select(0, self.place_N)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis."""
+
+    def __init__(self, size: int, *, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        """Normalise; same shape."""
+        return F.rms_norm(x_ND, self.weight.shape, self.weight, self.eps)
+
+
+def rotary_table(position_N: Tensor, *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """cos and sin [N, 1, W] of the rotate-half layout; sin carries the sign of the first half."""
+    frequency = theta ** (-torch.arange(0, head_dim, 2, device=position_N.device, dtype=torch.float32) / head_dim)
+    angle = position_N[:, None].float() * frequency
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat((cos, cos), dim=1)[:, None], torch.cat((-sin, sin), dim=1)[:, None]
+
+
+def rotate(x_NGW: Tensor, cos_N1W: Tensor, sin_N1W: Tensor) -> Tensor:
+    """Rotate every head by its token's position: x cos + swap_halves(x) sin."""
+    half = x_NGW.shape[2] // 2
+    swapped = torch.cat((x_NGW[..., half:], x_NGW[..., :half]), dim=2)
+    return torch.addcmul(x_NGW * cos_N1W, swapped, sin_N1W)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with one fused matrix: all query rows, then key rows, then value rows."""
+
+    def __init__(self, config: BailingMoeConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.num_kv_heads = config.num_key_value_heads
+        self.head_dim = config.head_dim
+        self.query_key_value = nn.Linear(config.hidden_size, config.qkv_size, bias=False)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(
+        self, x_ND: Tensor, *, layout: RowLayout, rotary: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Attend within each row; returns the output [N, D] and the (keys, values) [N, KV heads, W]."""
+        num_rotated = self.num_heads + self.num_kv_heads
+        qkv_NC = self.query_key_value(x_ND)
+        qk_NC, v_NC = qkv_NC.split((num_rotated * self.head_dim, self.num_kv_heads * self.head_dim), dim=1)
+        qk_NGW = rotate(qk_NC.view(len(x_ND), num_rotated, self.head_dim), *rotary)
+        qk_BTGW = layout.to_rows(qk_NGW.flatten(1)).unflatten(2, (num_rotated, self.head_dim))
+        q_BTHW, k_BTHW = qk_BTGW.split((self.num_heads, self.num_kv_heads), dim=2)
+        v_BTHW = layout.to_rows(v_NC).unflatten(2, (self.num_kv_heads, self.head_dim))
+        mixed_BHTW = F.scaled_dot_product_attention(
+            q_BTHW.transpose(1, 2), k_BTHW.transpose(1, 2), v_BTHW.transpose(1, 2), is_causal=True, enable_gqa=True
+        )
+        out_ND = self.dense(layout.to_tokens(mixed_BHTW.transpose(1, 2)))
+        return out_ND, (qk_NGW[:, self.num_heads :], v_NC.unflatten(1, (self.num_kv_heads, self.head_dim)))
+
+
+class SharedExperts(nn.Module):
+    """The experts that every token uses: one SwiGLU MLP as wide as all of them."""
+
+    def __init__(self, config: BailingMoeConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Parameter(torch.empty(2 * config.shared_size, config.hidden_size))
+        self.down = nn.Parameter(torch.empty(config.hidden_size, config.shared_size))
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        """down(silu(gate x) * up x); same shape."""
+        gate_NF, up_NF = F.linear(x_ND, self.gate_up).chunk(2, dim=1)
+        return F.linear(F.silu(gate_NF) * up_NF, self.down)
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """A router's choice for N tokens."""
+
+    logits_NE: Tensor
+    """Router logits, float32."""
+    probability_NE: Tensor
+    """Softmax of the logits over all experts, float32."""
+    weight_NK: Tensor
+    """Weight of each chosen expert."""
+    expert_NK: Tensor
+    """Chosen experts, int64, most probable first."""
+
+
+def route(logits_NE: Tensor, *, k: int, normalise: bool) -> Routing:
+    """Softmax in float32 over all experts, take the k largest, and divide them by their sum when `normalise`."""
+    logits_NE = logits_NE.float()
+    probability_NE = logits_NE.softmax(dim=1)
+    weight_NK, expert_NK = probability_NE.topk(k, dim=1)
+    if normalise:
+        weight_NK = weight_NK / weight_NK.sum(dim=1, keepdim=True)
+    return Routing(logits_NE, probability_NE, weight_NK, expert_NK)
+
+
+def expert_load(routing: Routing) -> Tensor:
+    """Share F_i of the N * K selections that went to expert i, shape [E], summing to 1; no gradient."""
+    num_experts = routing.logits_NE.shape[1]
+    counts_E = torch.bincount(routing.expert_NK.flatten(), minlength=num_experts)
+    return counts_E.float() / max(routing.expert_NK.numel(), 1)
+
+
+def balance_loss(routing: Routing, load_E: Tensor) -> Tensor:
+    """Load-balance loss B of paper eq. 6, over the given tokens.
+
+    With P_i the mean router probability of expert i and F_i its share of the selections (both sum to 1), we read
+    B = (1/Ne) sum_i P_i F_i Ne as (1/Ne) sum_i (Ne P_i)(Ne F_i) = Ne sum_i P_i F_i: uniform routing gives 1 whatever
+    Ne, a single expert taking all gives Ne / K or more. The literal product, where both Ne cancel, is B / Ne.
+    """
+    return len(load_E) * torch.dot(routing.probability_NE.mean(dim=0), load_E)
+
+
+def z_loss(routing: Routing) -> Tensor:
+    """Z of paper eq. 6: mean over tokens of the squared logsumexp of the router logits."""
+    return routing.logits_NE.logsumexp(dim=1).square().mean()
+
+
+class MoeBlock(nn.Module):
+    """Router, routed experts (stacked parameters) and shared experts of one layer."""
+
+    def __init__(self, config: BailingMoeConfig) -> None:
+        super().__init__()
+        self.k = config.num_experts_per_tok
+        self.normalise = config.norm_topk_prob
+        self.gate = nn.Linear(config.hidden_size, config.num_experts, bias=False)
+        self.gate_up = nn.Parameter(
+            torch.empty(config.num_experts, 2 * config.moe_intermediate_size, config.hidden_size)
+        )
+        self.down = nn.Parameter(torch.empty(config.num_experts, config.hidden_size, config.moe_intermediate_size))
+        self.shared_experts = SharedExperts(config) if config.num_shared_experts else None
+
+    def forward(self, x_ND: Tensor) -> tuple[Tensor, Routing]:
+        """Output [N, D] and the routing behind it."""
+        routing = route(self.gate(x_ND), k=self.k, normalise=self.normalise)
+        out_ND = routed_experts(
+            x_ND, weight_NK=routing.weight_NK, expert_NK=routing.expert_NK, gate_up_EGD=self.gate_up, down_EDF=self.down
+        )
+        if self.shared_experts is not None:
+            out_ND = out_ND + self.shared_experts(x_ND)
+        return out_ND, routing
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and experts, each added to the residual stream."""
+
+    def __init__(self, config: BailingMoeConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.attention = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp = MoeBlock(config)
+
+    def forward(
+        self, x_ND: Tensor, *, layout: RowLayout, rotary: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Routing, tuple[Tensor, Tensor]]:
+        """Next residual stream [N, D], the routing, and the layer's (keys, values)."""
+        mixed_ND, keys_values = self.attention(self.input_layernorm(x_ND), layout=layout, rotary=rotary)
+        x_ND = x_ND + mixed_ND
+        expert_ND, routing = self.mlp(self.post_attention_layernorm(x_ND))
+        return x_ND + expert_ND, routing, keys_values
+
+
+class BailingMoe(nn.Module):
+    """The whole model. Parameters are unset until `initialise` or `checkpoint.load_model` fills them."""
+
+    def __init__(self, config: BailingMoeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.word_embeddings = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.lm_head = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.lm_head.device
+
+    def forward(
+        self, tokens_BT: Tensor, *, lengths_B: Tensor | None = None, keep_keys_values: bool = False
+    ) -> ModelOutput:
+        """Hidden states of the valid tokens of right-padded rows.
+
+        tokens_BT: int64 ids; row b is valid up to lengths_B[b] >= 1 (None: all of T). The ids of the padding are
+        never read.
+        """
+        layout = RowLayout.of(tokens_BT, lengths_B)
+        token_N = layout.to_tokens(tokens_BT[..., None]).squeeze(1)
+        config = self.config
+        rotary = rotary_table(layout.position_N, head_dim=config.head_dim, theta=config.rope_theta)
+        x_ND = F.embedding(token_N, self.word_embeddings)
+        routings: list[Routing] = []
+        keys_values: list[tuple[Tensor, Tensor]] = []
+        for layer in self.layers:
+            x_ND, routing, layer_keys_values = layer(x_ND, layout=layout, rotary=rotary)
+            routings.append(routing)
+            if keep_keys_values:
+                keys_values.append(layer_keys_values)
+        return ModelOutput(self.norm(x_ND), _router_output(routings), keys_values if keep_keys_values else None)
+
+    def head_norm(self) -> Tensor:
+        """Divisor [D] of the columns of the output matrix: L2 norm over the vocabulary + 1e-7, a constant in training.
+
+        Ones when the config says `norm_head = false`.
+        """
+        weight_VD = self.lm_head.detach().float()
+        if not self.config.norm_head:
+            return weight_VD.new_ones(weight_VD.shape[1])
+        return torch.linalg.vector_norm(weight_VD, dim=0) + HEAD_NORM_EPS
+
+    def logits(self, hidden_MD: Tensor) -> Tensor:
+        """Logits [M, V]. The column norms divide the hidden states, which is the same product and far fewer numbers."""
+        return F.linear(hidden_MD / self.head_norm(), self.lm_head)
+
+
+def _router_output(routings: list[Routing]) -> RouterOutput:
+    loads = [expert_load(routing) for routing in routings]
+    balance = torch.stack([balance_loss(routing, load_E) for routing, load_E in zip(routings, loads, strict=True)])
+    z = torch.stack([z_loss(routing) for routing in routings])
+    return RouterOutput(balance_loss=balance.mean(), z_loss=z.mean(), load_LE=torch.stack(loads))
+
+
+@torch.no_grad()
+def initialise(model: BailingMoe, *, seed: int) -> BailingMoe:
+    """Fill a model from one seed: matrices normal(0, initializer_range) in parameter order, norm weights one.
+
+    The numbers are drawn on the CPU, so they are the same on every device.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            parameter.fill_(1.0)
+        else:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * model.config.initializer_range)
+    return model

@@ -1,0 +1,34 @@
+"""What a chain found, gathered from the manifests of its stages."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.artifact import Manifest
+
+
+def chain_results(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, float]]:
+    """`<model>/<group>/<metric>` -> {value, low, high, n}; empty before evaluation."""
+    evaluation = manifests.get("evaluation")
+    return json.loads((evaluation.folder / "results.json").read_text(encoding="utf-8")) if evaluation else {}
+
+
+def chain_comparisons(manifests: Mapping[str, Manifest]) -> list[dict[str, Any]]:
+    """Rows of the paired comparisons; empty before evaluation."""
+    evaluation = manifests.get("evaluation")
+    return evaluation.tables().get("comparisons", []) if evaluation else []
+
+
+def publish_report(manifests: Mapping[str, Manifest], *, home: Path, chain: str) -> Path | None:
+    """Copy the sealed report to reports/<chain>.html, where people look; None before the report stage."""
+    report = manifests.get("report")
+    if report is None:
+        return None
+    place = home / "reports" / f"{chain}.html"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = place.with_suffix(".new")
+    shutil.copyfile(report.folder / "report.html", beside)
+    beside.replace(place)
+    return place

@@ -1,0 +1,233 @@
+"""Answers of models to problems, sampled and judged by worker processes; shared by selection and evaluation.
+
+In: jobs (a model, problems, greedy or K samples each). Out: one table of `SAMPLE_SCHEMA` rows per job, in the order of the
+problems, then of the samples. A greedy response has `sample` = -1, sampled ones 0, 1, ....
+
+A job is cut into chunks of a fixed number of problems. A chunk is a pure function of the model, its problems and seeds, so the
+result does not depend on the number of workers; it is written to `state` when done, so after a kill only missing ones run.
+"""
+
+import ctypes
+import multiprocessing
+import multiprocessing.util
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from data.domains import Judge, Verdict
+from data.schema import SAMPLE_SCHEMA, Problem, read_table, write_table
+from ring_model.checkpoint import load_model
+from ring_model.generation import Completion, generate
+from ring_model.modelling import BailingMoe
+from ring_model.tokenizer import Tokenizer
+from stages.config import Runtime, Sampling
+from stages.prompting import prompt_ids
+from stages.seeds import derive_seed
+from stages.stage import StageLog
+
+GREEDY = -1  # `sample` of a greedy response
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingJob:
+    """One model answers a list of problems."""
+
+    name: str  # folder of its chunks; unique among the jobs of a stage
+    model: Path  # model folder
+    problems: tuple[Problem, ...]
+    num_samples: int  # per problem; 0 means one greedy response
+    sampling: Sampling
+    seed: int  # with the problem's id and the sample's number it seeds a response
+
+    @property
+    def samples(self) -> tuple[int, ...]:
+        """The `sample` numbers of each problem."""
+        return tuple(range(self.num_samples)) or (GREEDY,)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A unit of work: consecutive problems of a job, and the file that holds the result."""
+
+    job: SamplingJob
+    part: Path
+
+    @property
+    def num_responses(self) -> int:
+        """Rows of the result."""
+        return len(self.job.problems) * len(self.job.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Tables by job, and how long the workers took for what was not there yet."""
+
+    tables: dict[str, pa.Table]
+    timings: dict[str, float]  # seconds summed over workers: generate, judge
+
+
+def sample_and_judge(jobs: Sequence[SamplingJob], *, state: Path, runtime: Runtime, log: StageLog) -> Sampled:
+    """Answer and judge every job with `runtime.workers` processes. `state` keeps finished chunks until the stage is sealed."""
+    chunks = [chunk for job in jobs for chunk in _chunks(job, state / "samples" / job.name)]
+    missing = [chunk for chunk in chunks if not chunk.part.exists()]
+    if len(missing) < len(chunks):
+        log.resumed(f"{len(chunks) - len(missing)} of {len(chunks)} chunks of responses are there")
+    timings = _run_chunks(missing, chunks, runtime=runtime, log=log)
+    tables = {job.name: _joined(job, chunks) for job in jobs}
+    return Sampled(tables, timings)
+
+
+def _chunks(job: SamplingJob, folder: Path) -> Iterator[Chunk]:
+    size = job.sampling.chunk_problems
+    for start in range(0, len(job.problems), size):
+        problems = job.problems[start : start + size]
+        part = SamplingJob(job.name, job.model, problems, job.num_samples, job.sampling, job.seed)
+        yield Chunk(part, folder / f"{start:07d}.parquet")
+
+
+def _joined(job: SamplingJob, chunks: Sequence[Chunk]) -> pa.Table:
+    parts = [read_table(chunk.part, SAMPLE_SCHEMA) for chunk in chunks if chunk.job.name == job.name]
+    return pa.concat_tables(parts).combine_chunks() if parts else SAMPLE_SCHEMA.empty_table()
+
+
+def _run_chunks(missing: Sequence[Chunk], chunks: Sequence[Chunk], *, runtime: Runtime, log: StageLog) -> dict[str, float]:
+    total = sum(chunk.num_responses for chunk in chunks)
+    done = total - sum(chunk.num_responses for chunk in missing)
+    seconds = {"generate": 0.0, "judge": 0.0}
+    if not missing:
+        return seconds
+    for chunk in missing:
+        chunk.part.parent.mkdir(parents=True, exist_ok=True)
+    with _pool(min(runtime.workers, len(missing)), runtime) as pool:
+        futures = {pool.submit(_answer, chunk): chunk for chunk in missing}
+        try:
+            for future in as_completed(futures):
+                for activity, value in _result(future).items():
+                    seconds[activity] += value
+                done += futures[future].num_responses
+                log.progress(done, total, unit="responses", detail=futures[future].job.name)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return seconds
+
+
+def _pool(num_workers: int, runtime: Runtime) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker, initargs=(runtime, os.getpid()))
+
+
+def _result(future: Future[dict[str, float]]) -> dict[str, float]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise RuntimeError("a sampling process died; if memory ran out, lower runtime.max_rows or runtime.workers and run again") from error
+
+
+# ---------------------------------------------------------------- inside a worker
+
+
+@dataclass(slots=True)
+class _Worker:
+    """What a worker process keeps between chunks: its judge and the last model."""
+
+    runtime: Runtime
+    judge: Judge
+    folder: Path | None = None
+    model: BailingMoe | None = None
+    tokenizer: Tokenizer | None = None
+
+    def load(self, folder: Path) -> tuple[BailingMoe, Tokenizer]:
+        """The model and tokenizer of a folder; the last one is kept."""
+        if self.folder != folder or self.model is None or self.tokenizer is None:
+            self.model, self.tokenizer = load_model(folder, device=self.runtime.device), Tokenizer.from_folder(folder)
+            self.folder = folder
+        return self.model, self.tokenizer
+
+
+@dataclass(slots=True)
+class _Process:
+    """The one mutable global of a worker process."""
+
+    worker: _Worker | None = field(default=None)
+
+
+_process = _Process()
+
+
+def _start_worker(runtime: Runtime, parent: int) -> None:
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+    if os.getppid() != parent:  # the parent died before the line above
+        os._exit(1)
+    torch.set_num_threads(runtime.threads)
+    stack = ExitStack()
+    _process.worker = _Worker(runtime, stack.enter_context(Judge(unsafe_local_execution=runtime.unsafe_local_execution)))
+    multiprocessing.util.Finalize(None, stack.close, exitpriority=100)
+
+
+def _answer(chunk: Chunk) -> dict[str, float]:
+    """Write the chunk's part; returns the seconds spent."""
+    worker = _process.worker
+    assert worker is not None
+    job = chunk.job
+    started = time.monotonic()
+    model, tokenizer = worker.load(job.model)
+    asked = [(problem, sample) for problem in job.problems for sample in job.samples]
+    seeds = [derive_seed(job.seed, problem.id, sample) for problem, sample in asked]
+    completions = _complete(model, tokenizer, asked, job.sampling, seeds, max_rows=worker.runtime.max_rows)
+    responses = [response_text(tokenizer, completion) for completion in completions]
+    generated = time.monotonic()
+    verdicts = worker.judge.verify([(response, problem) for response, (problem, _) in zip(responses, asked, strict=True)])
+    write_table(_table(asked, seeds, responses, completions, verdicts), chunk.part)
+    return {"generate": generated - started, "judge": time.monotonic() - generated}
+
+
+def _complete(
+    model: BailingMoe, tokenizer: Tokenizer, asked: Sequence[tuple[Problem, int]], sampling: Sampling, seeds: Sequence[int], *, max_rows: int
+) -> list[Completion]:
+    greedy = asked[0][1] == GREEDY
+    ids = {problem.id: prompt_ids(tokenizer, problem) for problem, _ in asked}
+    return generate(
+        model,
+        [ids[problem.id] for problem, _ in asked],
+        seeds=seeds,
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=0.0 if greedy else sampling.temperature,
+        top_p=1.0 if greedy else sampling.top_p,
+        eos_id=tokenizer.eos_id,
+        max_rows=max_rows,
+    )
+
+
+def response_text(tokenizer: Tokenizer, completion: Completion) -> str:
+    """The response as the judge reads it: without the closing eos."""
+    ids = completion.token_ids
+    return tokenizer.decode(ids[:-1] if completion.finished else ids)
+
+
+def _table(
+    asked: Sequence[tuple[Problem, int]], seeds: Sequence[int], responses: Sequence[str], completions: Sequence[Completion], verdicts: Sequence[Verdict]
+) -> pa.Table:
+    columns = {
+        "problem_id": [problem.id for problem, _ in asked],
+        "sample": [sample for _, sample in asked],
+        "response": responses,
+        "token_ids": [completion.token_ids for completion in completions],
+        "logprobs": [completion.logprobs for completion in completions],
+        "status": [verdict.status for verdict in verdicts],
+        "score": [verdict.score for verdict in verdicts],
+        "extracted": [verdict.extracted for verdict in verdicts],
+        "seed": seeds,
+        "entropy": [completion.entropy for completion in completions],
+        "num_tokens": [len(completion.token_ids) for completion in completions],
+        "truncated": [not completion.finished for completion in completions],
+    }
+    return pa.table({name: columns[name] for name in SAMPLE_SCHEMA.names}, schema=SAMPLE_SCHEMA)

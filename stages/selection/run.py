@@ -1,0 +1,158 @@
+"""Entropy-guided choice of the SFT checkpoint (paper 4.3.1, 4.3.2), then grading of the RL pool by it (2.3).
+
+In: `curation` (probe.parquet, rl.parquet) and `sft` (epoch-NN folders, steps.jsonl).
+Out: choice.json, probe.parquet (samples + `checkpoint`), graded.parquet (problem_id, solve_rate, num_samples, failures) and
+graded_samples.parquet; the table `candidates`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
+from stages.config import Runtime, SelectionConfig
+from stages.ledger import sft_tokens_by_checkpoint
+from stages.prompting import CHOICE, write_json
+from stages.sampling import SamplingJob, sample_and_judge
+from stages.scores import judge_failures, mean_score, mean_tokens, policy_entropy, scores_by_problem
+from stages.seeds import derive_seed
+from stages.selection.rule import Candidate, Choice, choose
+from stages.stage import STATE, Row, StageLog, StageRecord
+
+GRADED_SCHEMA = pa.schema([("problem_id", pa.string()), ("solve_rate", pa.float32()), ("num_samples", pa.int32()), ("failures", pa.int32())])
+
+
+def run(config: SelectionConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog) -> StageRecord:
+    """Probe every checkpoint, choose one, and let it grade the RL pool."""
+    checkpoints = sorted(folder.name for folder in inputs["sft"].glob("epoch-*"))
+    probed, probe_seconds = _probe(config, checkpoints, inputs=inputs, runtime=runtime, out=out, log=log)
+    candidates = [_candidate(checkpoint, probed) for checkpoint in checkpoints]
+    choice = choose(candidates, window=config.entropy_window)
+    _log_candidates(candidates, choice, log)
+    graded, grading_seconds = _grade(config, choice, inputs=inputs, runtime=runtime, out=out, log=log)
+    write_json(out / CHOICE, {"checkpoint": choice.checkpoint, "inside_window": choice.inside_window, "why": choice.why, "window": list(config.entropy_window)})
+    tokens = sft_tokens_by_checkpoint(inputs["sft"])
+    return StageRecord(
+        metrics=_metrics(candidates, choice, graded),
+        tables={"candidates": [_row(candidate, choice, tokens) for candidate in candidates]},
+        notes=_notes(choice, probed, graded),
+        timings={f"probe_{name}": value for name, value in probe_seconds.items()} | {f"grading_{name}": value for name, value in grading_seconds.items()},
+    )
+
+
+# ---------------------------------------------------------------- the probe
+
+
+def _probe(
+    config: SelectionConfig, checkpoints: list[str], *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
+) -> tuple[dict[str, pa.Table], dict[str, float]]:
+    problems = _problems(inputs["curation"] / "probe.parquet")
+    seed = derive_seed(config.seed, "selection", "probe")  # the same for every checkpoint: they differ by the model alone
+    jobs = [
+        SamplingJob(f"{checkpoint}.{mode}", inputs["sft"] / checkpoint, problems, num_samples, config.sampling, seed)
+        for checkpoint in checkpoints
+        for mode, num_samples in (("greedy", 0), ("sampled", config.samples_per_problem))
+    ]
+    sampled = sample_and_judge(jobs, state=out / STATE, runtime=runtime, log=log)
+    named = [table.append_column("checkpoint", pa.array([name.partition(".")[0]] * len(table), pa.string())) for name, table in sampled.tables.items()]
+    write_table(pa.concat_tables(named), out / "probe.parquet")
+    return sampled.tables, sampled.timings
+
+
+def _problems(path: Path) -> tuple[Problem, ...]:
+    problems = tuple(problems_from_table(read_table(path, PROBLEM_SCHEMA)))
+    if not problems:
+        raise ValueError(f"{path} holds no problem: give curation a source for the split `{path.stem}`")
+    return problems
+
+
+def _candidate(checkpoint: str, probed: Mapping[str, pa.Table]) -> Candidate:
+    greedy, sampled = probed[f"{checkpoint}.greedy"], probed[f"{checkpoint}.sampled"]
+    return Candidate(
+        checkpoint,
+        entropy=policy_entropy(sampled),
+        pass_at_1=mean_score(scores_by_problem(sampled)),
+        greedy=mean_score(scores_by_problem(greedy)),
+        mean_tokens=mean_tokens(sampled),
+    )
+
+
+# ---------------------------------------------------------------- grading
+
+
+def _grade(
+    config: SelectionConfig, choice: Choice, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
+) -> tuple[pa.Table, dict[str, float]]:
+    problems = _problems(inputs["curation"] / "rl.parquet")
+    seed = derive_seed(config.seed, "selection", "grading")
+    job = SamplingJob(f"grading.{choice.checkpoint}", inputs["sft"] / choice.checkpoint, problems, config.grading_samples, config.sampling, seed)
+    sampled = sample_and_judge([job], state=out / STATE, runtime=runtime, log=log)
+    write_table(sampled.tables[job.name], out / "graded_samples.parquet")
+    graded = solve_rates(sampled.tables[job.name], num_samples=config.grading_samples)
+    write_table(graded, out / "graded.parquet")
+    return graded, sampled.timings
+
+
+def solve_rates(samples: pa.Table, *, num_samples: int) -> pa.Table:
+    """`GRADED_SCHEMA` by problem: solve rate over judged samples (null if none was judged), how many were judged and how many failed."""
+    scores = scores_by_problem(samples)
+    return pa.table(
+        {
+            "problem_id": list(scores),
+            "solve_rate": [sum(values) / len(values) if values else None for values in scores.values()],
+            "num_samples": [len(values) for values in scores.values()],
+            "failures": [num_samples - len(values) for values in scores.values()],
+        },
+        schema=GRADED_SCHEMA,
+    )
+
+
+# ---------------------------------------------------------------- what is said about it
+
+
+def _row(candidate: Candidate, choice: Choice, tokens: Mapping[str, int]) -> Row:
+    chosen = candidate.checkpoint == choice.checkpoint
+    return {
+        "checkpoint": candidate.checkpoint,
+        "entropy": candidate.entropy,
+        "pass@1": candidate.pass_at_1,
+        "greedy": candidate.greedy,
+        "mean_tokens": candidate.mean_tokens,
+        "sft_tokens": tokens.get(candidate.checkpoint),
+        "chosen": "yes" if chosen else "",
+        "why": choice.why if chosen else "",
+    }
+
+
+def _log_candidates(candidates: list[Candidate], choice: Choice, log: StageLog) -> None:
+    for epoch, candidate in enumerate(candidates, start=1):
+        log.metrics(epoch, {f"candidate/{name}": value for name, value in _figures(candidate).items()})
+    log.message(f"{choice.checkpoint}: {choice.why}")
+
+
+def _figures(candidate: Candidate) -> dict[str, float]:
+    return {"entropy": candidate.entropy, "pass@1": candidate.pass_at_1, "greedy": candidate.greedy, "mean_tokens": candidate.mean_tokens}
+
+
+def _metrics(candidates: list[Candidate], choice: Choice, graded: pa.Table) -> dict[str, float]:
+    chosen = next(candidate for candidate in candidates if candidate.checkpoint == choice.checkpoint)
+    rates = [rate for rate in graded["solve_rate"].to_pylist() if rate is not None]
+    return {
+        "selection/epoch": float(chosen.checkpoint.removeprefix("epoch-")),
+        "selection/inside_window": float(choice.inside_window),
+        **{f"selection/{name}": value for name, value in _figures(chosen).items()},
+        "grading/num_problems": float(len(graded)),
+        "grading/solve_rate": sum(rates) / max(len(rates), 1),
+        "grading/always_solved": sum(rate == 1 for rate in rates) / max(len(rates), 1),
+        "grading/never_solved": sum(rate == 0 for rate in rates) / max(len(rates), 1),
+        "grading/judge_failures": float(sum(graded["failures"].to_pylist())),
+    }
+
+
+def _notes(choice: Choice, probed: Mapping[str, pa.Table], graded: pa.Table) -> tuple[str, ...]:
+    notes = [] if choice.inside_window else [choice.why]
+    failures = sum(judge_failures(table) for table in probed.values()) + sum(graded["failures"].to_pylist())
+    if failures:
+        notes.append(f"the judge failed on {failures} responses; they count neither as right nor as wrong")
+    return tuple(notes)

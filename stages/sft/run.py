@@ -1,0 +1,44 @@
+"""Long-CoT SFT (paper 4.1.1).
+
+In: `curation` (sft.parquet, validation.parquet) and `base`. Out: epoch-01/ ... epoch-NN/ and steps.jsonl; the table `epochs`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
+from ring_model.checkpoint import load_model
+from ring_model.tokenizer import Tokenizer
+from stages.config import Runtime, SftConfig, Training
+from stages.prompting import model_folder
+from stages.seeds import derive_seed
+from stages.sft.batches import Rows, tokenise
+from stages.sft.training import SupervisedJob, train
+from stages.stage import StageLog, StageRecord
+
+
+def run(config: SftConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog) -> StageRecord:
+    """Train from the base model; one checkpoint folder an epoch."""
+    seed = derive_seed(config.seed, "sft")
+    job = finetuning_job(model_folder(inputs["base"]), config.training, curation=inputs["curation"], seed=seed, keeps_epochs=True)
+    return train(job, runtime=runtime, out=out, log=log)
+
+
+def finetuning_job(start: Path, training: Training, *, curation: Path, seed: int, keeps_epochs: bool) -> SupervisedJob:
+    """Training of the model folder `start` on curation's traces; also what the control arm does."""
+    tokenizer = Tokenizer.from_folder(start)
+    return SupervisedJob(
+        load_model(start),
+        tokenizer,
+        training,
+        rows=rows_of(curation / "sft.parquet", tokenizer, training),
+        validation=rows_of(curation / "validation.parquet", tokenizer, training),
+        seed=seed,
+        keeps_epochs=keeps_epochs,
+    )
+
+
+def rows_of(path: Path, tokenizer: Tokenizer, training: Training) -> Rows:
+    """The training rows of a problem file."""
+    problems = problems_from_table(read_table(path, PROBLEM_SCHEMA))
+    return tokenise(problems, tokenizer=tokenizer, max_total_tokens=training.max_total_tokens)

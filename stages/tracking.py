@@ -1,0 +1,224 @@
+"""Experiment records. The only module that imports MLflow.
+
+One experiment a recipe (`ring/<recipe>`), one run a chain, one nested run an executed stage; a cached stage is linked from
+the chain's run by a tag. Everything goes through `MlflowClient`, which has no global state, so stages may run side by side.
+A record that cannot be written raises `TrackingError`: the chain stops rather than go on unseen.
+
+MLflow allows no `@` in a metric's name: `pass@1` is recorded as `pass_at_1`.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+
+from stages.artifact import Manifest
+from stages.errors import TrackingError
+from stages.stage import Row
+
+PARAMS_PER_CALL = 100
+METRICS_PER_CALL = 1000
+_CHAIN_KEY = "ring.process"  # pid and start time of the process that holds a run open
+
+
+@contextlib.contextmanager
+def _reported(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"cannot record {what}: {error}. The chain stops, because a run without records cannot be checked: is the disk full, or the home folder read-only?") from error
+    except Exception as error:
+        if type(error).__module__.startswith("sqlalchemy"):
+            raise TrackingError(f"cannot record {what}: {error}") from error
+        raise
+
+
+def metric_name(name: str) -> str:
+    """The name under which MLflow holds a metric."""
+    return name.replace("@", "_at_")
+
+
+def tracking_uri(home: Path) -> str:
+    """Database of a home folder."""
+    return f"sqlite:///{home / 'mlflow.db'}"
+
+
+def process_stamp(pid: int) -> str | None:
+    """`pid:start time` of a living process, None for a dead one; a reused pid has another start time."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return f"{pid}:{text.rpartition(')')[2].split()[19]}"
+
+
+@dataclass(slots=True)
+class StageRun:
+    """An open run of a stage; metrics are buffered and written in batches."""
+
+    client: MlflowClient
+    experiment_id: str
+    run_id: str
+    last_step: int
+    _buffer: list[Metric] = field(default_factory=list)
+    _written: float = 0.0
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Record per-step values; steps that a run recorded before it was killed are not recorded twice."""
+        if step <= self.last_step:
+            return
+        now = int(time.time() * 1000)
+        self._buffer += [Metric(metric_name(name), float(value), now, step) for name, value in values.items()]
+        if len(self._buffer) >= METRICS_PER_CALL or time.monotonic() - self._written > 5:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        self._written = time.monotonic()
+        pending, self._buffer = self._buffer, []
+        for start in range(0, len(pending), METRICS_PER_CALL):
+            with _reported("metrics in MLflow"):
+                self.client.log_batch(self.run_id, metrics=pending[start : start + METRICS_PER_CALL])
+
+    def finish(self, manifest: Manifest) -> None:
+        """Final metrics, timings, tables, the manifest, and models that point at the artifact; then close the run."""
+        document = manifest.document
+        final = {**document["metrics"], **{f"time/{name}": value for name, value in document["timings"].items()}}
+        step = max(self.last_step, 0)
+        self._buffer += [Metric(metric_name(name), float(value), int(time.time() * 1000), step) for name, value in final.items()]
+        self.flush()
+        with _reported("tables and models in MLflow"):
+            for name, rows in manifest.tables().items():
+                if rows:
+                    self.client.log_table(self.run_id, data=_columns(rows), artifact_file=f"{name}.json")
+            self.client.log_dict(self.run_id, document, "manifest.json")
+            for folder in sorted({path.split("/")[0] for path in document["files"] if path.endswith("/config.json")}):
+                self._log_model(manifest, folder)
+            self.client.set_tag(self.run_id, "ring.status", document["status"])
+            self.client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+    def fail(self, reason: str) -> None:
+        """Close the run as failed."""
+        with _reported("a failed stage in MLflow"):
+            self.flush()
+            self.client.set_tag(self.run_id, "ring.status", "failed")
+            self.client.set_tag(self.run_id, "ring.error", reason[:4000])
+            self.client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FAILED))
+
+    def _log_model(self, manifest: Manifest, folder: str) -> None:
+        weights = {name: entry["sha256"] for name, entry in manifest.document["files"].items() if name.startswith(f"{folder}/") and name.endswith(".safetensors")}
+        model = self.client.create_logged_model(
+            self.experiment_id, name=f"{manifest.stage}-{manifest.arm or folder}-{manifest.fingerprint[:8]}-{folder}".replace("model", "final"),
+            source_run_id=self.run_id, model_type="bailing_moe",
+            tags={"mlflow.model.isExternal": "true", "ring.folder": str(manifest.folder / folder), "ring.fingerprint": manifest.fingerprint, "ring.sha256": json.dumps(weights)[:5000]},
+        )
+        self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+class Tracker:
+    """The records of one recipe in one home folder."""
+
+    def __init__(self, home: Path, recipe: str) -> None:
+        """Open (or make) the database and the experiment, and close runs whose process died."""
+        self.recipe = recipe
+        home.mkdir(parents=True, exist_ok=True)
+        with _reported(f"in {home / 'mlflow.db'}"), (home / "mlflow.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.client = MlflowClient(tracking_uri=tracking_uri(home))
+            self.experiment_id = self._experiment(home)
+            self._close_dead_runs()
+
+    def _experiment(self, home: Path) -> str:
+        name = f"ring/{self.recipe}"
+        known = self.client.get_experiment_by_name(name)
+        return known.experiment_id if known else self.client.create_experiment(name, artifact_location=(home / "mlruns" / self.recipe).as_uri())
+
+    def _close_dead_runs(self) -> None:
+        for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
+            stamp = run.data.tags.get(_CHAIN_KEY, "")
+            if stamp != process_stamp(int(stamp.partition(":")[0] or 0)):
+                self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+    def start_chain(self, name: str, *, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
+        """Open the run of a chain; returns its id."""
+        with _reported("the chain in MLflow"):
+            run = self.client.create_run(self.experiment_id, run_name=name, tags={"ring.recipe": self.recipe, "ring.status": "running", **_stamp(), **tags})
+            self._log_params(run.info.run_id, params)
+        return run.info.run_id
+
+    def start_stage(
+        self, name: str, *, parent: str, resume: str | None, tags: Mapping[str, str], params: Mapping[str, Any], datasets: Sequence[tuple[str, Path, str]]
+    ) -> StageRun:
+        """Open the run of a stage, or go on with the one that a kill left. `datasets`: name, file, sha256 of each input table."""
+        with _reported(f"the stage {name} in MLflow"):
+            if resume and self._known(resume):
+                return self._continue(resume, parent=parent)
+            run = self.client.create_run(
+                self.experiment_id, run_name=name, tags={"mlflow.parentRunId": parent, "ring.recipe": self.recipe, "ring.status": "running", **_stamp(), **tags}
+            )
+            self._log_params(run.info.run_id, params)
+            if datasets:
+                self.client.log_inputs(run.info.run_id, [_dataset_input(*item) for item in datasets])
+        return StageRun(self.client, self.experiment_id, run.info.run_id, last_step=-1)
+
+    def _known(self, run_id: str) -> bool:
+        try:
+            return self.client.get_run(run_id).info.experiment_id == self.experiment_id
+        except MlflowException:
+            return False
+
+    def _continue(self, run_id: str, *, parent: str) -> StageRun:
+        self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+        for key, value in {"mlflow.parentRunId": parent, **_stamp()}.items():
+            self.client.set_tag(run_id, key, value)
+        names = list(self.client.get_run(run_id).data.metrics)
+        steps = [metric.step for name in names[:1] for metric in self.client.get_metric_history(run_id, name)]
+        return StageRun(self.client, self.experiment_id, run_id, last_step=max(steps, default=-1))
+
+    def link_cached(self, chain_run: str, *, stage: str, run_id: str | None, identity: str) -> None:
+        """Point from the chain's run to the run that made a cached result."""
+        with _reported("a cached stage in MLflow"):
+            self.client.set_tag(chain_run, f"ring.cached.{stage}", json.dumps({"fingerprint": identity, "run_id": run_id}))
+
+    def finish_chain(self, run_id: str, *, status: str, metrics: Mapping[str, float], files: Sequence[Path] = ()) -> None:
+        """Record the chain's results (the numbers of the last table, under the same names) and close its run."""
+        now = int(time.time() * 1000)
+        entries = [Metric(metric_name(name), float(value), now, 0) for name, value in metrics.items()]
+        with _reported("the chain's results in MLflow"):
+            for start in range(0, len(entries), METRICS_PER_CALL):
+                self.client.log_batch(run_id, metrics=entries[start : start + METRICS_PER_CALL])
+            for path in files:
+                self.client.log_artifact(run_id, str(path))
+            self.client.set_tag(run_id, "ring.status", status)
+            self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED if status == "done" else RunStatus.FAILED))
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        for start in range(0, len(entries), PARAMS_PER_CALL):
+            self.client.log_batch(run_id, params=entries[start : start + PARAMS_PER_CALL], tags=[RunTag("ring.num_params", str(len(entries)))])
+
+
+def _stamp() -> dict[str, str]:
+    return {_CHAIN_KEY: process_stamp(os.getpid()) or "", "mlflow.source.name": "ring", "mlflow.user": "ring"}
+
+
+def _dataset_input(name: str, path: Path, sha256: str) -> DatasetInput:
+    """MLflow's own digest ignores rows past 10 000, so ours is given: its column holds 36 characters, the tag all 64."""
+    dataset = Dataset(name=name, digest=sha256[:36], source_type="local", source=json.dumps({"uri": str(path)}))
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "input"), InputTag("sha256", sha256)])
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    return {key: [row.get(key) for row in rows] for key in rows[0]}

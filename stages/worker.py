@@ -1,0 +1,82 @@
+"""The process in which a stage runs: `python -m stages.worker JOB.json`, for one rank or (through torchrun's launcher) several.
+
+The job file names the stage's module, its config, inputs, Runtime, output folder and where events go. The process dies with
+the one that started it. Exit codes: 0 done, 2 a user's mistake (its message is an event), anything else a failure.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from stages.artifact import write_json
+from stages.config import BaseConfig, CurationConfig, EvaluationConfig, Record, ReportConfig, RlConfig, Runtime, SelectionConfig, SftConfig
+from stages.stage import STATE, StageLog, StageRecord
+
+CONFIGS: dict[str, type[Record]] = {
+    "curation": CurationConfig, "base": BaseConfig, "sft": SftConfig, "selection": SelectionConfig,
+    "rl": RlConfig, "evaluation": EvaluationConfig, "report": ReportConfig,
+}
+RECORD = "record.json"
+
+
+def main(job_path: Path) -> int:
+    """Run the job, as its launcher when it asks for several ranks and as a rank of it otherwise."""
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+    job = json.loads(job_path.read_text(encoding="utf-8"))
+    os.environ.setdefault("OMP_NUM_THREADS", str(job["runtime"]["threads"]))
+    if job["ranks"] > 1 and "RANK" not in os.environ:
+        return _launch_ranks(job_path, job["ranks"])
+    with open(job["events"], "a", encoding="utf-8") as stream:
+        log = StageLog(stream if os.environ.get("RANK", "0") == "0" else None)
+        try:
+            _run(job, log)
+        except (ValueError, OSError) as error:
+            traceback.print_exc()
+            log.error(str(error) or type(error).__name__)
+            return 2
+    return 0
+
+
+def _launch_ranks(job_path: Path, ranks: int) -> int:
+    from torch.distributed.run import main as torchrun
+
+    torchrun(["--standalone", "--nproc-per-node", str(ranks), "-m", "stages.worker", str(job_path)])
+    return 0
+
+
+def _run(job: dict[str, Any], log: StageLog) -> None:
+    started = time.monotonic()
+    config = CONFIGS[job["stage"]].model_validate(job["config"])
+    inputs = {name: Path(folder) for name, folder in job["inputs"].items()}
+    out = Path(job["out"])
+    stage = importlib.import_module(job["module"])
+    imported = time.monotonic()
+    record: StageRecord = stage.run(config, inputs=inputs, runtime=Runtime.model_validate(job["runtime"]), out=out, log=log)
+    if os.environ.get("RANK", "0") == "0":
+        write_json(out / "tables.json", record.tables)
+        (out / STATE).mkdir(exist_ok=True)
+        write_json(out / STATE / RECORD, {**asdict(record), "timings": {**_usage(imported - started), **record.timings}})
+
+
+def _usage(import_seconds: float) -> dict[str, float]:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "import_seconds": import_seconds,
+        "cpu_seconds": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+        "peak_memory_bytes": 1024 * max(own.ru_maxrss, children.ru_maxrss),
+    }
+
+
+if __name__ == "__main__":
+    code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # DeepSpeed's ZeRO 3 aborts at interpreter exit after all work succeeded (measured)

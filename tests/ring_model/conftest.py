@@ -1,0 +1,34 @@
+"""Makes the slow reference importable and keeps torch on one thread."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(1)
+
+from slow_model import SMALL  # noqa: E402
+
+from ring_model.checkpoint import released_tensors  # noqa: E402
+from ring_model.modelling import BailingMoe, initialise  # noqa: E402
+
+
+@pytest.fixture
+def model() -> BailingMoe:
+    """A small model with large weights and norm weights away from one, so that every part shows in its logits."""
+    model = initialise(BailingMoe(SMALL), seed=3)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture
+def weights(model: BailingMoe) -> dict[str, np.ndarray]:
+    """The model's parameters under their released names, in float64."""
+    return {name: tensor.double().numpy() for name, tensor in released_tensors(model).items()}

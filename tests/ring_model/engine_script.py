@@ -1,0 +1,72 @@
+"""Trains the small model for a few steps on this rank's share of fixed rows; run alone or under torchrun.
+
+usage: engine_script.py OUT.pt ZERO_STAGE NUM_STEPS [CHECKPOINT_FOLDER]
+With a checkpoint folder it resumes from there when there is one, and saves there at the end.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+from slow_model import SMALL  # noqa: E402
+
+from ring_model.engine import Engine, OptimizerSettings  # noqa: E402
+from ring_model.modelling import BailingMoe, initialise  # noqa: E402
+from ring_model.policy import pack_rows, response_logprobs  # noqa: E402
+
+SETTINGS = OptimizerSettings(learning_rate=1e-2, weight_decay=0.1, gradient_clip=0.5)
+DENOMINATOR = 20.0
+
+
+def rate(step: int) -> float:
+    return 1e-2 / (1 + step)
+
+
+def rows_of(step: int) -> list:
+    """Four micro-batches of one to three rows."""
+    generator = torch.Generator().manual_seed(step)
+    batches = []
+    for num_rows in (1, 3, 2, 1):
+        draw = torch.randint(1, SMALL.vocab_size, (num_rows, 9), generator=generator).tolist()
+        batches.append(pack_rows([row[:3] for row in draw], [row[3 : 6 + i] for i, row in enumerate(draw)]))
+    return batches
+
+
+def loss_of(model: BailingMoe, rows) -> torch.Tensor:
+    scored = response_logprobs(model, rows)
+    tokens = rows.num_response_tokens
+    return -scored.logprobs_M.sum() + 0.01 * tokens * (scored.router.balance_loss + scored.router.z_loss)
+
+
+def main(out: str, zero_stage: int, num_steps: int, folder: str | None) -> None:
+    torch.set_num_threads(1)
+    model = initialise(BailingMoe(SMALL), seed=5)
+    engine = Engine.start(model, optimizer=SETTINGS, zero_stage=zero_stage)
+    state = engine.load(folder) if folder else None
+    first = state["step"] if state else 0
+    norms = []
+    for step in range(first, first + num_steps):
+        batches = rows_of(step)
+        mine = batches if engine.world_size == 1 else (batches[:3] if engine.rank == 0 else batches[3:])
+        engine.set_learning_rate(rate(step))
+        for rows in engine.padded(mine):
+            if rows is None:
+                engine.backward_nothing()
+            else:
+                engine.backward(loss_of(model, rows), denominator=DENOMINATOR)
+        norms.append(engine.step())
+    if folder:
+        engine.save(folder, {"step": first + num_steps})
+    gathered = engine.all_gather_object(engine.rank)
+    total = engine.all_reduce_sum({"one": 1.0, "rank": engine.rank})
+    word = engine.broadcast(f"from {engine.rank}")
+    if engine.rank == 0:
+        weights = [p.detach().clone() for p in model.parameters()]
+        torch.save({"weights": weights, "norms": norms, "gathered": gathered, "total": total, "word": word}, out)
+    engine.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] if len(sys.argv) > 4 else None)

@@ -1,0 +1,96 @@
+"""Model folders have the released layout and come back bit by bit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ring_model.checkpoint import load_model, save_model
+from ring_model.modelling import BailingMoe
+
+
+def released_names(num_layers: int, num_experts: int) -> set[str]:
+    names = {"model.word_embeddings.weight", "model.norm.weight", "lm_head.weight"}
+    for layer in range(num_layers):
+        prefix = f"model.layers.{layer}"
+        parts = ["input_layernorm", "attention.query_key_value", "attention.dense", "post_attention_layernorm"]
+        parts += ["mlp.gate"]
+        for owner in [*(f"mlp.experts.{expert}" for expert in range(num_experts)), "mlp.shared_experts"]:
+            parts += [f"{owner}.gate_proj", f"{owner}.up_proj", f"{owner}.down_proj"]
+        names |= {f"{prefix}.{part}.weight" for part in parts}
+    return names
+
+
+@pytest.mark.parametrize("max_shard_bytes", [10**9, 3000])
+def test_round_trip_is_bit_equal(model: BailingMoe, tmp_path: Path, max_shard_bytes: int) -> None:
+    save_model(model, tmp_path, max_shard_bytes=max_shard_bytes)
+    loaded = load_model(tmp_path)
+    assert loaded.config == model.config
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+    assert (tmp_path / "model.safetensors.index.json").exists() == (max_shard_bytes == 3000)
+
+
+def test_names_and_shapes_are_the_released_ones(model: BailingMoe, tmp_path: Path) -> None:
+    save_model(model, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    config = model.config
+    assert set(tensors) == released_names(config.num_hidden_layers, config.num_experts)
+    assert tensors["model.layers.0.attention.query_key_value.weight"].shape == ((4 + 2 * 2) * 4, 16)
+    assert tensors["model.layers.1.mlp.experts.4.gate_proj.weight"].shape == (6, 16)
+    assert tensors["model.layers.1.mlp.shared_experts.down_proj.weight"].shape == (16, 12)
+    ids = json.loads((tmp_path / "generation_config.json").read_text())
+    assert ids == {"eos_token_id": 0, "pad_token_id": 0}
+
+
+def test_same_weights_give_the_same_bytes(model: BailingMoe, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_model(model, tmp_path / name)
+    save_model(load_model(tmp_path / "one"), tmp_path / "two")
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_bfloat16_tensors_are_read_into_float32(model: BailingMoe, tmp_path: Path) -> None:
+    save_model(model, tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, path)
+    assert torch.equal(load_model(tmp_path).lm_head, model.lm_head.bfloat16().float())
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda t: t.pop("model.norm.weight"), r"1 tensors are missing: model\.norm\.weight"),
+        (lambda t: t.update({"lm_head.bias": torch.zeros(3)}), r"unknown tensors lm_head\.bias"),
+        (lambda t: t.update({"model.norm.weight": torch.zeros(17)}), r"model\.norm\.weight has shape \(17,\), not \(16"),
+    ],
+)
+def test_a_wrong_tensor_is_named(model: BailingMoe, tmp_path: Path, edit, message: str) -> None:
+    save_model(model, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path)
+
+
+def test_a_damaged_file_and_an_empty_folder_are_refused(model: BailingMoe, tmp_path: Path) -> None:
+    save_model(model, tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        load_model(tmp_path)
+    path.unlink()
+    with pytest.raises(ValueError, match="holds neither"):
+        load_model(tmp_path)
+
+
+def test_an_index_may_not_name_a_file_elsewhere(model: BailingMoe, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    index = {"weight_map": {"lm_head.weight": "../outside.safetensors"}}
+    (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="not a file of that folder"):
+        load_model(tmp_path / "model")

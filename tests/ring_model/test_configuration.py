@@ -1,0 +1,68 @@
+"""The configuration is Ling-lite's, and refuses what would change the arithmetic."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ring_model.configuration import BailingMoeConfig
+
+
+def test_defaults_have_ling_lites_parameter_counts() -> None:
+    config = BailingMoeConfig()
+    assert round(config.num_parameters / 1e9, 1) == 16.8
+    assert round(config.num_active_parameters / 1e9, 2) == 2.75
+
+
+def test_saved_config_reads_back_equal_and_names_the_architecture(tmp_path: Path) -> None:
+    config = BailingMoeConfig(num_experts=8, vocab_size=1000, eos_token_id=1, pad_token_id=1)
+    config.save(tmp_path)
+    first = (tmp_path / "config.json").read_bytes()
+    assert BailingMoeConfig.from_folder(tmp_path) == config
+    values = json.loads(first)
+    assert values["model_type"] == "bailing_moe"
+    assert values["architectures"] == ["BailingMoeForCausalLM"]
+    assert (values["use_bias"], values["use_qkv_bias"], values["embedding_dropout"]) == (False, False, 0.0)
+    config.save(tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rope_scaling", {"type": "yarn", "factor": 4}),
+        ("use_bias", True),
+        ("use_qkv_bias", True),
+        ("tie_word_embeddings", True),
+        ("first_k_dense_replace", 1),
+        ("hidden_act", "gelu"),
+        ("model_type", "llama"),
+        ("score_function", "sigmoid"),
+        ("head_dim", 64),
+    ],
+)
+def test_a_key_that_changes_the_arithmetic_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        BailingMoeConfig.from_dict({name: value})
+
+
+def test_harmless_keys_are_left_out() -> None:
+    extra = {"auto_map": {"AutoConfig": "x.Y"}, "transformers_version": "4.36.0", "use_cache": True, "head_dim": 128}
+    assert "auto_map" not in BailingMoeConfig.from_dict({**extra, "rope_scaling": None}).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("num_attention_heads", 3), ("num_key_value_heads", 5), ("num_experts_per_tok", 65), ("eos_token_id", 126464)],
+)
+def test_impossible_numbers_are_refused_by_name(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=name):
+        BailingMoeConfig(**{name: value})
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"config\.json does not exist"):
+        BailingMoeConfig.from_folder(tmp_path)
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="is not JSON"):
+        BailingMoeConfig.from_folder(tmp_path)

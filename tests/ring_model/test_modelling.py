@@ -1,0 +1,165 @@
+"""The model computes what the slow float64 reference computes, forward and backward."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import slow_model
+import torch
+from torch.nn import functional
+
+from ring_model.checkpoint import released_tensors
+from ring_model.experts import routed_experts, routed_experts_padded
+from ring_model.modelling import BailingMoe, balance_loss, expert_load, initialise, route, z_loss
+
+ROWS = [[5, 1, 36, 7, 7, 2, 9], [3], [11, 4, 30, 8]]
+
+
+def padded(rows: list[list[int]], fill: int) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(map(len, rows))
+    return torch.tensor([row + [fill] * (width - len(row)) for row in rows]), torch.tensor([len(row) for row in rows])
+
+
+def test_logits_equal_the_slow_reference(model: BailingMoe, weights: dict[str, np.ndarray]) -> None:
+    tokens_BT, lengths_B = padded(ROWS, 0)
+    output = model(tokens_BT, lengths_B=lengths_B)
+    expected = np.concatenate([slow_model.logits(weights, row, model.config) for row in ROWS])
+    assert np.abs(model.logits(output.hidden_ND).detach().numpy() - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("change", [{"norm_head": False}, {"norm_topk_prob": False}, {"num_shared_experts": 0}])
+def test_logits_equal_the_slow_reference_with_options_off(change: dict[str, object]) -> None:
+    model = initialise(BailingMoe(replace(slow_model.SMALL, **change)), seed=8)
+    names = {name: tensor.double().numpy() for name, tensor in released_tensors(model).items()}
+    hidden_ND = model(torch.tensor(ROWS[:1])).hidden_ND
+    expected = slow_model.logits(names, ROWS[0], model.config)
+    assert np.abs(model.logits(hidden_ND).detach().numpy() - expected).max() < 1e-5
+
+
+def test_padding_content_changes_no_bit(model: BailingMoe) -> None:
+    outputs = []
+    for fill in (0, 17):
+        tokens_BT, lengths_B = padded(ROWS, fill)
+        outputs.append(model(tokens_BT, lengths_B=lengths_B))
+    assert torch.equal(outputs[0].hidden_ND, outputs[1].hidden_ND)
+    assert torch.equal(outputs[0].router.balance_loss, outputs[1].router.balance_loss)
+    assert len(outputs[0].hidden_ND) == sum(map(len, ROWS))
+
+
+def test_router_losses_ignore_padding(model: BailingMoe) -> None:
+    tokens_BT, lengths_B = padded([ROWS[0], ROWS[0][:4]], 9)
+    ragged = model(tokens_BT, lengths_B=lengths_B).router
+    rows = [model(torch.tensor([row])).router for row in (ROWS[0], ROWS[0][:4])]
+    weighted = (7 * rows[0].z_loss + 4 * rows[1].z_loss) / 11
+    assert torch.allclose(ragged.z_loss, weighted, rtol=1e-6)
+    assert torch.allclose(ragged.load_LE, (7 * rows[0].load_LE + 4 * rows[1].load_LE) / 11)
+
+
+def test_gradient_equals_central_differences_of_the_slow_reference(
+    model: BailingMoe, weights: dict[str, np.ndarray]
+) -> None:
+    row = ROWS[0]
+    weighting = np.random.default_rng(0).normal(size=(len(row), model.config.vocab_size))
+    output = model(torch.tensor([row]))
+    (model.logits(output.hidden_ND) * torch.from_numpy(weighting).float()).sum().backward()
+    gradients = {id(p): p.grad for p in model.parameters()}
+    assert all(gradient is not None for gradient in gradients.values())
+    probe = BailingMoe(model.config)
+    for source, target in zip(model.parameters(), probe.parameters(), strict=True):
+        target.data.copy_(source.grad)
+    names = released_tensors(probe)
+    draw = np.random.default_rng(1)
+    for name, values in weights.items():
+        if name == "lm_head.weight":
+            continue
+        index = tuple(int(draw.integers(size)) for size in values.shape)
+        sides = []
+        for step in (1e-5, -1e-5):
+            moved = values.copy()
+            moved[index] += step
+            sides.append((slow_model.logits({**weights, name: moved}, row, model.config) * weighting).sum())
+        assert float(names[name][index]) == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=2e-4, abs=2e-4), name
+
+
+def test_head_norm_is_a_constant_in_the_gradient(model: BailingMoe) -> None:
+    hidden_MD = torch.randn(4, model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    model.logits(hidden_MD).sum().backward()
+    norm_D = model.lm_head.detach().norm(dim=0) + 1e-7
+    assert torch.allclose(model.lm_head.grad, (hidden_MD / norm_D).sum(0).expand_as(model.lm_head), atol=1e-6)
+
+
+def test_balance_and_z_loss_by_hand() -> None:
+    logits_NE = torch.tensor([[0.6, 0.3, 0.1], [0.5, 0.1, 0.4]]).log()
+    routing = route(logits_NE, k=1, normalise=True)
+    load_E = expert_load(routing)
+    assert load_E.tolist() == [1.0, 0.0, 0.0]
+    assert float(balance_loss(routing, load_E)) == pytest.approx(3 * 0.55)
+    assert float(z_loss(routing)) == pytest.approx(0.0, abs=1e-12)
+    assert float(z_loss(route(logits_NE + torch.tensor([[2.0], [1.0]]), k=1, normalise=True))) == pytest.approx(2.5)
+
+
+def test_uniform_routing_has_balance_loss_one_for_any_k() -> None:
+    for k in (1, 2):
+        routing = route(torch.zeros(4, 4), k=k, normalise=True)
+        assert float(balance_loss(routing, torch.full((4,), 0.25))) == pytest.approx(1.0)
+
+
+def test_topk_weights_by_hand() -> None:
+    routing = route(torch.tensor([[0.1, 0.5, 0.4]]).log(), k=2, normalise=True)
+    assert routing.expert_NK.tolist() == [[1, 2]]
+    assert routing.weight_NK[0].tolist() == pytest.approx([5 / 9, 4 / 9])
+
+
+def naive_experts(x, weight, expert, gate_up, down):
+    out = torch.zeros_like(x)
+    for n in range(len(x)):
+        for k in range(expert.shape[1]):
+            gate, up = (gate_up[expert[n, k]] @ x[n]).chunk(2)
+            out[n] += weight[n, k] * (down[expert[n, k]] @ (functional.silu(gate) * up))
+    return out
+
+
+def test_both_expert_paths_and_the_gradient_equal_a_loop_over_tokens() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(9, 8, generator=generator, requires_grad=True)
+    weight = torch.rand(9, 2, generator=generator, requires_grad=True)
+    expert = torch.randint(0, 4, (9, 2), generator=generator)  # expert 4 is chosen by nobody
+    gate_up = torch.randn(5, 12, 8, generator=generator, requires_grad=True)
+    down = torch.randn(5, 8, 6, generator=generator, requires_grad=True)
+    arguments = (x, weight, gate_up, down)
+    fast = routed_experts(x, weight_NK=weight, expert_NK=expert, gate_up_EGD=gate_up, down_EDF=down)
+    slow = naive_experts(x, weight, expert, gate_up, down)
+    step = routed_experts_padded(
+        x, weight_NK=weight, expert_NK=expert, gate_up_EDG=gate_up.transpose(1, 2), down_EFD=down.transpose(1, 2)
+    )
+    assert torch.allclose(fast, slow, atol=1e-5)
+    assert torch.allclose(step, slow, atol=1e-5)
+    probe = torch.randn(9, 8, generator=generator)
+    for one, two in zip(
+        torch.autograd.grad((fast * probe).sum(), arguments), torch.autograd.grad((slow * probe).sum(), arguments),
+        strict=True,
+    ):  # fmt: skip
+        assert torch.allclose(one, two, atol=1e-4)
+
+
+def test_an_expanded_gradient_is_accepted(model: BailingMoe) -> None:
+    model(torch.tensor(ROWS[:1])).hidden_ND.sum().backward()
+    assert torch.isfinite(model.layers[0].mlp.gate_up.grad).all()
+
+
+def test_initialisation_depends_on_the_seed_alone() -> None:
+    one, two, other = (initialise(BailingMoe(slow_model.SMALL), seed=seed) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one.lm_head, other.lm_head)
+    assert float(one.lm_head.std()) == pytest.approx(0.3, rel=0.1)
+
+
+def test_forward_and_backward_repeat_to_the_bit(model: BailingMoe) -> None:
+    gradients = []
+    for _ in range(2):
+        model.zero_grad()
+        tokens_BT, lengths_B = padded(ROWS, 0)
+        output = model(tokens_BT, lengths_B=lengths_B)
+        (model.logits(output.hidden_ND).square().sum() + output.router.balance_loss + output.router.z_loss).backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))

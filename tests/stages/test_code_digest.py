@@ -1,0 +1,50 @@
+"""The code digest: comments and docstrings change nothing, a changed line changes what imports it and nothing else."""
+
+import pytest
+
+from stages.code_digest import code_digest, reached_modules
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name, text in {
+        "stages/__init__.py": "", "stages/rl.py": "from stages import losses\nfrom data.schema import X\n", "stages/losses.py": "def loss(x):\n    return x * 2\n",
+        "stages/sft.py": "import data.schema\n", "data/__init__.py": "", "data/schema.py": "X = 1\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def digests(tree):
+    return {name: code_digest(f"stages.{name}", root=tree) for name in ("rl", "sft")}
+
+
+def rewrite(tree, name, text):
+    (tree / name).write_text(text)
+
+
+def test_a_comment_a_docstring_and_layout_change_nothing(tree):
+    before = digests(tree)
+    rewrite(tree, "stages/losses.py", '"""Losses."""\n\n\ndef loss(x):\n    """Twice."""\n    # why\n    return (x *\n            2)\n')
+    assert digests(tree) == before
+
+
+def test_a_changed_line_changes_the_stages_that_reach_it_and_no_other(tree):
+    before = digests(tree)
+    rewrite(tree, "stages/losses.py", "def loss(x):\n    return x * 3\n")
+    after = digests(tree)
+    assert after["rl"] != before["rl"] and after["sft"] == before["sft"]
+
+
+def test_what_both_import_changes_both(tree):
+    before = digests(tree)
+    rewrite(tree, "data/schema.py", "X = 2\n")
+    assert all(after != before[name] for name, after in digests(tree).items())
+
+
+def test_sft_does_not_reach_the_rl_losses_and_rl_does():
+    assert "stages.rl.losses" in reached_modules("stages.rl")
+    assert "stages.rl.losses" not in reached_modules("stages.sft")
+    assert "ring_model.engine" in reached_modules("stages.sft")

@@ -1,0 +1,71 @@
+"""Recipes: every one loads; mistakes are told with the nearest name; origins are the line that set a value."""
+
+import pytest
+
+from stages.config import C3po, Phase, RlArm, RlConfig, Runtime
+from stages.plan import plan_chain
+from stages.recipe import RecipeError, flatten, key_lines, load_recipe, recipe_names, walk_values
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_loads_and_can_be_planned(name):
+    resolved = load_recipe(name)
+    assert resolved.recipe.name == name
+    assert [spec.stage for spec in plan_chain(resolved.recipe)][0] == "curation"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sft.training.epoch=3", "did you mean 'epochs'"),
+        ("rl.arms.mixed.phases.0.stps=3", "did you mean 'steps'"),
+        ("curation.sources.0.levls={2=1.0}", "did you mean 'levels'"),
+        ("sft.training.epochs=0", "sft.training.epochs = 0"),
+        ("rl.arms.nobody.name='x'", "none of the 3 elements"),
+        ("rl.arms.0.phases.0.mixture={math=0.5}", "sum to 1"),
+        ("selection.entropy_window=[0.5, 0.3]", "entropy_window"),
+        ("novalue", "write KEY=VALUE"),
+    ],
+)
+def test_a_mistake_is_told_by_name_and_limit(override, message):
+    with pytest.raises(RecipeError, match=message.replace("[", r"\[")):
+        load_recipe("laptop", overrides=[override])
+
+
+def test_an_unknown_recipe_offers_the_nearest_name():
+    with pytest.raises(RecipeError, match="did you mean 'laptop'"):
+        load_recipe("latop")
+
+
+def test_arms_with_unequal_budgets_are_refused_with_both_numbers():
+    with pytest.raises(RecipeError, match=r"equal total token budgets.*560000.*280000"):
+        load_recipe("laptop", overrides=["rl.arms.mixed.phases.0.steps=100"])
+
+
+def test_equal_budgets_count_steps_of_all_phases():
+    arms = tuple(
+        RlArm(kind="rl", name=name, phases=tuple(Phase(name=str(i), steps=s, mixture={"math": 1.0}) for i, s in enumerate(steps)))
+        for name, steps in {"a": (2, 3), "b": (5,)}.items()
+    )
+    config = RlConfig(arms=arms, objective=C3po(token_budget=10))
+    assert [config.total_token_budget(arm) for arm in arms] == [50, 50]
+
+
+def test_key_lines_number_tables_of_arrays():
+    text = 'a = 1\n[b]\nc = 2\n[[d.e]]\nf = 3\n[[d.e]]\nf = 4\n[[d.e.g]]\nh = 5\n'
+    assert key_lines(text) == {"a": 1, "b.c": 3, "d.e.0.f": 5, "d.e.1.f": 7, "d.e.1.g.0.h": 9}
+
+
+def test_a_value_names_its_origin():
+    resolved = load_recipe("laptop", overrides=["rl.samples_per_prompt=4"])
+    origins = {item.key: resolved.origin(item.key, item.declared) for item in walk_values(resolved.recipe)}
+    assert origins["rl.samples_per_prompt"] == "--set"
+    assert origins["rl.objective.token_budget"].startswith("laptop.toml:")
+    assert origins["rl.objective.clip"] == "paper 3.2"
+    assert origins["rl.advantage_epsilon"] == "class default"
+
+
+def test_flatten_gives_every_default_under_its_dotted_name():
+    flat = flatten(Runtime(), prefix="runtime.")
+    assert flat["runtime.workers"] == 2
+    assert len(flat) == len(Runtime.model_fields)
