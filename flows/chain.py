@@ -40,17 +40,38 @@ class Request:
     data_dir: Path | None = None
 
 
-@flow(name="full-chain", flow_run_name="{recipe}", task_runner=ThreadPoolTaskRunner(max_workers=MAX_PARALLEL), validate_parameters=True)
+@flow(
+    name="full-chain",
+    flow_run_name="{recipe}",
+    task_runner=ThreadPoolTaskRunner(max_workers=MAX_PARALLEL),
+    validate_parameters=True,
+)
 def full_chain(
-    recipe: str, until: StageName | None = None, rerun: StageName | None = None, arm: str | None = None,
-    overrides: list[str] | None = None, data_dir: str | None = None,
+    recipe: str,
+    until: StageName | None = None,
+    rerun: StageName | None = None,
+    arm: str | None = None,
+    overrides: list[str] | None = None,
+    data_dir: str | None = None,
 ) -> dict[str, Any]:
     """The whole chain of a recipe; finished stages are answered from the cache. Returns what `ring run --json` prints."""
-    request = Request(recipe=recipe, until=until, rerun=rerun, arm=arm, overrides=tuple(overrides or ()), data_dir=Path(data_dir) if data_dir else None)
+    request = Request(
+        recipe=recipe,
+        until=until,
+        rerun=rerun,
+        arm=arm,
+        overrides=tuple(overrides or ()),
+        data_dir=Path(data_dir) if data_dir else None,
+    )
     return run_request(request, display=active_display())
 
 
-@flow(name="stage", flow_run_name="{recipe} {stage}", task_runner=ThreadPoolTaskRunner(max_workers=MAX_PARALLEL), validate_parameters=True)
+@flow(
+    name="stage",
+    flow_run_name="{recipe} {stage}",
+    task_runner=ThreadPoolTaskRunner(max_workers=MAX_PARALLEL),
+    validate_parameters=True,
+)
 def single_stage(recipe: str, stage: StageName, arm: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
     """Rerun one stage (of RL: one arm, or all), taking what it needs from the cache; says which later stages are out of date."""
     request = Request(recipe=recipe, until=stage, rerun=stage, arm=arm, data_dir=Path(data_dir) if data_dir else None)
@@ -84,9 +105,22 @@ def open_chain(resolved: ResolvedRecipe, specs: Sequence[PlannedStage], request:
     flow_run = str(context.flow_run.id) if context and context.flow_run else None
     tracker = Tracker(home, resolved.recipe.name)
     name = f"{resolved.recipe.name} {time.strftime('%Y-%m-%d %H:%M')} {(flow_run or '--------')[:8]}"
-    params = {**flatten(resolved.recipe), "request.until": request.until, "request.rerun": request.rerun, "request.overrides": request.overrides}
+    params = {
+        **flatten(resolved.recipe),
+        "request.until": request.until,
+        "request.rerun": request.rerun,
+        "request.overrides": request.overrides,
+    }
     run_id = tracker.start_chain(name, tags={"ring.prefect_flow_run": flow_run or ""}, params=params)
-    return Chain(specs, store=store, tracker=tracker, run_id=run_id, runtime=resolved.recipe.runtime, display=display, prefect_run=flow_run)
+    return Chain(
+        specs,
+        store=store,
+        tracker=tracker,
+        run_id=run_id,
+        runtime=resolved.recipe.runtime,
+        display=display,
+        prefect_run=flow_run,
+    )
 
 
 def run_stages(specs: Sequence[PlannedStage], request: Request, *, chain: Chain) -> dict[str, Result]:
@@ -119,23 +153,45 @@ def _finish(call: StageCall) -> Result:
     if call.result is None:
         call.result = Result(manifest=chain.manifest(spec.key), status="cached", seconds=0.0)
     if call.result.status == "cached":
-        chain.tracker.link_cached(chain.run_id, stage=spec.key, run_id=call.result.manifest.document["mlflow_run_id"], identity=spec.fingerprint)
+        chain.tracker.link_cached(
+            chain.run_id,
+            stage=spec.key,
+            run_id=call.result.manifest.document["mlflow_run_id"],
+            identity=spec.fingerprint,
+        )
     return call.result
 
 
-def _document(resolved: ResolvedRecipe, specs: Sequence[PlannedStage], results: Mapping[str, Result], *, chain: Chain, started: float) -> dict[str, Any]:
+def _document(
+    resolved: ResolvedRecipe,
+    specs: Sequence[PlannedStage],
+    results: Mapping[str, Result],
+    *,
+    chain: Chain,
+    started: float,
+) -> dict[str, Any]:
     manifests = {key: result.manifest for key, result in results.items()}
     report = publish_report(manifests, home=chain.store.home, chain=chain.run_id)
     stages = [
         {
-            "stage": spec.stage, "arm": spec.arm, "fingerprint": spec.fingerprint, "status": results[spec.key].status, "seconds": results[spec.key].seconds,
-            "artifact": str(results[spec.key].manifest.folder), "metrics": results[spec.key].manifest.metrics,
+            "stage": spec.stage,
+            "arm": spec.arm,
+            "fingerprint": spec.fingerprint,
+            "status": results[spec.key].status,
+            "seconds": results[spec.key].seconds,
+            "artifact": str(results[spec.key].manifest.folder),
+            "metrics": results[spec.key].manifest.metrics,
         }
         for spec in specs
     ]
     return {
-        "recipe": resolved.recipe.name, "chain": chain.run_id, "seconds": time.monotonic() - started, "mlflow_run_id": chain.run_id,
-        "report": str(report) if report else None, "stages": stages, "results": chain_results(manifests),
+        "recipe": resolved.recipe.name,
+        "chain": chain.run_id,
+        "seconds": time.monotonic() - started,
+        "mlflow_run_id": chain.run_id,
+        "report": str(report) if report else None,
+        "stages": stages,
+        "results": chain_results(manifests),
     }
 
 
@@ -147,7 +203,14 @@ def _announce_outdated(resolved: ResolvedRecipe, request: Request, *, chain: Cha
     """After a single stage: which later stages no longer follow from what stands there."""
     if request.until in (None, "report"):
         return
-    later = [spec for spec in plan_chain(resolved.recipe, data_dir=request.data_dir) if STAGES.index(spec.stage) > STAGES.index(request.until)]
+    later = [
+        spec
+        for spec in plan_chain(resolved.recipe, data_dir=request.data_dir)
+        if STAGES.index(spec.stage) > STAGES.index(request.until)
+    ]
     outdated = [spec.title for spec in later if not up_to_date(spec, store=chain.store)]
     if outdated:
-        chain.display.message(request.until, f"out of date or not made yet: {', '.join(outdated)}; `ring run {request.recipe}` brings them up to date")
+        chain.display.message(
+            request.until,
+            f"out of date or not made yet: {', '.join(outdated)}; `ring run {request.recipe}` brings them up to date",
+        )

@@ -21,7 +21,11 @@ from stages.errors import StageError, TrackingError
 from stages.plan import plan_chain, up_to_date
 from stages.recipe import load_recipe, recipe_names, walk_values
 
-app = App(name="ring", help="Train a reasoning model in the open, and check every number on the way.", version_flags=["--version"])
+app = App(
+    name="ring",
+    help="Train a reasoning model in the open, and check every number on the way.",
+    version_flags=["--version"],
+)
 _out = Console()
 _err = Console(stderr=True)
 
@@ -55,6 +59,7 @@ def run(
         Folder of *.parquet files in the schema of data/schema.py; each is a source of problems.
     json_
         Print one JSON object instead of tables.
+
     """
     home = _writable_home()
     use_home(home)
@@ -65,19 +70,32 @@ def run(
 
     with progress_display() as display:
         ACTIVE_DISPLAY.set(display)
-        document = full_chain(recipe, until=until, rerun=rerun, arm=arm, overrides=set_ or [], data_dir=str(data_dir) if data_dir else None)
+        document = full_chain(
+            recipe,
+            until=until,
+            rerun=rerun,
+            arm=arm,
+            overrides=set_ or [],
+            data_dir=str(data_dir) if data_dir else None,
+        )
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
     show_chain(document, console=_out)
     if document["report"]:
         _out.print(f"report: {document['report']}", highlight=False, soft_wrap=True)
-    _out.print(f"records: .venv/bin/mlflow ui --backend-store-uri sqlite:///{home / 'mlflow.db'}   (or: ring up)", highlight=False, soft_wrap=True)
+    _out.print(
+        f"records: .venv/bin/mlflow ui --backend-store-uri sqlite:///{home / 'mlflow.db'}   (or: ring up)",
+        highlight=False,
+        soft_wrap=True,
+    )
     return 0
 
 
 @app.command
-def show(recipe: str | None = None, *, set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None) -> int:
+def show(
+    recipe: str | None = None, *, set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None
+) -> int:
     """Print every resolved value of a recipe and where it comes from: the paper, a class default or a line of the recipe.
 
     Parameters
@@ -86,6 +104,7 @@ def show(recipe: str | None = None, *, set_: Annotated[list[str] | None, Paramet
         Name or path; without it the recipes are listed.
     set_
         KEY=VALUE, as for `ring run`.
+
     """
     if recipe is None:
         for name in recipe_names():
@@ -107,9 +126,19 @@ def list_artifacts(*, json_: Annotated[bool, Parameter(name="--json", negative="
     if json_:
         sys.stdout.write(json.dumps(rows) + "\n")
         return 0
-    table = Table("stage", "arm", "fingerprint", "recipe", "made at", "MB", "status", title=str(ring_home()), title_justify="left")
+    table = Table(
+        "stage", "arm", "fingerprint", "recipe", "made at", "MB", "status", title=str(ring_home()), title_justify="left"
+    )
     for row in rows:
-        table.add_row(row["stage"], row["arm"] or "", row["fingerprint"][:12], row["recipe"], row["made_at"], f"{row['bytes'] / 1e6:.1f}", row["status"])
+        table.add_row(
+            row["stage"],
+            row["arm"] or "",
+            row["fingerprint"][:12],
+            row["recipe"],
+            row["made_at"],
+            f"{row['bytes'] / 1e6:.1f}",
+            row["status"],
+        )
     _out.print(table)
     return 0
 
@@ -118,13 +147,20 @@ def _summary(manifest: Manifest) -> dict[str, Any]:
     document = manifest.document
     size = sum(entry["bytes"] for entry in document["files"].values())
     return {
-        "stage": manifest.stage, "arm": manifest.arm, "fingerprint": manifest.fingerprint, "recipe": document["recipe"],
-        "made_at": document["made_at"], "bytes": size, "status": document["status"],
+        "stage": manifest.stage,
+        "arm": manifest.arm,
+        "fingerprint": manifest.fingerprint,
+        "recipe": document["recipe"],
+        "made_at": document["made_at"],
+        "bytes": size,
+        "status": document["status"],
     }
 
 
 @app.command
-def lineage(id_: Annotated[str, Parameter(name="ID")], *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
+def lineage(
+    id_: Annotated[str, Parameter(name="ID")], *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False
+) -> int:
     """Show what a result was made from, back to the raw problems: stages, fingerprints, code version, records.
 
     Parameters
@@ -133,6 +169,7 @@ def lineage(id_: Annotated[str, Parameter(name="ID")], *, json_: Annotated[bool,
         The first characters of a fingerprint (`ring ls` lists them).
     json_
         Print the whole manifests instead of a tree.
+
     """
     store = Store(ring_home())
     manifest = store.by_id(id_)
@@ -148,26 +185,41 @@ def lineage(id_: Annotated[str, Parameter(name="ID")], *, json_: Annotated[bool,
 def _lineage_line(manifest: Manifest) -> str:
     document = manifest.document
     commit = (document["code"]["commit"] or "no commit")[:10] + (" + changes" if document["code"]["dirty"] else "")
-    return f"[bold]{manifest.stage} {manifest.arm or ''}[/bold] {manifest.fingerprint[:12]}  {document['made_at']}  code {commit}  MLflow {document['mlflow_run_id'][:8]}"
+    name = f"[bold]{manifest.stage} {manifest.arm or ''}[/bold] {manifest.fingerprint[:12]}"
+    return f"{name}  {document['made_at']}  code {commit}  MLflow {document['mlflow_run_id'][:8]}"
 
 
 def _grow(tree: Tree, manifest: Manifest, store: Store) -> None:
     for name, entry in manifest.inputs.items():
         found = store.find(entry["stage"], entry["fingerprint"]) if "stage" in entry else None
         if found is None:
-            tree.add(f"{name} {entry.get('fingerprint', '')[:12]} content {entry['content'][:12]}" + ("" if "stage" not in entry else " [red](no longer there)[/red]"))
+            tree.add(
+                f"{name} {entry.get('fingerprint', '')[:12]} content {entry['content'][:12]}"
+                + ("" if "stage" not in entry else " [red](no longer there)[/red]")
+            )
             continue
         changed = "" if found.content == entry["content"] else "  [red](its bytes are other ones now)[/red]"
         _grow(tree.add(_lineage_line(found) + changed), found, store)
 
 
 def _lineage_document(manifest: Manifest, store: Store) -> dict[str, Any]:
-    parents = {name: store.find(entry["stage"], entry["fingerprint"]) for name, entry in manifest.inputs.items() if "stage" in entry}
-    return {"manifest": manifest.document, "inputs": {name: _lineage_document(parent, store) if parent else None for name, parent in parents.items()}}
+    parents = {
+        name: store.find(entry["stage"], entry["fingerprint"])
+        for name, entry in manifest.inputs.items()
+        if "stage" in entry
+    }
+    return {
+        "manifest": manifest.document,
+        "inputs": {name: _lineage_document(parent, store) if parent else None for name, parent in parents.items()},
+    }
 
 
 @app.command
-def verify(id_: Annotated[str | None, Parameter(name="ID")] = None, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
+def verify(
+    id_: Annotated[str | None, Parameter(name="ID")] = None,
+    *,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
     """Hash every file of every result (or of one) and compare with the manifests; check that inputs are the ones that were used.
 
     Exit code 1 if anything does not hold.
@@ -178,19 +230,26 @@ def verify(id_: Annotated[str | None, Parameter(name="ID")] = None, *, json_: An
         The first characters of a fingerprint; without it all results are checked.
     json_
         Print one JSON object.
+
     """
     store = Store(ring_home())
     manifests = [store.by_id(id_)] if id_ else store.all()
     found = {manifest.fingerprint: problems_of(manifest) + _broken_inputs(manifest, store) for manifest in manifests}
     if json_:
-        sys.stdout.write(json.dumps({"checked": len(found), "problems": {key: value for key, value in found.items() if value}}) + "\n")
+        sys.stdout.write(
+            json.dumps({"checked": len(found), "problems": {key: value for key, value in found.items() if value}})
+            + "\n"
+        )
     else:
         for manifest in manifests:
             state = found[manifest.fingerprint]
-            _out.print(f"{'[red]BROKEN[/red]' if state else '[green]ok[/green]    '} {manifest.stage} {manifest.arm or ''} {manifest.fingerprint[:12]}", highlight=False)
+            word = "[red]BROKEN[/red]" if state else "[green]ok[/green]    "
+            _out.print(f"{word} {manifest.stage} {manifest.arm or ''} {manifest.fingerprint[:12]}", highlight=False)
             for line in state:
                 _out.print(f"       {line}", highlight=False)
-        _out.print(f"{len(found)} results checked, {sum(bool(value) for value in found.values())} do not hold", highlight=False)
+        _out.print(
+            f"{len(found)} results checked, {sum(bool(value) for value in found.values())} do not hold", highlight=False
+        )
     return 1 if any(found.values()) else 0
 
 
@@ -215,6 +274,7 @@ def status(recipe: str, *, data_dir: Path | None = None) -> int:
         Name or path.
     data_dir
         As for `ring run`.
+
     """
     store = Store(ring_home())
     table = Table("stage", "arm", "fingerprint", "state", title=recipe, title_justify="left")
@@ -239,6 +299,7 @@ def up(*, prefect_port: int = 4200, mlflow_port: int = 5000, host: str = "127.0.
         Port of the MLflow UI.
     host
         Address to listen on; neither server asks for a password, so think before you change it.
+
     """
     home = _writable_home()
     use_home(home)
@@ -255,7 +316,9 @@ def _writable_home() -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"cannot write to the home folder {home} ({error.strerror}); set RING_HOME to a folder of yours") from error
+        raise ValueError(
+            f"cannot write to the home folder {home} ({error.strerror}); set RING_HOME to a folder of yours"
+        ) from error
     return home
 
 

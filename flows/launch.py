@@ -53,7 +53,15 @@ class Chain:
     """What all stages of one chain share. A plain class: Prefect looks into dataclasses, and must not look into this."""
 
     def __init__(
-        self, specs: Sequence[PlannedStage], *, store: Store, tracker: Tracker, run_id: str, runtime: Runtime, display: Display, prefect_run: str | None
+        self,
+        specs: Sequence[PlannedStage],
+        *,
+        store: Store,
+        tracker: Tracker,
+        run_id: str,
+        runtime: Runtime,
+        display: Display,
+        prefect_run: str | None,
     ) -> None:
         self.store = store
         self.tracker = tracker
@@ -79,10 +87,15 @@ def is_valid(spec: PlannedStage, *, store: Store, display: Display) -> bool:
     if manifest is None:
         return False
     if found := problems_of(manifest):
-        display.message(spec.key, f"the result {spec.fingerprint[:12]} is damaged and is built again: {'; '.join(found[:3])}")
+        display.message(
+            spec.key, f"the result {spec.fingerprint[:12]} is damaged and is built again: {'; '.join(found[:3])}"
+        )
         return False
     if not up_to_date(spec, store=store):
-        display.message(spec.key, f"the result {spec.fingerprint[:12]} was made from other bytes than its inputs hold now: built again")
+        display.message(
+            spec.key,
+            f"the result {spec.fingerprint[:12]} was made from other bytes than its inputs hold now: built again",
+        )
         return False
     return True
 
@@ -103,14 +116,21 @@ def _build(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, 
     run = _open_run(spec, partial=partial, inputs=inputs, chain=chain)
     try:
         was_resumed = _run_child(spec, partial=partial, inputs=inputs, chain=chain, run=run)
-        manifest = _seal(spec, partial=partial, inputs=inputs, chain=chain, run=run, started=started, was_resumed=was_resumed)
+        manifest = _seal(
+            spec, partial=partial, inputs=inputs, chain=chain, run=run, started=started, was_resumed=was_resumed
+        )
     except BaseException as error:
         run.fail(f"{type(error).__name__}: {error}")
         raise
     run.finish(manifest)
     if before is not None:
         same = before.content == manifest.content
-        chain.display.message(spec.key, "reproduced byte for byte" if same else "the new result differs from the one before; what follows is out of date")
+        chain.display.message(
+            spec.key,
+            "reproduced byte for byte"
+            if same
+            else "the new result differs from the one before; what follows is out of date",
+        )
     return Result(manifest=manifest, status=manifest.document["status"], seconds=manifest.document["seconds"])
 
 
@@ -118,9 +138,17 @@ def _open_run(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifes
     """The stage's MLflow run; its id is kept with the resume state, so that a killed stage goes on in the same run."""
     note = partial / STATE / _RUN_ID
     run = chain.tracker.start_stage(
-        spec.title, parent=chain.run_id, resume=note.read_text(encoding="utf-8") if note.exists() else None,
-        tags={"ring.stage": spec.stage, "ring.arm": spec.arm or "", "ring.fingerprint": spec.fingerprint, "ring.prefect_flow_run": chain.prefect_run or ""},
-        params=flatten(spec.config, prefix=f"{spec.stage}."), datasets=_datasets(inputs),
+        spec.title,
+        parent=chain.run_id,
+        resume=note.read_text(encoding="utf-8") if note.exists() else None,
+        tags={
+            "ring.stage": spec.stage,
+            "ring.arm": spec.arm or "",
+            "ring.fingerprint": spec.fingerprint,
+            "ring.prefect_flow_run": chain.prefect_run or "",
+        },
+        params=flatten(spec.config, prefix=f"{spec.stage}."),
+        datasets=_datasets(inputs),
     )
     note.write_text(run.run_id, encoding="utf-8")
     return run
@@ -129,11 +157,15 @@ def _open_run(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifes
 def _datasets(inputs: Mapping[str, Manifest]) -> list[tuple[str, Path, str]]:
     return [
         (f"{key}/{name.removesuffix('.parquet')}", manifest.folder / name, entry["sha256"])
-        for key, manifest in inputs.items() for name, entry in manifest.document["files"].items() if name.endswith(".parquet")
+        for key, manifest in inputs.items()
+        for name, entry in manifest.document["files"].items()
+        if name.endswith(".parquet")
     ]
 
 
-def _run_child(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], chain: Chain, run: StageRun) -> bool:
+def _run_child(
+    spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], chain: Chain, run: StageRun
+) -> bool:
     """Start the worker and follow it to its end; returns whether the stage resumed. Raises StageError when it failed."""
     log_path = chain.store.home / "logs" / f"{spec.stage}-{spec.fingerprint[:12]}.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,10 +173,22 @@ def _run_child(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manife
         job = Path(scratch) / "job.json"
         events = Path(scratch) / "events.jsonl"
         events.touch()
-        job.write_text(json.dumps(_job(spec, partial=partial, inputs=inputs, runtime=chain.runtime, events=events)), encoding="utf-8")
+        job.write_text(
+            json.dumps(_job(spec, partial=partial, inputs=inputs, runtime=chain.runtime, events=events)),
+            encoding="utf-8",
+        )
         child = subprocess.Popen(
-            [sys.executable, "-m", "stages.worker", str(job)], stdin=subprocess.DEVNULL, stdout=log_file, stderr=subprocess.STDOUT,
-            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": str(chain.runtime.threads), "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"},
+            [sys.executable, "-m", "stages.worker", str(job)],
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(chain.runtime.threads),
+                "PYTHONHASHSEED": "0",
+                "TOKENIZERS_PARALLELISM": "false",
+            },
         )
         try:
             return _follow(child, events=events, spec=spec, chain=chain, run=run, log_path=log_path)
@@ -153,17 +197,27 @@ def _run_child(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manife
             child.wait()
 
 
-def _job(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], runtime: Runtime, events: Path) -> dict[str, Any]:
+def _job(
+    spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], runtime: Runtime, events: Path
+) -> dict[str, Any]:
     folders = {key: str(manifest.folder) for key, manifest in inputs.items()}
     if spec.data_dir is not None:
         folders[DATA_DIR] = str(spec.data_dir.absolute())
     return {
-        "stage": spec.stage, "module": spec.module, "config": spec.config.model_dump(mode="json"), "inputs": folders,
-        "runtime": runtime.model_dump(mode="json"), "ranks": spec.ranks, "out": str(partial), "events": str(events),
+        "stage": spec.stage,
+        "module": spec.module,
+        "config": spec.config.model_dump(mode="json"),
+        "inputs": folders,
+        "runtime": runtime.model_dump(mode="json"),
+        "ranks": spec.ranks,
+        "out": str(partial),
+        "events": str(events),
     }
 
 
-def _follow(child: subprocess.Popen[bytes], *, events: Path, spec: PlannedStage, chain: Chain, run: StageRun, log_path: Path) -> bool:
+def _follow(
+    child: subprocess.Popen[bytes], *, events: Path, spec: PlannedStage, chain: Chain, run: StageRun, log_path: Path
+) -> bool:
     was_resumed, mistake = False, None
     with events.open(encoding="utf-8") as stream:
         while True:
@@ -196,7 +250,9 @@ def _handle(event: Mapping[str, Any], *, spec: PlannedStage, chain: Chain, run: 
     if event["event"] == "metrics":
         run.metrics(event["step"], event["values"])
     elif event["event"] == "progress":
-        chain.display.progress(spec.key, done=event["done"], total=event["total"], unit=event["unit"], detail=event["detail"])
+        chain.display.progress(
+            spec.key, done=event["done"], total=event["total"], unit=event["unit"], detail=event["detail"]
+        )
     else:
         chain.display.message(spec.key, event["text"])
         logger.info("%s: %s", spec.title, event["text"])
@@ -209,15 +265,33 @@ def _failure(code: int, spec: PlannedStage, log_path: Path) -> str:
 
 
 def _seal(
-    spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], chain: Chain, run: StageRun, started: float, was_resumed: bool
+    spec: PlannedStage,
+    *,
+    partial: Path,
+    inputs: Mapping[str, Manifest],
+    chain: Chain,
+    run: StageRun,
+    started: float,
+    was_resumed: bool,
 ) -> Manifest:
     record = json.loads((partial / STATE / RECORD).read_text(encoding="utf-8"))
     document = {
-        "payload": spec.payload, "inputs": input_contents(spec, inputs), "metrics": record["metrics"], "notes": record["notes"],
-        "timings": record["timings"], "seconds": time.monotonic() - started, "status": "resumed" if was_resumed else "ran",
-        "runtime": chain.runtime.model_dump(mode="json"), "ranks": spec.ranks, "code": code_version(), "packages": package_versions(),
-        "hardware": hardware(), "mlflow_run_id": run.run_id, "prefect_flow_run_id": chain.prefect_run,
-        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "recipe": chain.tracker.recipe,
+        "payload": spec.payload,
+        "inputs": input_contents(spec, inputs),
+        "metrics": record["metrics"],
+        "notes": record["notes"],
+        "timings": record["timings"],
+        "seconds": time.monotonic() - started,
+        "status": "resumed" if was_resumed else "ran",
+        "runtime": chain.runtime.model_dump(mode="json"),
+        "ranks": spec.ranks,
+        "code": code_version(),
+        "packages": package_versions(),
+        "hardware": hardware(),
+        "mlflow_run_id": run.run_id,
+        "prefect_flow_run_id": chain.prefect_run,
+        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "recipe": chain.tracker.recipe,
     }
     return chain.store.seal(stage=spec.stage, identity=spec.fingerprint, document=document)
 

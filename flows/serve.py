@@ -29,12 +29,20 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
     for name, port in (("--prefect-port", prefect_port), ("--mlflow-port", mlflow_port)):
         _require_free(host, port, option=name)
     api = f"http://{host}:{prefect_port}/api"
-    environment = {**os.environ, "PREFECT_API_URL": api, "RING_HOME": str(home), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": api,
+        "RING_HOME": str(home),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     children: list[subprocess.Popen[bytes]] = []
     signal.signal(signal.SIGTERM, _interrupt)
     with (home / "up.log").open("ab") as log, _announced(home, api):
         try:
-            children.append(_start(["prefect", "server", "start", "--host", host, "--port", str(prefect_port)], environment, log))
+            children.append(
+                _start(["prefect", "server", "start", "--host", host, "--port", str(prefect_port)], environment, log)
+            )
             children.append(_start(_mlflow_command(home, host, mlflow_port), environment, log))
             _await_http(f"{api}/health", children, log_path=home / "up.log")
             _prefect(["work-pool", "create", "local", "--type", "process", "--overwrite"], environment, log)
@@ -56,17 +64,36 @@ def _require_free(host: str, port: int, *, option: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ValueError(f"{host}:{port} cannot be used ({error.strerror}); stop what listens there, or choose another with {option}") from error
+            raise ValueError(
+                f"{host}:{port} cannot be used ({error.strerror}); stop what listens there, or choose another with {option}"
+            ) from error
 
 
 def _mlflow_command(home: Path, host: str, port: int) -> list[str]:
-    return ["mlflow", "server", "--backend-store-uri", tracking_uri(home), "--host", host, "--port", str(port), "--workers", "1"]
+    return [
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        tracking_uri(home),
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
 
 
 def _start(command: Sequence[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=ROOT,
-        start_new_session=True, preexec_fn=_die_with_parent,
+        [sys.executable, "-m", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        cwd=ROOT,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
     )
 
 
@@ -75,7 +102,15 @@ def _die_with_parent() -> None:
 
 
 def _prefect(arguments: Sequence[str], environment: dict[str, str], log: IO[bytes]) -> None:
-    done = subprocess.run([sys.executable, "-m", "prefect", *arguments], env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        env=environment,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     log.write(done.stdout.encode())
     if done.returncode:
         raise ValueError(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout[-2000:]}")

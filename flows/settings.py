@@ -22,7 +22,9 @@ def use_home(home: Path) -> None:
         if url := running_server(home):
             os.environ["PREFECT_API_URL"] = url
         else:
-            PROJECT_SETTINGS.unlink(missing_ok=True)  # left by a `ring up` that was killed; Prefect would look for its server
+            PROJECT_SETTINGS.unlink(
+                missing_ok=True
+            )  # left by a `ring up` that was killed; Prefect would look for its server
 
 
 def running_server(home: Path) -> str | None:

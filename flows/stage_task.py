@@ -31,8 +31,15 @@ def _cache_key(_context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
     return f"{spec.stage}-{spec.fingerprint}"
 
 
-@task(name="stage", task_run_name="{title}", cache_key_fn=_cache_key, persist_result=True, result_serializer="json", retries=0)
-def stage_task(title: str, call: StageCall, upstream: list[str]) -> str:  # noqa: ARG001 - `upstream` orders the tasks in the graph
+@task(
+    name="stage",
+    task_run_name="{title}",
+    cache_key_fn=_cache_key,
+    persist_result=True,
+    result_serializer="json",
+    retries=0,
+)
+def stage_task(title: str, call: StageCall, upstream: list[str]) -> str:
     """Make sure that the stage's result stands in the store; returns its fingerprint."""
     spec, chain = call.spec, call.chain
     inputs = {key: chain.manifest(key) for key in spec.inputs}
@@ -40,7 +47,11 @@ def stage_task(title: str, call: StageCall, upstream: list[str]) -> str:  # noqa
         discard_partial(spec, store=chain.store)
     with chain.slots:
         call.result = ensure(spec, inputs=inputs, chain=chain, rerun=call.rerun)
-    create_markdown_artifact(markdown(spec, call.result), key=_artifact_key(chain, spec), description=f"{spec.title} of {chain.tracker.recipe}")
+    create_markdown_artifact(
+        markdown(spec, call.result),
+        key=_artifact_key(chain, spec),
+        description=f"{spec.title} of {chain.tracker.recipe}",
+    )
     return spec.fingerprint
 
 
@@ -61,9 +72,19 @@ def _artifact_key(chain: Chain, spec: PlannedStage) -> str:
 def markdown(spec: PlannedStage, result: Result) -> str:
     """A stage's result for the Prefect UI: how it came about, notes, metrics, tables."""
     document = result.manifest.document
-    lines = [f"# {spec.title}", "", f"`{spec.fingerprint}` {result.status} in {document['seconds']:.1f} s, MLflow run `{document['mlflow_run_id']}`", ""]
+    lines = [
+        f"# {spec.title}",
+        "",
+        f"`{spec.fingerprint}` {result.status} in {document['seconds']:.1f} s, MLflow run `{document['mlflow_run_id']}`",
+        "",
+    ]
     lines += [f"> {note}\n" for note in document["notes"]]
-    lines += ["| metric | value |", "| --- | --- |", *(f"| {name} | {value:.6g} |" for name, value in sorted(document["metrics"].items())), ""]
+    lines += [
+        "| metric | value |",
+        "| --- | --- |",
+        *(f"| {name} | {value:.6g} |" for name, value in sorted(document["metrics"].items())),
+        "",
+    ]
     for name, rows in result.manifest.tables().items():
         lines += [f"## {name}", "", *markdown_table(rows[:50]), ""]
     return "\n".join(lines)

@@ -11,7 +11,17 @@ from typing import Any
 
 from prefect.logging import get_run_logger
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -33,8 +43,16 @@ class LiveDisplay:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description:<12}"), BarColumn(bar_width=24), TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
-            _Rate(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[detail]}", style="dim"), console=console, speed_estimate_period=20,
+            SpinnerColumn(),
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
+            _Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}", style="dim"),
+            console=console,
+            speed_estimate_period=20,
         )
         self._tasks: dict[str, TaskID] = {}
         self._lock = threading.Lock()
@@ -112,11 +130,17 @@ def active_display() -> LiveDisplay | PlainDisplay:
 
 def show_chain(document: Mapping[str, Any], *, console: Console) -> None:
     """Stages, funnel, SFT epochs and the choice, arms, evaluation, comparisons, notes, and where to look next."""
-    manifests = {(f"rl/{entry['arm']}" if entry["arm"] else entry["stage"]): read_manifest(Path(entry["artifact"])) for entry in document["stages"]}
+    manifests = {
+        (f"rl/{entry['arm']}" if entry["arm"] else entry["stage"]): read_manifest(Path(entry["artifact"]))
+        for entry in document["stages"]
+    }
     console.print(_stages_table(document))
     for key, name, title in (
-        ("curation", "funnel", "Curation: what each step kept"), ("selection", "candidates", "SFT epochs and the chosen checkpoint"),
-        ("evaluation", "results", "Evaluation on problems never seen"), ("evaluation", "comparisons", "Paired differences"), ("evaluation", "ledger", "Token efficiency"),
+        ("curation", "funnel", "Curation: what each step kept"),
+        ("selection", "candidates", "SFT epochs and the chosen checkpoint"),
+        ("evaluation", "results", "Evaluation on problems never seen"),
+        ("evaluation", "comparisons", "Paired differences"),
+        ("evaluation", "ledger", "Token efficiency"),
     ):
         rows = manifests[key].tables().get(name) if key in manifests else None
         if rows:
@@ -124,12 +148,22 @@ def show_chain(document: Mapping[str, Any], *, console: Console) -> None:
     for key, manifest in manifests.items():
         for note in manifest.document["notes"]:
             console.print(f"[yellow]{key}:[/yellow] {note}", highlight=False)
-    console.print("In MLflow the numbers are named <model>/<group>/<metric>, with pass@1 written pass_at_1 (MLflow allows no @).", style="dim", highlight=False)
+    console.print(
+        "In MLflow the numbers are named <model>/<group>/<metric>, with pass@1 written pass_at_1 (MLflow allows no @).",
+        style="dim",
+        highlight=False,
+    )
 
 
 def _stages_table(document: Mapping[str, Any]) -> Table:
     rows = [
-        {"stage": entry["stage"], "arm": entry["arm"] or "", "status": entry["status"], "seconds": round(entry["seconds"], 1), "fingerprint": entry["fingerprint"][:12]}
+        {
+            "stage": entry["stage"],
+            "arm": entry["arm"] or "",
+            "status": entry["status"],
+            "seconds": round(entry["seconds"], 1),
+            "fingerprint": entry["fingerprint"][:12],
+        }
         for entry in document["stages"]
     ]
     return rows_table(rows, title=f"{document['recipe']}: {document['seconds']:.0f} s")
@@ -139,7 +173,13 @@ def rows_table(rows: list[dict[str, Any]], *, title: str) -> Table:
     """Rows of equal keys as a table; numbers to the right."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in rows[0]:
-        table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) and not isinstance(rows[0][name], bool) else "left", overflow="fold")
+        table.add_column(
+            name,
+            justify="right"
+            if isinstance(rows[0][name], int | float) and not isinstance(rows[0][name], bool)
+            else "left",
+            overflow="fold",
+        )
     for row in rows:
         style = "bold green" if row.get("chosen") is True else None
         table.add_row(*(_cell(value) for value in row.values()), style=style)

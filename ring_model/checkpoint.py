@@ -79,6 +79,7 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Bailin
 
     Raises:
         ValueError: a file is missing or damaged, or a tensor is unknown, missing, given twice or of another shape.
+
     """
     folder = Path(folder)
     with torch.device(device):

@@ -153,6 +153,7 @@ class BailingMoeConfig:
 
         Raises:
             ValueError: a key has a value that would change the arithmetic, or a number is impossible; it is named.
+
         """
         for name, only in ONLY_VALUE.items():
             if values.get(name) is not None and values[name] != only:
@@ -173,6 +174,7 @@ class BailingMoeConfig:
 
         Raises:
             ValueError: the file is missing, is not JSON, or `from_dict` refuses it.
+
         """
         path = Path(folder) / "config.json"
         if not path.is_file():

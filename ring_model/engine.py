@@ -51,7 +51,7 @@ class OptimizerSettings:
 class Engine:
     """One model in training on this rank. `Engine.start` makes it, `close` ends it."""
 
-    def __init__(self, deepspeed_engine: Any, *, model: BailingMoe, settings: OptimizerSettings, stage: int) -> None:
+    def __init__(self, deepspeed_engine: Any, *, model: BailingMoe, settings: OptimizerSettings, stage: int) -> None:  # noqa: ANN401 - torch and DeepSpeed give it no type
         """Use `Engine.start`."""
         self._engine = deepspeed_engine
         self._settings = settings
@@ -69,6 +69,7 @@ class Engine:
 
         Raises:
             ValueError: the stage is not supported.
+
         """
         if zero_stage not in ZERO_STAGES:
             raise ValueError(f"zero_stage = {zero_stage} is not supported; choose one of {ZERO_STAGES}")
@@ -139,7 +140,7 @@ class Engine:
         self._engine.step()
         return self._norm if self._stage == 0 else float(self._engine.get_global_grad_norm())
 
-    def _clip(self, *_: Any) -> None:
+    def _clip(self, *_: Any) -> None:  # noqa: ANN401 - torch and DeepSpeed give it no type
         """DeepSpeed reports no norm at stage 0, so clipping happens here: after its reduction, before AdamW."""
         limit = self._settings.gradient_clip or float("inf")
         self._norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
@@ -171,6 +172,7 @@ class Engine:
 
         Raises:
             ValueError: the files changed since they were written, or were made by another number of ranks or stage.
+
         """
         folder = Path(folder)
         if not folder.is_dir() and _old(folder).is_dir():

@@ -51,7 +51,7 @@ class _RoutedExperts(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Any,  # noqa: ANN401 - torch and DeepSpeed give it no type
         hidden_ND: Tensor,
         weight_NK: Tensor,
         gate_up_EGD: Tensor,
@@ -76,7 +76,7 @@ class _RoutedExperts(torch.autograd.Function):
         return weighted_sum(out_NKD, weight_NK)
 
     @staticmethod
-    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch and DeepSpeed give it no type
         """Gradients of the tokens, the weights and the two stacks."""
         (
             hidden_AD, weight_NK, gate_up_EGD, down_EDF, token_A, inverse_A, ends_E, gate_up_AG, active_AF,

@@ -206,6 +206,7 @@ def generate(
 
     Raises:
         ValueError: an argument is out of range, or a prompt with its response could exceed the model's positions.
+
     """
     _check(model, prompts, seeds, max_new_tokens, temperature, top_p, max_rows)
     if not prompts:

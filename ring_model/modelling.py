@@ -94,7 +94,7 @@ class RMSNorm(nn.Module):
 
 
 def rotary_table(position_N: Tensor, *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin [N, 1, W] of the rotate-half layout; sin carries the sign of the first half."""
+    """Cos and sin [N, 1, W] of the rotate-half layout; sin carries the sign of the first half."""
     frequency = theta ** (-torch.arange(0, head_dim, 2, device=position_N.device, dtype=torch.float32) / head_dim)
     angle = position_N[:, None].float() * frequency
     cos, sin = angle.cos(), angle.sin()

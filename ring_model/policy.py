@@ -61,6 +61,7 @@ def pack_rows(
 
     Raises:
         ValueError: there are no rows, the counts differ, or a prompt is empty.
+
     """
     if len(prompts) != len(responses) or not prompts:
         raise ValueError(f"{len(prompts)} prompts and {len(responses)} responses: give one response per prompt")

@@ -58,6 +58,7 @@ class Tokenizer:
 
         Raises:
             ValueError: a file is missing or unreadable, or there is no chat template or end token.
+
         """
         folder = Path(folder)
         path, settings_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
@@ -73,7 +74,7 @@ class Tokenizer:
         if template_path.is_file():
             settings["chat_template"] = template_path.read_text(encoding="utf-8")
         if not isinstance(settings.get("chat_template"), str):
-            raise ValueError(f"{settings_path} has no chat_template; prompts cannot be rendered without one")
+            raise ValueError(f"{settings_path} has no chat_template; prompts cannot be rendered without one")  # noqa: TRY004 - one error for one bad file
         return cls(backend, settings=settings)
 
     def save(self, folder: Path | str) -> None:
@@ -115,6 +116,7 @@ class Tokenizer:
 
         Raises:
             ValueError: an id has no token.
+
         """
         if self._backend.decoder is not None:
             return self._backend.decode(list(ids), skip_special_tokens=False)
@@ -128,6 +130,7 @@ class Tokenizer:
 
         Raises:
             ValueError: the template of the folder fails.
+
         """
         messages = [{"role": "user", "content": problem}]
         try:

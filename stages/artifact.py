@@ -47,7 +47,9 @@ def _stable(value: Any, where: str) -> Any:  # noqa: ANN401 - any JSON-like valu
         return [_stable(item, f"{where}.{index}") for index, item in enumerate(value)]
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    raise TypeError(f"{where.lstrip('.') or 'value'}: {value!r} ({type(value).__name__}) has no stable form and cannot be part of a fingerprint")
+    raise TypeError(
+        f"{where.lstrip('.') or 'value'}: {value!r} ({type(value).__name__}) has no stable form and cannot be part of a fingerprint"
+    )
 
 
 def fingerprint(payload: Mapping[str, Any]) -> str:
@@ -148,7 +150,9 @@ def read_manifest(folder: Path) -> Manifest:
     except json.JSONDecodeError as error:
         raise ArtifactError(f"{path} is not valid JSON ({error}); remove the folder and run the stage again") from error
     if document.get("format", 0) > FORMAT:
-        raise ArtifactError(f"{path} has format {document['format']}, this program reads up to {FORMAT}: update it, or use another RING_HOME")
+        raise ArtifactError(
+            f"{path} has format {document['format']}, this program reads up to {FORMAT}: update it, or use another RING_HOME"
+        )
     return Manifest(folder=folder, document=document)
 
 
@@ -162,7 +166,9 @@ def problems_of(manifest: Manifest) -> list[str]:
         elif name not in expected:
             found.append(f"{name}: not in the manifest")
         elif actual[name] != expected[name]:
-            found.append(f"{name}: sha256 is {actual[name]['sha256'][:12]}, the manifest says {expected[name]['sha256'][:12]}")
+            found.append(
+                f"{name}: sha256 is {actual[name]['sha256'][:12]}, the manifest says {expected[name]['sha256'][:12]}"
+            )
     if fingerprint(manifest.document["payload"]) != manifest.fingerprint:
         found.append("fingerprint: not the hash of the payload")
     if content_digest(expected) != manifest.content:
@@ -199,14 +205,20 @@ class Store:
 
     def all(self) -> list[Manifest]:
         """Every sealed result."""
-        return [read_manifest(path.parent) for path in sorted(self.root.glob(f"*/*/{MANIFEST}")) if not path.parent.name.endswith(".partial")]
+        return [
+            read_manifest(path.parent)
+            for path in sorted(self.root.glob(f"*/*/{MANIFEST}"))
+            if not path.parent.name.endswith(".partial")
+        ]
 
     def by_id(self, prefix: str) -> Manifest:
         """The one result whose fingerprint begins with `prefix`. Raises ArtifactError for none or several."""
         found = [manifest for manifest in self.all() if manifest.fingerprint.startswith(prefix)]
         if len(found) != 1:
             names = ", ".join(f"{m.stage} {m.fingerprint[:12]}" for m in found[:5])
-            raise ArtifactError(f"{len(found)} results begin with {prefix!r}" + (f" ({names})" if found else "; `ring ls` lists them"))
+            raise ArtifactError(
+                f"{len(found)} results begin with {prefix!r}" + (f" ({names})" if found else "; `ring ls` lists them")
+            )
         return found[0]
 
     @contextlib.contextmanager
@@ -223,7 +235,13 @@ class Store:
         partial, place = self.partial(stage, identity), self.place(stage, identity)
         shutil.rmtree(partial / STATE, ignore_errors=True)
         files = list_files(partial)
-        sealed = {**document, "format": FORMAT, "fingerprint": identity, "files": files, "content": content_digest(files)}
+        sealed = {
+            **document,
+            "format": FORMAT,
+            "fingerprint": identity,
+            "files": files,
+            "content": content_digest(files),
+        }
         write_json(partial / MANIFEST, sealed)
         self.discard(stage, identity)
         partial.rename(place)

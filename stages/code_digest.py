@@ -14,7 +14,18 @@ ROOT = Path(__file__).resolve().parent.parent
 FIRST_PARTY = ("data", "ring_model", "stages")
 
 # What these hold is hashed as values (config), only transports (stage), or says how results are kept (the rest).
-NOT_IDENTITY = frozenset({"stages.config", "stages.stage", "stages.recipe", "stages.artifact", "stages.code_digest", "stages.tracking", "stages.provenance", "stages.errors"})
+NOT_IDENTITY = frozenset(
+    {
+        "stages.config",
+        "stages.stage",
+        "stages.recipe",
+        "stages.artifact",
+        "stages.code_digest",
+        "stages.tracking",
+        "stages.provenance",
+        "stages.errors",
+    }
+)
 
 
 def code_digest(module: str, *, root: Path = ROOT) -> str:

@@ -47,7 +47,9 @@ def _shares(weights: dict[Any, float]) -> dict[Any, float]:
 class Teacher(Record):
     """The documented generator that writes long reasoning for procedural problems; its slips are what rejection removes."""
 
-    styles: dict[Literal["long", "skip", "direct"], float] = needed("share of proposals that write every step / leave some out / none")
+    styles: dict[Literal["long", "skip", "direct"], float] = needed(
+        "share of proposals that write every step / leave some out / none"
+    )
     slips: dict[Literal["long", "skip", "direct"], float] = ours(
         {"long": 0.02, "skip": 0.12, "direct": 0.20}, "chance of a slip per operation, by style"
     )
@@ -101,7 +103,9 @@ class Decontamination(Record):
     """A row is a leak if the share of its word n-grams that stand in one benchmark row reaches `coverage`."""
 
     ngram: int = ours(8, "words per n-gram (design data: 8-gram coverage finds most copies at few false ones)", ge=2)
-    coverage: float = ours(0.5, "share of the benchmark row's n-grams found in the candidate that makes it a leak", gt=0, le=1)
+    coverage: float = ours(
+        0.5, "share of the benchmark row's n-grams found in the candidate that makes it a leak", gt=0, le=1
+    )
 
 
 class CurationConfig(Record):
@@ -147,7 +151,9 @@ class Training(Record):
     weight_decay: float = paper(0.1, "4.1.1", "on matrices only", ge=0)
     betas: tuple[float, float] = ours((0.9, 0.95), "AdamW")
     gradient_clip: float = ours(1.0, "largest global gradient norm", gt=0)
-    batch_tokens: int = paper(256 * 32_768, "4.1.1 (256 rows of at most 32 768)", "tokens per optimiser step, prompt and response", ge=16)
+    batch_tokens: int = paper(
+        256 * 32_768, "4.1.1 (256 rows of at most 32 768)", "tokens per optimiser step, prompt and response", ge=16
+    )
     max_total_tokens: int = paper(32_768, "4.1.1", "longer rows are dropped and counted", ge=8)
     balance_coefficient: float = ours(1e-2, "weight of the load-balance loss", ge=0)
     z_coefficient: float = ours(1e-4, "weight of the router z-loss", ge=0)
@@ -178,7 +184,9 @@ class Sampling(Record):
     temperature: float = paper(1.0, "3.2, 4.1.2", "softmax temperature", gt=0)
     top_p: float = ours(1.0, "nucleus; 1 keeps all", gt=0, le=1)
     max_new_tokens: int = paper(24_576, "3.2 (mathematics RL)", "longest response, tokens", ge=1)
-    chunk_problems: int = ours(64, "problems per unit of work; fixed, so that results do not depend on the number of workers", ge=1)
+    chunk_problems: int = ours(
+        64, "problems per unit of work; fixed, so that results do not depend on the number of workers", ge=1
+    )
 
 
 class SelectionConfig(Record):
@@ -194,7 +202,9 @@ class SelectionConfig(Record):
     @classmethod
     def _ordered(cls, window: tuple[float, float]) -> tuple[float, float]:
         if not 0 <= window[0] < window[1]:
-            raise ValueError(f"entropy_window {list(window)} must be two numbers, the first at least 0 and below the second")
+            raise ValueError(
+                f"entropy_window {list(window)} must be two numbers, the first at least 0 and below the second"
+            )
         return window
 
 
@@ -206,8 +216,12 @@ class C3po(Record):
 
     kind: Literal["c3po"] = "c3po"
     token_budget: int = paper(409_600, "3.2", "Phi, tokens per step and scope", ge=1)
-    scope: Literal["rank", "global"] = ours("rank", "Phi per data-parallel rank (409 600 x 256 = 8 192 x 12 800) or over all ranks")
-    cut: Literal["token", "response"] = paper("token", "3.2, Fig. 3", "mask the last response's tokens past Phi, or keep it whole (eq. 3)")
+    scope: Literal["rank", "global"] = ours(
+        "rank", "Phi per data-parallel rank (409 600 x 256 = 8 192 x 12 800) or over all ranks"
+    )
+    cut: Literal["token", "response"] = paper(
+        "token", "3.2, Fig. 3", "mask the last response's tokens past Phi, or keep it whole (eq. 3)"
+    )
     clip: float = paper(0.2, "3.2", "epsilon", gt=0)
 
 
@@ -216,14 +230,18 @@ class Grpo(Record):
 
     kind: Literal["grpo"] = "grpo"
     clip: float = paper(0.2, "3.2", "epsilon", gt=0)
-    token_budget: int = paper(409_600, "3.2", "tokens per step that arms are compared by; the loss does not use it", ge=1)
+    token_budget: int = paper(
+        409_600, "3.2", "tokens per step that arms are compared by; the loss does not use it", ge=1
+    )
 
 
 class RlOptimizer(Record):
     """AdamW of RL."""
 
     learning_rate: float = paper(3e-6, "3.2", "after warm-up", gt=0)
-    final_learning_rate_share: float = paper(1.0, "3.2 (constant)", "where linear decay over the whole arm ends, as a share", ge=0, le=1)
+    final_learning_rate_share: float = paper(
+        1.0, "3.2 (constant)", "where linear decay over the whole arm ends, as a share", ge=0, le=1
+    )
     warmup_steps: int = ours(3, "linear warm-up", ge=0)
     betas: tuple[float, float] = ours((0.9, 0.99), "AdamW")
     weight_decay: float = ours(0.0, "on matrices only", ge=0)
@@ -275,8 +293,12 @@ class RlConfig(Record):
     optimizer: RlOptimizer = ours(RlOptimizer(), "AdamW")
     sampling: Sampling = ours(Sampling(), "how rollouts are drawn")
     max_solve_rate: float = paper(1.0, "2.3", "problems whose solve rate reaches this are dropped", gt=0, le=1)
-    extra_rounds: int = ours(0, "token-budgeted dynamic sampling: more prompt batches a step while Phi is not full (3.2)", ge=0)
-    max_judge_failures: float = ours(0.01, "share of verdicts that may be the judge's failure before the stage stops", ge=0, le=1)
+    extra_rounds: int = ours(
+        0, "token-budgeted dynamic sampling: more prompt batches a step while Phi is not full (3.2)", ge=0
+    )
+    max_judge_failures: float = ours(
+        0.01, "share of verdicts that may be the judge's failure before the stage stops", ge=0, le=1
+    )
     arms: tuple[Arm, ...] = needed("the arms that are compared", min_length=1)
 
     @model_validator(mode="after")
@@ -286,7 +308,9 @@ class RlConfig(Record):
             raise ValueError(f"arms need different names; these are {names}")
         budgets = {arm.name: self.total_token_budget(arm) for arm in self.arms if isinstance(arm, RlArm)}
         if len(set(budgets.values())) > 1:
-            raise ValueError(f"arms must have equal total token budgets (steps x token_budget); these are {budgets}: change `steps` of a phase")
+            raise ValueError(
+                f"arms must have equal total token budgets (steps x token_budget); these are {budgets}: change `steps` of a phase"
+            )
         return self
 
     def total_token_budget(self, arm: RlArm) -> int:
@@ -305,7 +329,11 @@ class EvaluationConfig(Record):
     """Held-out evaluation (paper 4.1.2): temperature 1.0, top-p 0.95, intervals by bootstrap over problems."""
 
     seed: int = ours(0, "seed of every draw and of the bootstrap")
-    samples_per_problem: int = ours(4, "responses at the sampling temperature; pass@1 is their average, pass@k the chance that one of k is right", ge=1)
+    samples_per_problem: int = ours(
+        4,
+        "responses at the sampling temperature; pass@1 is their average, pass@k the chance that one of k is right",
+        ge=1,
+    )
     sampling: Sampling = paper(Sampling(top_p=0.95, max_new_tokens=32_768), "4.1.2", "how responses are drawn")
     bootstrap_resamples: int = ours(9_999, "resamples of problems", ge=99)
     confidence: float = ours(0.95, "level of the intervals", gt=0, lt=1)
@@ -357,5 +385,7 @@ class Recipe(Record):
     @model_validator(mode="after")
     def _rl_is_there(self) -> "Recipe":
         if self.rl is None and STAGES.index(self.until) >= STAGES.index("rl"):
-            raise ValueError(f"until = {self.until!r} needs [rl] with at least one [[rl.arms]]; add it or set until = 'selection'")
+            raise ValueError(
+                f"until = {self.until!r} needs [rl] with at least one [[rl.arms]]; add it or set until = 'selection'"
+            )
         return self

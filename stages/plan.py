@@ -10,14 +10,23 @@ from stages.code_digest import code_digest
 from stages.config import STAGES, Recipe, Record, RlArm, StageName
 
 MODULES: dict[str, str] = {
-    "curation": "stages.curation", "base": "stages.base", "sft": "stages.sft", "selection": "stages.selection",
-    "rl": "stages.rl", "evaluation": "stages.evaluation", "report": "stages.report",
+    "curation": "stages.curation",
+    "base": "stages.base",
+    "sft": "stages.sft",
+    "selection": "stages.selection",
+    "rl": "stages.rl",
+    "evaluation": "stages.evaluation",
+    "report": "stages.report",
 }
 FURTHER_SFT = "stages.sft.further"  # an arm of kind `sft`
 DATA_DIR = "data-dir"
 _INPUTS: dict[str, tuple[str, ...]] = {
-    "curation": (), "base": ("curation",), "sft": ("curation", "base"), "selection": ("curation", "sft"),
-    "rl": ("curation", "sft", "selection"), "evaluation": ("curation", "sft", "selection"),
+    "curation": (),
+    "base": ("curation",),
+    "sft": ("curation", "base"),
+    "selection": ("curation", "sft"),
+    "rl": ("curation", "sft", "selection"),
+    "evaluation": ("curation", "sft", "selection"),
     "report": ("curation", "base", "sft", "selection", "evaluation"),
 }
 
@@ -61,16 +70,34 @@ def _arms(recipe: Recipe, stage: StageName) -> list[str | None]:
     return [arm.name for arm in recipe.rl.arms] if stage == "rl" and recipe.rl else [None]
 
 
-def _plan_stage(recipe: Recipe, stage: StageName, arm: str | None, planned: Mapping[str, PlannedStage], data_dir: Path | None) -> PlannedStage:
-    inputs = _INPUTS[stage] + (tuple(key for key in planned if key.startswith("rl/")) if stage in ("evaluation", "report") else ())
+def _plan_stage(
+    recipe: Recipe, stage: StageName, arm: str | None, planned: Mapping[str, PlannedStage], data_dir: Path | None
+) -> PlannedStage:
+    inputs = _INPUTS[stage] + (
+        tuple(key for key in planned if key.startswith("rl/")) if stage in ("evaluation", "report") else ()
+    )
     config, module = _config(recipe, stage, arm)
     digests = {key: planned[key].fingerprint for key in inputs}
     if data_dir is not None:
         digests[DATA_DIR] = data_folder_content(data_dir)
-    payload = {"stage": stage, "arm": arm, "config": config.model_dump(mode="json"), "code": code_digest(module), "inputs": digests}
+    payload = {
+        "stage": stage,
+        "arm": arm,
+        "config": config.model_dump(mode="json"),
+        "code": code_digest(module),
+        "inputs": digests,
+    }
     return PlannedStage(
-        key=f"{stage}/{arm}" if arm else stage, stage=stage, arm=arm, module=module, config=config, inputs=inputs,
-        ranks=_ranks(recipe, stage), payload=payload, fingerprint=fingerprint(payload), data_dir=data_dir,
+        key=f"{stage}/{arm}" if arm else stage,
+        stage=stage,
+        arm=arm,
+        module=module,
+        config=config,
+        inputs=inputs,
+        ranks=_ranks(recipe, stage),
+        payload=payload,
+        fingerprint=fingerprint(payload),
+        data_dir=data_dir,
     )
 
 
@@ -88,7 +115,9 @@ def _ranks(recipe: Recipe, stage: StageName) -> int:
 def data_folder_content(folder: Path) -> str:
     """Content digest of a data folder's parquet files. Raises ValueError where there are none."""
     if not folder.is_dir():
-        raise ValueError(f"--data-dir {folder}: no such folder; give one that holds *.parquet files in the schema of data/schema.py")
+        raise ValueError(
+            f"--data-dir {folder}: no such folder; give one that holds *.parquet files in the schema of data/schema.py"
+        )
     if not any(folder.glob("*.parquet")):
         raise ValueError(f"--data-dir {folder}: holds no *.parquet file; every parquet file in it is a source")
     return folder_content(folder, "*.parquet")
@@ -96,7 +125,14 @@ def data_folder_content(folder: Path) -> str:
 
 def input_contents(spec: PlannedStage, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, str]]:
     """What a stage's manifest says of each input: its stage, fingerprint and content."""
-    known = {key: {"stage": manifests[key].stage, "fingerprint": manifests[key].fingerprint, "content": manifests[key].content} for key in spec.inputs}
+    known = {
+        key: {
+            "stage": manifests[key].stage,
+            "fingerprint": manifests[key].fingerprint,
+            "content": manifests[key].content,
+        }
+        for key in spec.inputs
+    }
     return known | ({DATA_DIR: {"content": spec.payload["inputs"][DATA_DIR]}} if spec.data_dir else {})
 
 

@@ -8,7 +8,20 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "deepspeed", "prefect", "mlflow", "datasets", "pyarrow", "transformers", "tokenizers", "safetensors", "math-verify", "numpy", "scipy")
+PACKAGES = (
+    "torch",
+    "deepspeed",
+    "prefect",
+    "mlflow",
+    "datasets",
+    "pyarrow",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "math-verify",
+    "numpy",
+    "scipy",
+)
 
 
 @functools.cache
@@ -36,9 +49,14 @@ def package_versions() -> dict[str, str]:
 def hardware() -> dict[str, str | int]:
     """Processor, cores, memory, kernel, Python."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "processor": model, "cores": os.cpu_count() or 1, "memory_bytes": memory,
-        "system": f"{platform.system()} {platform.release()}", "python": platform.python_version(),
+        "processor": model,
+        "cores": os.cpu_count() or 1,
+        "memory_bytes": memory,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
     }

@@ -115,7 +115,9 @@ def _index(target: list[Any], part: str, key: str) -> int:
         return names.index(part)
     if part.isdigit() and int(part) < len(target):
         return int(part)
-    raise RecipeError(f"--set {key}: {part!r} is none of the {len(target)} elements; use 0 to {len(target) - 1} or a name of {[n for n in names if n]}")
+    raise RecipeError(
+        f"--set {key}: {part!r} is none of the {len(target)} elements; use 0 to {len(target) - 1} or a name of {[n for n in names if n]}"
+    )
 
 
 def _toml_value(text: str) -> Any:  # noqa: ANN401 - any TOML value
@@ -131,11 +133,16 @@ def _explain(error: ValidationError, path: Path) -> str:
 
 def _explain_one(item: dict[str, Any]) -> str:
     location = [str(part) for part in item["loc"]]
-    key = ".".join(part for before, part in zip(["", *location], location, strict=False) if not _is_tag(before, part)) or "recipe"
+    key = (
+        ".".join(part for before, part in zip(["", *location], location, strict=False) if not _is_tag(before, part))
+        or "recipe"
+    )
     if item["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}")
+        return f"unknown key {key!r}" + (
+            f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+        )
     if item["type"] == "missing":
         return f"{key!r} is needed and has no default"
     message = item["msg"].removeprefix("Value error, ")

@@ -98,7 +98,9 @@ def _joined(job: SamplingJob, chunks: Sequence[Chunk]) -> pa.Table:
     return pa.concat_tables(parts).combine_chunks() if parts else SAMPLE_SCHEMA.empty_table()
 
 
-def _run_chunks(missing: Sequence[Chunk], chunks: Sequence[Chunk], *, runtime: Runtime, log: StageLog) -> dict[str, float]:
+def _run_chunks(
+    missing: Sequence[Chunk], chunks: Sequence[Chunk], *, runtime: Runtime, log: StageLog
+) -> dict[str, float]:
     total = sum(chunk.num_responses for chunk in chunks)
     done = total - sum(chunk.num_responses for chunk in missing)
     seconds = {"generate": 0.0, "judge": 0.0}
@@ -122,14 +124,18 @@ def _run_chunks(missing: Sequence[Chunk], chunks: Sequence[Chunk], *, runtime: R
 
 def _pool(num_workers: int, runtime: Runtime) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker, initargs=(runtime, os.getpid()))
+    return ProcessPoolExecutor(
+        num_workers, mp_context=context, initializer=_start_worker, initargs=(runtime, os.getpid())
+    )
 
 
 def _result(future: Future[dict[str, float]]) -> dict[str, float]:
     try:
         return future.result()
     except BrokenProcessPool as error:
-        raise RuntimeError("a sampling process died; if memory ran out, lower runtime.max_rows or runtime.workers and run again") from error
+        raise RuntimeError(
+            "a sampling process died; if memory ran out, lower runtime.max_rows or runtime.workers and run again"
+        ) from error
 
 
 # ---------------------------------------------------------------- inside a worker
@@ -169,7 +175,9 @@ def _start_worker(runtime: Runtime, parent: int) -> None:
         os._exit(1)
     torch.set_num_threads(runtime.threads)
     stack = ExitStack()
-    _process.worker = _Worker(runtime, stack.enter_context(Judge(unsafe_local_execution=runtime.unsafe_local_execution)))
+    _process.worker = _Worker(
+        runtime, stack.enter_context(Judge(unsafe_local_execution=runtime.unsafe_local_execution))
+    )
     multiprocessing.util.Finalize(None, stack.close, exitpriority=100)
 
 
@@ -185,13 +193,21 @@ def _answer(chunk: Chunk) -> dict[str, float]:
     completions = _complete(model, tokenizer, asked, job.sampling, seeds, max_rows=worker.runtime.max_rows)
     responses = [response_text(tokenizer, completion) for completion in completions]
     generated = time.monotonic()
-    verdicts = worker.judge.verify([(response, problem) for response, (problem, _) in zip(responses, asked, strict=True)])
+    verdicts = worker.judge.verify(
+        [(response, problem) for response, (problem, _) in zip(responses, asked, strict=True)]
+    )
     write_table(_table(asked, seeds, responses, completions, verdicts), chunk.part)
     return {"generate": generated - started, "judge": time.monotonic() - generated}
 
 
 def _complete(
-    model: BailingMoe, tokenizer: Tokenizer, asked: Sequence[tuple[Problem, int]], sampling: Sampling, seeds: Sequence[int], *, max_rows: int
+    model: BailingMoe,
+    tokenizer: Tokenizer,
+    asked: Sequence[tuple[Problem, int]],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    *,
+    max_rows: int,
 ) -> list[Completion]:
     greedy = asked[0][1] == GREEDY
     ids = {problem.id: prompt_ids(tokenizer, problem) for problem, _ in asked}
@@ -214,7 +230,11 @@ def response_text(tokenizer: Tokenizer, completion: Completion) -> str:
 
 
 def _table(
-    asked: Sequence[tuple[Problem, int]], seeds: Sequence[int], responses: Sequence[str], completions: Sequence[Completion], verdicts: Sequence[Verdict]
+    asked: Sequence[tuple[Problem, int]],
+    seeds: Sequence[int],
+    responses: Sequence[str],
+    completions: Sequence[Completion],
+    verdicts: Sequence[Verdict],
 ) -> pa.Table:
     columns = {
         "problem_id": [problem.id for problem, _ in asked],

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,10 @@ def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"cannot record {what}: {error}. The chain stops, because a run without records cannot be checked: is the disk full, or the home folder read-only?") from error
+        raise TrackingError(
+            f"cannot record {what}: {error}. The chain stops, because a run without records cannot be checked: "
+            "is the disk full, or the home folder read-only?"
+        ) from error
     except Exception as error:
         if type(error).__module__.startswith("sqlalchemy"):
             raise TrackingError(f"cannot record {what}: {error}") from error
@@ -97,7 +101,9 @@ class StageRun:
         document = manifest.document
         final = {**document["metrics"], **{f"time/{name}": value for name, value in document["timings"].items()}}
         step = max(self.last_step, 0)
-        self._buffer += [Metric(metric_name(name), float(value), int(time.time() * 1000), step) for name, value in final.items()]
+        self._buffer += [
+            Metric(metric_name(name), float(value), int(time.time() * 1000), step) for name, value in final.items()
+        ]
         self.flush()
         with _reported("tables and models in MLflow"):
             for name, rows in manifest.tables().items():
@@ -118,11 +124,24 @@ class StageRun:
             self.client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FAILED))
 
     def _log_model(self, manifest: Manifest, folder: str) -> None:
-        weights = {name: entry["sha256"] for name, entry in manifest.document["files"].items() if name.startswith(f"{folder}/") and name.endswith(".safetensors")}
+        weights = {
+            name: entry["sha256"]
+            for name, entry in manifest.document["files"].items()
+            if name.startswith(f"{folder}/") and name.endswith(".safetensors")
+        }
         model = self.client.create_logged_model(
-            self.experiment_id, name=f"{manifest.stage}-{manifest.arm or folder}-{manifest.fingerprint[:8]}-{folder}".replace("model", "final"),
-            source_run_id=self.run_id, model_type="bailing_moe",
-            tags={"mlflow.model.isExternal": "true", "ring.folder": str(manifest.folder / folder), "ring.fingerprint": manifest.fingerprint, "ring.sha256": json.dumps(weights)[:5000]},
+            self.experiment_id,
+            name=f"{manifest.stage}-{manifest.arm or folder}-{manifest.fingerprint[:8]}-{folder}".replace(
+                "model", "final"
+            ),
+            source_run_id=self.run_id,
+            model_type="bailing_moe",
+            tags={
+                "mlflow.model.isExternal": "true",
+                "ring.folder": str(manifest.folder / folder),
+                "ring.fingerprint": manifest.fingerprint,
+                "ring.sha256": json.dumps(weights)[:5000],
+            },
         )
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
@@ -136,6 +155,7 @@ class Tracker:
         home.mkdir(parents=True, exist_ok=True)
         with _reported(f"in {home / 'mlflow.db'}"), (home / "mlflow.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            _require_writable(home / "mlflow.db")
             self.client = MlflowClient(tracking_uri=tracking_uri(home))
             self.experiment_id = self._experiment(home)
             self._close_dead_runs()
@@ -143,7 +163,11 @@ class Tracker:
     def _experiment(self, home: Path) -> str:
         name = f"ring/{self.recipe}"
         known = self.client.get_experiment_by_name(name)
-        return known.experiment_id if known else self.client.create_experiment(name, artifact_location=(home / "mlruns" / self.recipe).as_uri())
+        return (
+            known.experiment_id
+            if known
+            else self.client.create_experiment(name, artifact_location=(home / "mlruns" / self.recipe).as_uri())
+        )
 
     def _close_dead_runs(self) -> None:
         for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
@@ -154,19 +178,38 @@ class Tracker:
     def start_chain(self, name: str, *, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
         """Open the run of a chain; returns its id."""
         with _reported("the chain in MLflow"):
-            run = self.client.create_run(self.experiment_id, run_name=name, tags={"ring.recipe": self.recipe, "ring.status": "running", **_stamp(), **tags})
+            run = self.client.create_run(
+                self.experiment_id,
+                run_name=name,
+                tags={"ring.recipe": self.recipe, "ring.status": "running", **_stamp(), **tags},
+            )
             self._log_params(run.info.run_id, params)
         return run.info.run_id
 
     def start_stage(
-        self, name: str, *, parent: str, resume: str | None, tags: Mapping[str, str], params: Mapping[str, Any], datasets: Sequence[tuple[str, Path, str]]
+        self,
+        name: str,
+        *,
+        parent: str,
+        resume: str | None,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        datasets: Sequence[tuple[str, Path, str]],
     ) -> StageRun:
         """Open the run of a stage, or go on with the one that a kill left. `datasets`: name, file, sha256 of each input table."""
         with _reported(f"the stage {name} in MLflow"):
             if resume and self._known(resume):
                 return self._continue(resume, parent=parent)
             run = self.client.create_run(
-                self.experiment_id, run_name=name, tags={"mlflow.parentRunId": parent, "ring.recipe": self.recipe, "ring.status": "running", **_stamp(), **tags}
+                self.experiment_id,
+                run_name=name,
+                tags={
+                    "mlflow.parentRunId": parent,
+                    "ring.recipe": self.recipe,
+                    "ring.status": "running",
+                    **_stamp(),
+                    **tags,
+                },
             )
             self._log_params(run.info.run_id, params)
             if datasets:
@@ -190,9 +233,13 @@ class Tracker:
     def link_cached(self, chain_run: str, *, stage: str, run_id: str | None, identity: str) -> None:
         """Point from the chain's run to the run that made a cached result."""
         with _reported("a cached stage in MLflow"):
-            self.client.set_tag(chain_run, f"ring.cached.{stage}", json.dumps({"fingerprint": identity, "run_id": run_id}))
+            self.client.set_tag(
+                chain_run, f"ring.cached.{stage}", json.dumps({"fingerprint": identity, "run_id": run_id})
+            )
 
-    def finish_chain(self, run_id: str, *, status: str, metrics: Mapping[str, float], files: Sequence[Path] = ()) -> None:
+    def finish_chain(
+        self, run_id: str, *, status: str, metrics: Mapping[str, float], files: Sequence[Path] = ()
+    ) -> None:
         """Record the chain's results (the numbers of the last table, under the same names) and close its run."""
         now = int(time.time() * 1000)
         entries = [Metric(metric_name(name), float(value), now, 0) for name, value in metrics.items()]
@@ -202,12 +249,29 @@ class Tracker:
             for path in files:
                 self.client.log_artifact(run_id, str(path))
             self.client.set_tag(run_id, "ring.status", status)
-            self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED if status == "done" else RunStatus.FAILED))
+            self.client.set_terminated(
+                run_id, RunStatus.to_string(RunStatus.FINISHED if status == "done" else RunStatus.FAILED)
+            )
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
         for start in range(0, len(entries), PARAMS_PER_CALL):
-            self.client.log_batch(run_id, params=entries[start : start + PARAMS_PER_CALL], tags=[RunTag("ring.num_params", str(len(entries)))])
+            self.client.log_batch(
+                run_id,
+                params=entries[start : start + PARAMS_PER_CALL],
+                tags=[RunTag("ring.num_params", str(len(entries)))],
+            )
+
+
+def _require_writable(database: Path) -> None:
+    """MLflow tries for 100 s before it gives up on a database (measured); this tells at once."""
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE ring_probe (x)")
+            connection.rollback()
+    except sqlite3.Error as error:
+        raise OSError(f"{database}: {error}") from error
 
 
 def _stamp() -> dict[str, str]:

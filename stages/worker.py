@@ -17,12 +17,27 @@ from pathlib import Path
 from typing import Any
 
 from stages.artifact import write_json
-from stages.config import BaseConfig, CurationConfig, EvaluationConfig, Record, ReportConfig, RlConfig, Runtime, SelectionConfig, SftConfig
+from stages.config import (
+    BaseConfig,
+    CurationConfig,
+    EvaluationConfig,
+    Record,
+    ReportConfig,
+    RlConfig,
+    Runtime,
+    SelectionConfig,
+    SftConfig,
+)
 from stages.stage import STATE, StageLog, StageRecord
 
 CONFIGS: dict[str, type[Record]] = {
-    "curation": CurationConfig, "base": BaseConfig, "sft": SftConfig, "selection": SelectionConfig,
-    "rl": RlConfig, "evaluation": EvaluationConfig, "report": ReportConfig,
+    "curation": CurationConfig,
+    "base": BaseConfig,
+    "sft": SftConfig,
+    "selection": SelectionConfig,
+    "rl": RlConfig,
+    "evaluation": EvaluationConfig,
+    "report": ReportConfig,
 }
 RECORD = "record.json"
 
@@ -34,7 +49,7 @@ def main(job_path: Path) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(job["runtime"]["threads"]))
     if job["ranks"] > 1 and "RANK" not in os.environ:
         return _launch_ranks(job_path, job["ranks"])
-    with open(job["events"], "a", encoding="utf-8") as stream:
+    with Path(job["events"]).open("a", encoding="utf-8") as stream:
         log = StageLog(stream if os.environ.get("RANK", "0") == "0" else None)
         try:
             _run(job, log)
@@ -59,11 +74,15 @@ def _run(job: dict[str, Any], log: StageLog) -> None:
     out = Path(job["out"])
     stage = importlib.import_module(job["module"])
     imported = time.monotonic()
-    record: StageRecord = stage.run(config, inputs=inputs, runtime=Runtime.model_validate(job["runtime"]), out=out, log=log)
+    record: StageRecord = stage.run(
+        config, inputs=inputs, runtime=Runtime.model_validate(job["runtime"]), out=out, log=log
+    )
     if os.environ.get("RANK", "0") == "0":
         write_json(out / "tables.json", record.tables)
         (out / STATE).mkdir(exist_ok=True)
-        write_json(out / STATE / RECORD, {**asdict(record), "timings": {**_usage(imported - started), **record.timings}})
+        write_json(
+            out / STATE / RECORD, {**asdict(record), "timings": {**_usage(imported - started), **record.timings}}
+        )
 
 
 def _usage(import_seconds: float) -> dict[str, float]:

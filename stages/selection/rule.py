@@ -30,7 +30,9 @@ def choose(candidates: Sequence[Candidate], *, window: tuple[float, float]) -> C
     If none lies inside, the one whose entropy is nearest to the window (a tie goes to the earlier epoch), and `why` says so.
     """
     if not candidates:
-        raise ValueError("no checkpoint to choose from: the sft artifact holds no epoch-NN folder; run the sft stage again")
+        raise ValueError(
+            "no checkpoint to choose from: the sft artifact holds no epoch-NN folder; run the sft stage again"
+        )
     low, high = window
     inside = [candidate for candidate in candidates if low <= candidate.entropy <= high]
     if inside:
@@ -47,4 +49,8 @@ def _distance(entropy: float, low: float, high: float) -> float:
 
 
 def _advice(entropy: float, high: float) -> str:
-    return "train longer or move selection.entropy_window" if entropy > high else "save earlier epochs or move selection.entropy_window"
+    return (
+        "train longer or move selection.entropy_window"
+        if entropy > high
+        else "save earlier epochs or move selection.entropy_window"
+    )

@@ -20,10 +20,14 @@ from stages.seeds import derive_seed
 from stages.selection.rule import Candidate, Choice, choose
 from stages.stage import STATE, Row, StageLog, StageRecord
 
-GRADED_SCHEMA = pa.schema([("problem_id", pa.string()), ("solve_rate", pa.float32()), ("num_samples", pa.int32()), ("failures", pa.int32())])
+GRADED_SCHEMA = pa.schema(
+    [("problem_id", pa.string()), ("solve_rate", pa.float32()), ("num_samples", pa.int32()), ("failures", pa.int32())]
+)
 
 
-def run(config: SelectionConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog) -> StageRecord:
+def run(
+    config: SelectionConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
+) -> StageRecord:
     """Probe every checkpoint, choose one, and let it grade the RL pool."""
     checkpoints = sorted(folder.name for folder in inputs["sft"].glob("epoch-*"))
     probed, probe_seconds = _probe(config, checkpoints, inputs=inputs, runtime=runtime, out=out, log=log)
@@ -31,13 +35,22 @@ def run(config: SelectionConfig, *, inputs: Mapping[str, Path], runtime: Runtime
     choice = choose(candidates, window=config.entropy_window)
     _log_candidates(candidates, choice, log)
     graded, grading_seconds = _grade(config, choice, inputs=inputs, runtime=runtime, out=out, log=log)
-    write_json(out / CHOICE, {"checkpoint": choice.checkpoint, "inside_window": choice.inside_window, "why": choice.why, "window": list(config.entropy_window)})
+    write_json(
+        out / CHOICE,
+        {
+            "checkpoint": choice.checkpoint,
+            "inside_window": choice.inside_window,
+            "why": choice.why,
+            "window": list(config.entropy_window),
+        },
+    )
     tokens = sft_tokens_by_checkpoint(inputs["sft"])
     return StageRecord(
         metrics=_metrics(candidates, choice, graded),
         tables={"candidates": [_row(candidate, choice, tokens) for candidate in candidates]},
         notes=_notes(choice, probed, graded),
-        timings={f"probe_{name}": value for name, value in probe_seconds.items()} | {f"grading_{name}": value for name, value in grading_seconds.items()},
+        timings={f"probe_{name}": value for name, value in probe_seconds.items()}
+        | {f"grading_{name}": value for name, value in grading_seconds.items()},
     )
 
 
@@ -45,17 +58,28 @@ def run(config: SelectionConfig, *, inputs: Mapping[str, Path], runtime: Runtime
 
 
 def _probe(
-    config: SelectionConfig, checkpoints: list[str], *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
+    config: SelectionConfig,
+    checkpoints: list[str],
+    *,
+    inputs: Mapping[str, Path],
+    runtime: Runtime,
+    out: Path,
+    log: StageLog,
 ) -> tuple[dict[str, pa.Table], dict[str, float]]:
     problems = _problems(inputs["curation"] / "probe.parquet")
-    seed = derive_seed(config.seed, "selection", "probe")  # the same for every checkpoint: they differ by the model alone
+    seed = derive_seed(
+        config.seed, "selection", "probe"
+    )  # the same for every checkpoint: they differ by the model alone
     jobs = [
         SamplingJob(f"{checkpoint}.{mode}", inputs["sft"] / checkpoint, problems, num_samples, config.sampling, seed)
         for checkpoint in checkpoints
         for mode, num_samples in (("greedy", 0), ("sampled", config.samples_per_problem))
     ]
     sampled = sample_and_judge(jobs, state=out / STATE, runtime=runtime, log=log)
-    named = [table.append_column("checkpoint", pa.array([name.partition(".")[0]] * len(table), pa.string())) for name, table in sampled.tables.items()]
+    named = [
+        table.append_column("checkpoint", pa.array([name.partition(".")[0]] * len(table), pa.string()))
+        for name, table in sampled.tables.items()
+    ]
     write_table(pa.concat_tables(named), out / "probe.parquet")
     return sampled.tables, sampled.timings
 
@@ -86,7 +110,14 @@ def _grade(
 ) -> tuple[pa.Table, dict[str, float]]:
     problems = _problems(inputs["curation"] / "rl.parquet")
     seed = derive_seed(config.seed, "selection", "grading")
-    job = SamplingJob(f"grading.{choice.checkpoint}", inputs["sft"] / choice.checkpoint, problems, config.grading_samples, config.sampling, seed)
+    job = SamplingJob(
+        f"grading.{choice.checkpoint}",
+        inputs["sft"] / choice.checkpoint,
+        problems,
+        config.grading_samples,
+        config.sampling,
+        seed,
+    )
     sampled = sample_and_judge([job], state=out / STATE, runtime=runtime, log=log)
     write_table(sampled.tables[job.name], out / "graded_samples.parquet")
     graded = solve_rates(sampled.tables[job.name], num_samples=config.grading_samples)
@@ -132,7 +163,12 @@ def _log_candidates(candidates: list[Candidate], choice: Choice, log: StageLog) 
 
 
 def _figures(candidate: Candidate) -> dict[str, float]:
-    return {"entropy": candidate.entropy, "pass@1": candidate.pass_at_1, "greedy": candidate.greedy, "mean_tokens": candidate.mean_tokens}
+    return {
+        "entropy": candidate.entropy,
+        "pass@1": candidate.pass_at_1,
+        "greedy": candidate.greedy,
+        "mean_tokens": candidate.mean_tokens,
+    }
 
 
 def _metrics(candidates: list[Candidate], choice: Choice, graded: pa.Table) -> dict[str, float]:

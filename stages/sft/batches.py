@@ -86,7 +86,9 @@ def plan_steps(rows: Rows, *, num_epochs: int, batch_tokens: int, seed: int) -> 
     steps: list[PlannedStep] = []
     for epoch in range(1, num_epochs + 1):
         batches = _cut(_shuffled(len(lengths), derive_seed(seed, "epoch", epoch)), lengths, batch_tokens)
-        steps += [PlannedStep(epoch, batch, ends_epoch=index == len(batches)) for index, batch in enumerate(batches, start=1)]
+        steps += [
+            PlannedStep(epoch, batch, ends_epoch=index == len(batches)) for index, batch in enumerate(batches, start=1)
+        ]
     return Plan(tuple(steps), loss_tokens=num_epochs * rows.num_response_tokens / len(steps))
 
 

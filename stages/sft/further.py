@@ -18,7 +18,11 @@ def run(config: RlConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: 
     """Train the one arm of `config`, which must be of kind "sft"."""
     arms = [arm for arm in config.arms if isinstance(arm, SftArm)]
     if len(arms) != 1 or len(config.arms) != 1:
-        raise ValueError(f"further SFT takes exactly one arm of kind 'sft'; got {[(arm.name, arm.kind) for arm in config.arms]}")
+        raise ValueError(
+            f"further SFT takes exactly one arm of kind 'sft'; got {[(arm.name, arm.kind) for arm in config.arms]}"
+        )
     seed = derive_seed(config.seed, "rl", arms[0].name)
-    job = finetuning_job(chosen_model(inputs), arms[0].training, curation=inputs["curation"], seed=seed, keeps_epochs=False)
+    job = finetuning_job(
+        chosen_model(inputs), arms[0].training, curation=inputs["curation"], seed=seed, keeps_epochs=False
+    )
     return train(job, runtime=runtime, out=out, log=log)

@@ -20,7 +20,9 @@ from stages.stage import StageLog, StageRecord
 def run(config: SftConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog) -> StageRecord:
     """Train from the base model; one checkpoint folder an epoch."""
     seed = derive_seed(config.seed, "sft")
-    job = finetuning_job(model_folder(inputs["base"]), config.training, curation=inputs["curation"], seed=seed, keeps_epochs=True)
+    job = finetuning_job(
+        model_folder(inputs["base"]), config.training, curation=inputs["curation"], seed=seed, keeps_epochs=True
+    )
     return train(job, runtime=runtime, out=out, log=log)
 
 

@@ -111,20 +111,30 @@ def supervised_loss(scored: ResponseLogprobs, *, loss_tokens: float, token_share
 
 def _optimizer(training: Training) -> OptimizerSettings:
     return OptimizerSettings(
-        learning_rate=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay, gradient_clip=training.gradient_clip
+        learning_rate=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+        gradient_clip=training.gradient_clip,
     )
 
 
-def packed_micro_batches(rows: Sequence[Row], *, micro_batch_tokens: int, device: torch.device | str) -> list[PackedRows]:
+def packed_micro_batches(
+    rows: Sequence[Row], *, micro_batch_tokens: int, device: torch.device | str
+) -> list[PackedRows]:
     """Rectangles of rows of similar length, each at most `micro_batch_tokens` places."""
     groups = micro_batches([row.num_tokens for row in rows], token_budget=micro_batch_tokens)
-    return [pack_rows([rows[index].prompt for index in group], [rows[index].response for index in group], device=device) for group in groups]
+    return [
+        pack_rows([rows[index].prompt for index in group], [rows[index].response for index in group], device=device)
+        for group in groups
+    ]
 
 
 class _Run:
     """The steps of `train`, with what they share."""
 
-    def __init__(self, job: SupervisedJob, plan: Plan, *, engine: Engine, runtime: Runtime, out: Path, log: StageLog) -> None:
+    def __init__(
+        self, job: SupervisedJob, plan: Plan, *, engine: Engine, runtime: Runtime, out: Path, log: StageLog
+    ) -> None:
         self.job, self.plan, self.engine, self.runtime, self.out, self.log = job, plan, engine, runtime, out, log
         self.num_steps = len(plan.steps)
         self.progress = Progress()
@@ -154,7 +164,9 @@ class _Run:
         batch_tokens = sum(self.lengths[index] for index in batch)
         mine = share_of_rank(batch, self.lengths, rank=self.engine.rank, num_ranks=self.engine.world_size)
         packed = packed_micro_batches(
-            [self.job.rows.rows[index] for index in mine], micro_batch_tokens=self.runtime.micro_batch_tokens, device=self.engine.device
+            [self.job.rows.rows[index] for index in mine],
+            micro_batch_tokens=self.runtime.micro_batch_tokens,
+            device=self.engine.device,
         )
         sums = self._empty_sums()
         for micro_batch in self.engine.padded(packed):
@@ -163,7 +175,9 @@ class _Run:
                 continue
             share = int(micro_batch.lengths_B.sum()) / batch_tokens
             scored = response_logprobs(self.job.model, micro_batch, entropy="none")
-            loss = supervised_loss(scored, loss_tokens=self.plan.loss_tokens, token_share=share, training=self.job.training)
+            loss = supervised_loss(
+                scored, loss_tokens=self.plan.loss_tokens, token_share=share, training=self.job.training
+            )
             self.engine.backward(loss, denominator=1.0)
             _add(sums, scored, share)
         return self._figures(sums, batch)
@@ -229,9 +243,21 @@ class _Run:
         seconds, self.step_started = now - self.step_started, now
         self.timings["train"] += seconds
         step = self.progress.step
-        self.log.progress(step, self.num_steps, unit="steps", detail=f"epoch {epoch}/{self.job.training.epochs} loss {values['train/loss']:.3f}")
+        self.log.progress(
+            step,
+            self.num_steps,
+            unit="steps",
+            detail=f"epoch {epoch}/{self.job.training.epochs} loss {values['train/loss']:.3f}",
+        )
         if step % self.log_every == 0 or step == self.num_steps:
-            self.log.metrics(step, {**values, "time/step_seconds": seconds, "speed/tokens_per_second": values["tokens/batch"] / max(seconds, 1e-9)})
+            self.log.metrics(
+                step,
+                {
+                    **values,
+                    "time/step_seconds": seconds,
+                    "speed/tokens_per_second": values["tokens/batch"] / max(seconds, 1e-9),
+                },
+            )
 
     def finish_epoch(self, epoch: int) -> None:
         """Validate, write the model folder of this epoch (or of the last), and note the epoch's figures."""
@@ -240,7 +266,12 @@ class _Run:
         loss = validation_loss(self.job, engine=self.engine, micro_batch_tokens=self.runtime.micro_batch_tokens)
         self.timings["validate"] += time.monotonic() - started
         learning_rate = self._learning_rate(progress.step)
-        row = {"epoch": epoch, "train_loss": progress.epoch_nll / progress.epoch_tokens, "validation_loss": loss, "learning_rate": learning_rate}
+        row = {
+            "epoch": epoch,
+            "train_loss": progress.epoch_nll / progress.epoch_tokens,
+            "validation_loss": loss,
+            "learning_rate": learning_rate,
+        }
         progress.epochs.append({**row, "steps": progress.step, "tokens_trained": progress.tokens_trained})
         progress.epoch_nll, progress.epoch_tokens = 0.0, 0
         if loss is not None:
@@ -275,7 +306,9 @@ class _Run:
         }
         if last["validation_loss"] is not None:
             metrics["validation/final_loss"] = last["validation_loss"]
-        return StageRecord(metrics, tables={"epochs": self.progress.epochs}, notes=_notes(self.job), timings=self.timings)
+        return StageRecord(
+            metrics, tables={"epochs": self.progress.epochs}, notes=_notes(self.job), timings=self.timings
+        )
 
     def close(self) -> None:
         """Close the log of steps and leave the process group."""
@@ -298,7 +331,10 @@ def validation_loss(job: SupervisedJob, *, engine: Engine, micro_batch_tokens: i
     if job.validation is None or not job.validation.rows:
         return None
     packed = packed_micro_batches(job.validation.rows, micro_batch_tokens=micro_batch_tokens, device=engine.device)
-    mine = [response_logprobs(job.model, rows, entropy="none").logprobs_M for rows in packed[engine.rank :: engine.world_size]]
+    mine = [
+        response_logprobs(job.model, rows, entropy="none").logprobs_M
+        for rows in packed[engine.rank :: engine.world_size]
+    ]
     total = engine.all_reduce_sum({"nll": -sum(float(logprobs_M.double().sum()) for logprobs_M in mine)})["nll"]
     return total / job.validation.num_response_tokens
 
@@ -306,7 +342,9 @@ def validation_loss(job: SupervisedJob, *, engine: Engine, micro_batch_tokens: i
 def _notes(job: SupervisedJob) -> tuple[str, ...]:
     notes = []
     if job.rows.num_too_long:
-        notes.append(f"{job.rows.num_too_long} rows longer than max_total_tokens = {job.training.max_total_tokens} were left out")
+        notes.append(
+            f"{job.rows.num_too_long} rows longer than max_total_tokens = {job.training.max_total_tokens} were left out"
+        )
     if job.rows.num_without_solution:
         notes.append(f"{job.rows.num_without_solution} problems without a solution were left out")
     return tuple(notes)

@@ -64,7 +64,10 @@ def test_bfloat16_tensors_are_read_into_float32(model: BailingMoe, tmp_path: Pat
     [
         (lambda t: t.pop("model.norm.weight"), r"1 tensors are missing: model\.norm\.weight"),
         (lambda t: t.update({"lm_head.bias": torch.zeros(3)}), r"unknown tensors lm_head\.bias"),
-        (lambda t: t.update({"model.norm.weight": torch.zeros(17)}), r"model\.norm\.weight has shape \(17,\), not \(16"),
+        (
+            lambda t: t.update({"model.norm.weight": torch.zeros(17)}),
+            r"model\.norm\.weight has shape \(17,\), not \(16",
+        ),
     ],
 )
 def test_a_wrong_tensor_is_named(model: BailingMoe, tmp_path: Path, edit, message: str) -> None:

@@ -23,7 +23,12 @@ def run(*arguments: object, ranks: int = 1) -> subprocess.CompletedProcess:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)
     return subprocess.run(
-        [*start, SCRIPT, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=environment, check=False
+        [*start, SCRIPT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
     )
 
 

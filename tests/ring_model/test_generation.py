@@ -81,7 +81,7 @@ def test_uniforms_differ_by_seed_and_position_and_fill_the_interval() -> None:
     seeds, positions = np.meshgrid(np.arange(300, dtype=np.uint64), np.arange(300, dtype=np.uint64))
     values = uniforms(seeds.ravel(), positions.ravel())
     assert len(np.unique(values)) == values.size
-    assert 0.0 <= values.min() and values.max() < 1.0
+    assert values.min() >= 0.0 and values.max() < 1.0
     assert chisquare(np.histogram(values, bins=50, range=(0, 1))[0]).pvalue > 0.001
     assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.02
 

@@ -19,7 +19,9 @@ def sealed(store: Store, payload=PAYLOAD, text="weights"):
     (partial / "model").mkdir()
     (partial / "model" / "weights").write_text(text)
     (partial / "tables.json").write_text("{}")
-    return store.seal(stage=payload["stage"], identity=identity, document={"payload": payload, "inputs": {}, "metrics": {}})
+    return store.seal(
+        stage=payload["stage"], identity=identity, document={"payload": payload, "inputs": {}, "metrics": {}}
+    )
 
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys():
@@ -61,14 +63,19 @@ def test_damage_is_found_and_named(tmp_path, damage):
         document = json.loads((manifest.folder / "manifest.json").read_text())
         document["payload"]["config"]["a"] = 2
         write_json(manifest.folder / "manifest.json", document)
-    expected = {"flip": "model/weights: sha256", "remove": "weights: missing", "add": "extra: not in", "payload": "fingerprint: not"}[damage]
+    expected = {
+        "flip": "model/weights: sha256",
+        "remove": "weights: missing",
+        "add": "extra: not in",
+        "payload": "fingerprint: not",
+    }[damage]
     assert any(expected in line for line in problems_of(read_manifest(manifest.folder)))
 
 
 def test_a_newer_format_is_refused_with_what_to_do(tmp_path):
     manifest = sealed(Store(tmp_path))
     write_json(manifest.folder / "manifest.json", {**manifest.document, "format": 99})
-    with pytest.raises(ArtifactError, match="format 99.*update it"):
+    with pytest.raises(ArtifactError, match=r"format 99.*update it"):
         read_manifest(manifest.folder)
 
 

@@ -8,8 +8,12 @@ from stages.code_digest import code_digest, reached_modules
 @pytest.fixture
 def tree(tmp_path):
     for name, text in {
-        "stages/__init__.py": "", "stages/rl.py": "from stages import losses\nfrom data.schema import X\n", "stages/losses.py": "def loss(x):\n    return x * 2\n",
-        "stages/sft.py": "import data.schema\n", "data/__init__.py": "", "data/schema.py": "X = 1\n",
+        "stages/__init__.py": "",
+        "stages/rl.py": "from stages import losses\nfrom data.schema import X\n",
+        "stages/losses.py": "def loss(x):\n    return x * 2\n",
+        "stages/sft.py": "import data.schema\n",
+        "data/__init__.py": "",
+        "data/schema.py": "X = 1\n",
     }.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -27,7 +31,11 @@ def rewrite(tree, name, text):
 
 def test_a_comment_a_docstring_and_layout_change_nothing(tree):
     before = digests(tree)
-    rewrite(tree, "stages/losses.py", '"""Losses."""\n\n\ndef loss(x):\n    """Twice."""\n    # why\n    return (x *\n            2)\n')
+    rewrite(
+        tree,
+        "stages/losses.py",
+        '"""Losses."""\n\n\ndef loss(x):\n    """Twice."""\n    # why\n    return (x *\n            2)\n',
+    )
     assert digests(tree) == before
 
 

@@ -11,7 +11,7 @@ from stages.recipe import RecipeError, flatten, key_lines, load_recipe, recipe_n
 def test_every_recipe_loads_and_can_be_planned(name):
     resolved = load_recipe(name)
     assert resolved.recipe.name == name
-    assert [spec.stage for spec in plan_chain(resolved.recipe)][0] == "curation"
+    assert next(spec.stage for spec in plan_chain(resolved.recipe)) == "curation"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,11 @@ def test_arms_with_unequal_budgets_are_refused_with_both_numbers():
 
 def test_equal_budgets_count_steps_of_all_phases():
     arms = tuple(
-        RlArm(kind="rl", name=name, phases=tuple(Phase(name=str(i), steps=s, mixture={"math": 1.0}) for i, s in enumerate(steps)))
+        RlArm(
+            kind="rl",
+            name=name,
+            phases=tuple(Phase(name=str(i), steps=s, mixture={"math": 1.0}) for i, s in enumerate(steps)),
+        )
         for name, steps in {"a": (2, 3), "b": (5,)}.items()
     )
     config = RlConfig(arms=arms, objective=C3po(token_budget=10))
@@ -52,7 +56,7 @@ def test_equal_budgets_count_steps_of_all_phases():
 
 
 def test_key_lines_number_tables_of_arrays():
-    text = 'a = 1\n[b]\nc = 2\n[[d.e]]\nf = 3\n[[d.e]]\nf = 4\n[[d.e.g]]\nh = 5\n'
+    text = "a = 1\n[b]\nc = 2\n[[d.e]]\nf = 3\n[[d.e]]\nf = 4\n[[d.e.g]]\nh = 5\n"
     assert key_lines(text) == {"a": 1, "b.c": 3, "d.e.0.f": 5, "d.e.1.f": 7, "d.e.1.g.0.h": 9}
 
 

@@ -9,7 +9,9 @@ import pytest
 from stages.evaluation.statistics import estimate_mean, pass_at_k
 
 
-@pytest.mark.parametrize(("n", "c", "k", "expected"), [(4, 0, 4, 0.0), (4, 1, 4, 1.0), (4, 1, 1, 0.25), (4, 2, 2, 5 / 6), (3, 3, 1, 1.0)])
+@pytest.mark.parametrize(
+    ("n", "c", "k", "expected"), [(4, 0, 4, 0.0), (4, 1, 4, 1.0), (4, 1, 1, 0.25), (4, 2, 2, 5 / 6), (3, 3, 1, 1.0)]
+)
 def test_pass_at_k_by_hand(n: int, c: int, k: int, expected: float) -> None:
     assert pass_at_k(n, num_correct=c, k=k) == pytest.approx(expected)
 
@@ -37,7 +39,9 @@ def test_interval_agrees_with_a_slow_bootstrap() -> None:
 
 def test_same_seed_same_interval() -> None:
     values = np.arange(20) / 20
-    assert estimate_mean(values, seed=1, num_resamples=199, confidence=0.9) == estimate_mean(values, seed=1, num_resamples=199, confidence=0.9)
+    assert estimate_mean(values, seed=1, num_resamples=199, confidence=0.9) == estimate_mean(
+        values, seed=1, num_resamples=199, confidence=0.9
+    )
 
 
 def test_a_problem_without_a_verdict_leaves_numerator_and_denominator() -> None:

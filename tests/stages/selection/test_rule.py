@@ -25,8 +25,12 @@ def test_a_tie_in_pass_at_1_goes_to_the_earlier_epoch() -> None:
     assert choose([candidate(1, 0.48, 0.4), candidate(2, 0.31, 0.4)], window=(0.3, 0.5)).checkpoint == "epoch-01"
 
 
-@pytest.mark.parametrize(("entropies", "nearest"), [((1.0, 0.75, 0.0), 2), ((0.125, 0.0), 1), ((0.75, 0.0), 1), ((0.0, 0.75), 1)])
-def test_outside_the_window_the_nearest_is_taken_and_the_reason_says_so_loudly(entropies: tuple[float, ...], nearest: int) -> None:
+@pytest.mark.parametrize(
+    ("entropies", "nearest"), [((1.0, 0.75, 0.0), 2), ((0.125, 0.0), 1), ((0.75, 0.0), 1), ((0.0, 0.75), 1)]
+)
+def test_outside_the_window_the_nearest_is_taken_and_the_reason_says_so_loudly(
+    entropies: tuple[float, ...], nearest: int
+) -> None:
     choice = choose([candidate(index + 1, entropy, 0.5) for index, entropy in enumerate(entropies)], window=(0.25, 0.5))
     assert choice.checkpoint == f"epoch-{nearest:02d}"
     assert not choice.inside_window

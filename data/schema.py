@@ -1,0 +1,108 @@
+"""The contract between stages: pyarrow schemas of problems, dropped rows and samples, and the record of one problem.
+
+Text columns hold an empty string where nothing is known; `tests` and `meta` are JSON text.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+PROBLEM_COLUMNS = ("id", "domain", "split", "prompt", "answer", "tests", "solution", "source", "licence", "meta")
+PROBLEM_SCHEMA = pa.schema([(name, pa.string()) for name in PROBLEM_COLUMNS])
+DROPPED_SCHEMA = pa.schema([*PROBLEM_SCHEMA, ("step", pa.string()), ("reason", pa.string()), ("evidence", pa.string())])
+SAMPLE_SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("sample", pa.int32()),
+        ("response", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float32())),
+        ("status", pa.string()),
+        ("score", pa.float32()),
+        ("extracted", pa.string()),
+        ("seed", pa.int64()),
+        ("entropy", pa.float32()),
+        ("num_tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem: a row of PROBLEM_SCHEMA."""
+
+    id: str
+    domain: str
+    split: str
+    prompt: str
+    answer: str = ""
+    tests: str = ""
+    solution: str = ""
+    source: str = ""
+    licence: str = ""
+    meta: str = "{}"
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """`meta`, parsed."""
+        return json.loads(self.meta or "{}")
+
+    @property
+    def level(self) -> int | None:
+        """Difficulty level of a generated problem."""
+        level = self.metadata.get("level")
+        return level if isinstance(level, int) else None
+
+
+def problems_from_table(table: pa.Table) -> list[Problem]:
+    """Rows as records; other columns than the problem's are left out."""
+    columns = [table.column(name).to_pylist() for name in PROBLEM_COLUMNS]
+    return [Problem(*(value or "" for value in row)) for row in zip(*columns, strict=True)]
+
+
+def table_from_problems(problems: Iterable[Problem]) -> pa.Table:
+    """Records as rows of PROBLEM_SCHEMA."""
+    rows = list(problems)
+    return pa.table(
+        {field.name: [getattr(row, field.name) for row in rows] for field in fields(Problem)}, schema=PROBLEM_SCHEMA
+    )
+
+
+def read_table(path: Path, schema: pa.Schema = PROBLEM_SCHEMA) -> pa.Table:
+    """Read the schema's columns of a parquet file. Raises ValueError naming the file and what is wrong with it."""
+    try:
+        found = pq.read_schema(path)
+        missing = [name for name in schema.names if name not in found.names]
+        if missing:
+            raise ValueError(
+                f"{path}: lacks the column {', '.join(missing)}; it has {', '.join(found.names)}; needed are {', '.join(schema.names)}"
+            )
+        return pq.read_table(path, columns=schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise ValueError(
+            f"{path}: cannot be read as parquet with the columns {', '.join(schema.names)}: {error}"
+        ) from error
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write beside, then rename; the same rows give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(table, beside, compression="zstd")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def problem_row(problem: Problem) -> dict[str, str]:
+    """A problem as a row."""
+    return asdict(problem)

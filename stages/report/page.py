@@ -1,0 +1,218 @@
+"""Gather the sealed results of a chain and render them with the template beside this file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pyarrow.parquet as pq
+
+from stages.artifact import Manifest, read_manifest
+from stages.config import STAGES, ReportConfig, Runtime
+from stages.report.charts import interval_chart, line_chart
+from stages.stage import Row, StageLog, StageRecord
+
+MAX_BYTES = 1_000_000
+SMOOTHING = 10  # steps in the moving average of per-step RL metrics
+RL_PLOTS = (
+    ("reward/mean", "reward"),
+    ("response/mean_tokens", "response length, tokens"),
+    ("policy/entropy", "policy entropy, nats per token"),
+    ("budget/tokens_used", "tokens trained on"),
+    ("train/gradient_norm", "gradient norm"),
+    ("group/zero_advantage_share", "share of groups without signal"),
+)
+
+
+def run(config: ReportConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog) -> StageRecord:
+    """Write out/report.html. Raises ValueError when the page would pass 1 MB."""
+    manifests = {key: read_manifest(folder) for key, folder in inputs.items()}
+    page = render(config.title, manifests)
+    size = len(page.encode())
+    if size > MAX_BYTES:
+        raise ValueError(
+            f"the report has {size:,} bytes, the limit is {MAX_BYTES:,}: fewer RL steps are plotted with a larger SMOOTHING"
+        )
+    (out / "report.html").write_text(page, encoding="utf-8")
+    log.progress(1, 1, unit="pages")
+    return StageRecord(metrics={"report/bytes": size})
+
+
+def render(title: str, manifests: Mapping[str, Manifest]) -> str:
+    """The page as text; the same manifests give the same bytes."""
+    template = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    ordered = dict(sorted(manifests.items(), key=lambda item: (STAGES.index(item[1].stage), item[0])))
+    return template.get_template("page.html").render(
+        title=title,
+        stages=[_stage_row(key, manifest) for key, manifest in ordered.items()],
+        notes=_notes(ordered),
+        sections=[*_sections(ordered)],
+        samples=_samples(ordered),
+    )
+
+
+def _stage_row(key: str, manifest: Manifest) -> Row:
+    document = manifest.document
+    return {
+        "stage": key,
+        "fingerprint": manifest.fingerprint,
+        "content": manifest.content[:16],
+        "seconds": f"{document['seconds']:.1f}",
+        "CPU seconds": f"{document['timings'].get('cpu_seconds', 0):.0f}",
+        "peak MB": f"{document['timings'].get('peak_memory_bytes', 0) / 1e6:.0f}",
+        "code": (document["code"]["commit"] or "-")[:10],
+        "MLflow run": document["mlflow_run_id"],
+    }
+
+
+def _notes(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:
+    return [(key, note) for key, manifest in manifests.items() for note in manifest.document["notes"]]
+
+
+def _sections(manifests: Mapping[str, Manifest]) -> Sequence[Row]:
+    """Each section: title, text, charts (title, svg), tables (title, rows)."""
+    tables = {key: manifest.tables() for key, manifest in manifests.items()}
+    return [
+        _section("Evaluation on problems never seen", _EVALUATION, _evaluation_charts(manifests), tables["evaluation"]),
+        _section("Curation", _CURATION, [], tables["curation"]),
+        _section("Long-CoT SFT", _SFT, _sft_charts(tables["sft"]), tables["sft"]),
+        _section(
+            "Entropy-guided choice of the checkpoint",
+            _SELECTION,
+            _selection_charts(tables["selection"], manifests["selection"]),
+            tables["selection"],
+        ),
+        _section(
+            "Reinforcement learning",
+            _RL,
+            _rl_charts(manifests),
+            {name: rows for key in tables if key.startswith("rl/") for name, rows in _prefixed(key, tables[key])},
+        ),
+    ]
+
+
+_EVALUATION = (
+    "Each point is a mean over problems with its bootstrap interval. "
+    "`all` leaves out the harder level, which stands by itself as `harder`."
+)
+_CURATION = "Every row that was dropped is kept in dropped.parquet with the step, the reason and the evidence."
+_SFT = "Loss per response token; validation rows share no prompt with training."
+_SELECTION = (
+    "Each epoch's checkpoint answers the same probe problems. "
+    "The rule: policy entropy inside the window, among those the best pass@1."
+)
+_RL = f"Moving averages over {SMOOTHING} steps. All arms start from the chosen checkpoint and share its grading of the pool."
+
+
+def _section(title: str, text: str, charts: list[tuple[str, str]], tables: Mapping[str, list[Row]]) -> Row:
+    return {
+        "title": title,
+        "text": text,
+        "charts": charts,
+        "tables": [(name, rows) for name, rows in tables.items() if rows],
+    }
+
+
+def _prefixed(key: str, tables: Mapping[str, list[Row]]) -> list[tuple[str, list[Row]]]:
+    return [(f"{key.removeprefix('rl/')}: {name}", rows) for name, rows in tables.items()]
+
+
+def _evaluation_charts(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:
+    results = json.loads((manifests["evaluation"].folder / "results.json").read_text(encoding="utf-8"))
+    rows: dict[str, list[tuple[str, str, float, float, float]]] = {"greedy": [], "pass@1": []}
+    for name, entry in results.items():
+        model, group, metric = name.split("/")
+        if metric in rows:
+            rows[metric].append((group, model, entry["value"], entry["low"], entry["high"]))
+    comparisons = [
+        (
+            f"{row['group']} {row['metric']}",
+            f"{row['model']} - {row['against']}",
+            row["difference"],
+            row["low"],
+            row["high"],
+        )
+        for row in manifests["evaluation"].tables().get("comparisons", [])
+        if row["group"] == "all"
+    ]
+    charts = [
+        (metric, interval_chart(sorted(group, key=lambda row: row[0]), x_label=metric))
+        for metric, group in rows.items()
+    ]
+    return [
+        *charts,
+        ("paired differences, 95 % intervals", interval_chart(comparisons, x_label="difference", zero_line=True)),
+    ]
+
+
+def _sft_charts(tables: Mapping[str, list[Row]]) -> list[tuple[str, str]]:
+    epochs = tables.get("epochs", [])
+    series = {name: [(row["epoch"], row[f"{name}_loss"]) for row in epochs] for name in ("train", "validation")}
+    return [("loss by epoch", line_chart(series, x_label="epoch", y_label="nats per token"))]
+
+
+def _selection_charts(tables: Mapping[str, list[Row]], manifest: Manifest) -> list[tuple[str, str]]:
+    rows = list(enumerate(tables["candidates"], start=1))
+    window = tuple(manifest.document["payload"]["config"]["entropy_window"])
+    return [
+        (
+            "policy entropy by checkpoint, the window shaded",
+            line_chart(
+                {"entropy": [(n, row["entropy"]) for n, row in rows]},
+                x_label="checkpoint",
+                y_label="nats per token",
+                window=window,
+            ),
+        ),
+        (
+            "accuracy on the probe set",
+            line_chart(
+                {name: [(n, row[name]) for n, row in rows] for name in ("greedy", "pass@1")},
+                x_label="checkpoint",
+                y_label="share right",
+            ),
+        ),
+    ]
+
+
+def _rl_charts(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:
+    steps = {key.removeprefix("rl/"): _steps(manifest) for key, manifest in manifests.items() if key.startswith("rl/")}
+    charts = []
+    for metric, label in RL_PLOTS:
+        series = {
+            arm: _smoothed([row[metric] for row in rows]) for arm, rows in steps.items() if rows and metric in rows[0]
+        }
+        if series:
+            charts.append((label, line_chart(series, x_label="step", y_label=label)))
+    return charts
+
+
+def _steps(manifest: Manifest) -> list[dict[str, float]]:
+    with (manifest.folder / "steps.jsonl").open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def _smoothed(values: Sequence[float]) -> list[tuple[float, float]]:
+    """Means over blocks of steps, at the block's last step: (step, mean)."""
+    block = max(1, min(SMOOTHING, len(values) // 10))
+    return [
+        (start + block, sum(values[start : start + block]) / block)
+        for start in range(0, len(values) - block + 1, block)
+    ]
+
+
+def _samples(manifests: Mapping[str, Manifest], limit: int = 8) -> list[dict[str, Any]]:
+    """A few evaluated responses with their verdicts, the same problems for every model."""
+    columns = ["model", "problem_id", "sample", "response", "status", "extracted"]
+    rows = pq.read_table(manifests["evaluation"].folder / "samples.parquet", columns=columns).to_pylist()
+    wanted = list(dict.fromkeys(row["problem_id"] for row in rows))[
+        :: max(1, len({row["problem_id"] for row in rows}) // limit)
+    ][:limit]
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        if row["problem_id"] in wanted:
+            first.setdefault((row["problem_id"], row["model"]), row)
+    return [first[key] for key in sorted(first)]

@@ -1,0 +1,95 @@
+"""Tracking with the real MLflow: nothing stays RUNNING, nothing is recorded twice, and a record that fails stops the run."""
+
+import subprocess
+import sys
+
+import pytest
+
+from stages.artifact import Store, fingerprint
+from stages.errors import TrackingError
+from stages.tracking import Tracker, metric_name, process_stamp
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def tracker(home):
+    return Tracker(home, "test")
+
+
+def open_stage(tracker, *, resume=None, datasets=()):
+    chain = tracker.start_chain("chain", tags={}, params={"a.b": 1})
+    return tracker.start_stage(
+        "sft", parent=chain, resume=resume, tags={"ring.stage": "sft"}, params={"sft.x": 0.5}, datasets=list(datasets)
+    )
+
+
+def sealed(home, metrics):
+    payload = {"stage": "sft", "arm": None, "config": {"m": len(metrics)}, "code": "c", "inputs": {}}
+    store, identity = Store(home), fingerprint(payload)
+    folder = store.partial("sft", identity)
+    (folder / "epoch-01").mkdir(parents=True)
+    (folder / "epoch-01" / "config.json").write_text("{}")
+    (folder / "epoch-01" / "model.safetensors").write_text("w")
+    (folder / "tables.json").write_text('{"epochs": [{"epoch": 1, "loss": 0.5}]}')
+    document = {"payload": payload, "inputs": {}, "metrics": metrics, "timings": {"cpu_seconds": 1.0}, "status": "ran"}
+    return store.seal(stage="sft", identity=identity, document=document)
+
+
+def test_a_stage_records_params_datasets_steps_tables_and_models(tracker, home, tmp_path):
+    data = tmp_path / "rows.parquet"
+    data.write_bytes(b"rows")
+    run = open_stage(tracker, datasets=[("curation/sft", data, "a" * 64)])
+    for step in range(3):
+        run.metrics(step, {"train/loss": 1.0 / (step + 1)})
+    run.finish(sealed(home, {"sft/all/pass@1": 0.25}))
+    stored = tracker.client.get_run(run.run_id)
+    assert stored.info.status == "FINISHED"
+    assert stored.data.params == {"sft.x": "0.5"}
+    assert stored.data.metrics[metric_name("sft/all/pass@1")] == 0.25
+    assert [m.value for m in tracker.client.get_metric_history(run.run_id, "train/loss")] == [
+        1.0,
+        0.5,
+        pytest.approx(1 / 3),
+    ]
+    assert stored.inputs.dataset_inputs[0].dataset.digest == "a" * 36
+    assert {"epochs.json", "manifest.json"} <= {item.path for item in tracker.client.list_artifacts(run.run_id)}
+    models = tracker.client.search_logged_models([tracker.experiment_id])
+    assert next(model.tags["ring.folder"] for model in models if model.source_run_id == run.run_id).endswith("epoch-01")
+
+
+def test_a_resumed_run_does_not_record_a_step_twice(tracker):
+    first = open_stage(tracker)
+    for step in range(4):
+        first.metrics(step, {"loss": float(step)})
+    first.flush()
+    second = open_stage(tracker, resume=first.run_id)
+    for step in range(2, 6):
+        second.metrics(step, {"loss": float(step)})
+    second.flush()
+    assert second.run_id == first.run_id
+    assert [m.step for m in tracker.client.get_metric_history(first.run_id, "loss")] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_run_whose_process_was_killed_is_closed_by_the_next_start(home, tracker):
+    script = f"import os,signal;from pathlib import Path;from stages.tracking import Tracker;t=Tracker(Path({str(home)!r}),'test');"
+    script += "print(t.start_chain('dead',tags={},params={}),flush=True);os.kill(os.getpid(),signal.SIGKILL)"
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    run_id = killed.stdout.strip()
+    assert tracker.client.get_run(run_id).info.status == "RUNNING"
+    Tracker(home, "test")
+    assert tracker.client.get_run(run_id).info.status == "KILLED"
+
+
+def test_a_process_stamp_tells_a_reused_pid():
+    assert process_stamp(1) is not None and process_stamp(1).startswith("1:")
+    assert process_stamp(2**22 + 1) is None
+
+
+def test_a_database_that_cannot_be_written_stops_with_what_to_do(tmp_path):
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(TrackingError, match="cannot record"):
+        Tracker(tmp_path, "test")
