@@ -40,7 +40,7 @@ class Request:
     data_dir: Path | None = None
 
 
-@flow(
+@flow(  # ty: ignore[no-matching-overload] - the runner is generic in what it returns
     name="full-chain",
     flow_run_name="{recipe}",
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_PARALLEL),
@@ -66,7 +66,7 @@ def full_chain(
     return run_request(request, display=active_display())
 
 
-@flow(
+@flow(  # ty: ignore[no-matching-overload] - the runner is generic in what it returns
     name="stage",
     flow_run_name="{recipe} {stage}",
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_PARALLEL),

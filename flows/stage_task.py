@@ -62,7 +62,7 @@ def submit(call: StageCall, *, upstream: list[PrefectFuture[str]]) -> PrefectFut
         tags=[f"ring.stage={spec.stage}", f"fingerprint={spec.fingerprint[:12]}", f"recipe={chain.tracker.recipe}"],
         refresh_cache=call.rerun or not is_valid(spec, store=chain.store, display=chain.display),
     )
-    return configured.submit(spec.title, call, upstream)
+    return configured.submit(spec.title, call, upstream)  # ty: ignore[invalid-argument-type] - futures are resolved
 
 
 def _artifact_key(chain: Chain, spec: PlannedStage) -> str:

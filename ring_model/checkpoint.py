@@ -81,16 +81,32 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Bailin
         ValueError: a file is missing or damaged, or a tensor is unknown, missing, given twice or of another shape.
 
     """
-    folder = Path(folder)
     with torch.device(device):
         model = BailingMoe(BailingMoeConfig.from_folder(folder))
-    targets = released_tensors(model)
+    _fill(released_tensors(model), Path(folder), copies=True)
+    return model
+
+
+def check_folder(folder: Path | str) -> int:
+    """Compare every tensor's name and shape with what config.json asks for, reading no weights; returns the parameters.
+
+    Raises:
+        ValueError: as `load_model`.
+
+    """
+    config = BailingMoeConfig.from_folder(folder)
+    with torch.device("meta"):
+        model = BailingMoe(config)
+    _fill(released_tensors(model), Path(folder), copies=False)
+    return config.num_parameters
+
+
+def _fill(targets: Mapping[str, Tensor], folder: Path, *, copies: bool) -> None:
     missing = set(targets)
     for path in _weight_files(folder):
-        missing -= _read_shard(path, targets, missing)
+        missing -= _read_shard(path, targets, missing, copies=copies)
     if missing:
         raise ValueError(f"{folder}: {len(missing)} tensors are missing: {_some(missing)}; config.json asks for them")
-    return model
 
 
 def _shards(tensors: Mapping[str, Tensor], *, max_shard_bytes: int) -> list[dict[str, Tensor]]:
@@ -121,8 +137,8 @@ def _weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _read_shard(path: Path, targets: Mapping[str, Tensor], missing: set[str]) -> set[str]:
-    """Copy one file's tensors into their targets and return their names."""
+def _read_shard(path: Path, targets: Mapping[str, Tensor], missing: set[str], *, copies: bool) -> set[str]:
+    """Check one file's tensors, copy them into their targets where asked, and return their names."""
     try:
         with safe_open(path, framework="pt") as shard:
             names = set(shard.keys())
@@ -131,10 +147,11 @@ def _read_shard(path: Path, targets: Mapping[str, Tensor], missing: set[str]) ->
             if twice := names - missing:
                 raise ValueError(f"{path}: tensors given twice: {_some(twice)}")
             for name in sorted(names):
-                source, target = shard.get_tensor(name), targets[name]
-                if source.shape != target.shape:
-                    raise ValueError(f"{path}: {name} has shape {tuple(source.shape)}, not {tuple(target.shape)}")
-                target.copy_(source)
+                shape, target = tuple(shard.get_slice(name).get_shape()), targets[name]
+                if shape != tuple(target.shape):
+                    raise ValueError(f"{path}: {name} has shape {shape}, not {tuple(target.shape)}")
+                if copies:
+                    target.copy_(shard.get_tensor(name))
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     return names

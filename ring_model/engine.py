@@ -138,7 +138,9 @@ class Engine:
     def step(self) -> float:
         """Reduce, clip and apply this step's gradients; returns their global norm before clipping."""
         self._engine.step()
-        return self._norm if self._stage == 0 else float(self._engine.get_global_grad_norm())
+        norm = self._norm if self._stage == 0 else self._engine.get_global_grad_norm()
+        assert norm is not None
+        return float(norm)
 
     def _clip(self, *_: Any) -> None:  # noqa: ANN401 - torch and DeepSpeed give it no type
         """DeepSpeed reports no norm at stage 0, so clipping happens here: after its reduction, before AdamW."""

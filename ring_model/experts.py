@@ -76,7 +76,10 @@ class _RoutedExperts(torch.autograd.Function):
         return weighted_sum(out_NKD, weight_NK)
 
     @staticmethod
-    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch and DeepSpeed give it no type
+    def backward(  # ty: ignore[incompatible-method-override] - one gradient comes in
+        ctx: Any,  # noqa: ANN401 - torch gives it no type
+        grad_ND: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         """Gradients of the tokens, the weights and the two stacks."""
         (
             hidden_AD, weight_NK, gate_up_EGD, down_EDF, token_A, inverse_A, ends_E, gate_up_AG, active_AF,

@@ -120,10 +120,13 @@ class Tokenizer:
         """
         if self._backend.decoder is not None:
             return self._backend.decode(list(ids), skip_special_tokens=False)
-        tokens = [self._backend.id_to_token(index) for index in ids]
-        if None in tokens:
-            raise ValueError(f"id {ids[tokens.index(None)]} has no token; the vocabulary has {self.vocab_size}")
-        return _join(tokens)
+        return _join([self._token(index) for index in ids])
+
+    def _token(self, index: int) -> str:
+        token = self._backend.id_to_token(index)
+        if token is None:
+            raise ValueError(f"id {index} has no token; the vocabulary has {self.vocab_size}")
+        return token
 
     def render_prompt(self, problem: str) -> list[int]:
         """Ids of the chat template around one problem, up to and including the opened thinking.

@@ -33,7 +33,16 @@ def code_digest(module: str, *, root: Path = ROOT) -> str:
     digest = hashlib.sha256()
     for name, path in sorted(reached_modules(module, root=root).items()):
         digest.update(f"{name}\0{_normalised(path, path.stat().st_mtime_ns)}\0".encode())
+        for beside in _package_files(path):
+            digest.update(f"{name}/{beside.name}\0".encode() + beside.read_bytes())
     return digest.hexdigest()
+
+
+def _package_files(path: Path) -> list[Path]:
+    """What a package carries besides modules, such as a page template."""
+    if path.name != "__init__.py":
+        return []
+    return sorted(file for file in path.parent.iterdir() if file.is_file() and file.suffix != ".py")
 
 
 def reached_modules(module: str, *, root: Path = ROOT) -> dict[str, Path]:

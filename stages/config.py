@@ -139,6 +139,7 @@ class ModelSizes(Record):
     num_shared_experts: int = paper(2, "model table", "shared experts", ge=0)
     moe_intermediate_size: int = paper(1408, "model table", "width of one expert", ge=1)
     max_position_embeddings: int = paper(32_768, "4.1.1", "context, tokens", ge=8)
+    initializer_range: float = ours(0.02, "standard deviation of the initial matrices", gt=0)
 
 
 class Training(Record):
@@ -217,12 +218,21 @@ class C3po(Record):
     kind: Literal["c3po"] = "c3po"
     token_budget: int = paper(409_600, "3.2", "Phi, tokens per step and scope", ge=1)
     scope: Literal["rank", "global"] = ours(
-        "rank", "Phi per data-parallel rank (409 600 x 256 = 8 192 x 12 800) or over all ranks"
+        "rank",
+        "Phi is meant per data-parallel rank of the paper (409 600 x 256 = 8 192 x 12 800), or for the whole step",
+    )
+    budget_ranks: int = paper(
+        256, "3.2 (H800s)", "ranks that a budget of scope `rank` is multiplied by; no execution choice", ge=1
     )
     cut: Literal["token", "response"] = paper(
         "token", "3.2, Fig. 3", "mask the last response's tokens past Phi, or keep it whole (eq. 3)"
     )
     clip: float = paper(0.2, "3.2", "epsilon", gt=0)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """|Psi| of a step, over all ranks."""
+        return self.token_budget * (self.budget_ranks if self.scope == "rank" else 1)
 
 
 class Grpo(Record):
@@ -233,6 +243,11 @@ class Grpo(Record):
     token_budget: int = paper(
         409_600, "3.2", "tokens per step that arms are compared by; the loss does not use it", ge=1
     )
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that a step counts for in the comparison of arms."""
+        return self.token_budget
 
 
 class RlOptimizer(Record):
@@ -315,9 +330,9 @@ class RlConfig(Record):
 
     def total_token_budget(self, arm: RlArm) -> int:
         """Tokens that the arm may train on: the steps of its phases x Phi."""
-        return sum(phase.steps for phase in arm.phases) * self.objective.token_budget
+        return sum(phase.steps for phase in arm.phases) * self.objective.tokens_per_step
 
-    def for_arm(self, name: str) -> "RlConfig":
+    def for_arm(self, name: str | None) -> "RlConfig":
         """The same configuration with one arm: what an arm's artifact is made from."""
         return self.model_copy(update={"arms": tuple(arm for arm in self.arms if arm.name == name)})
 

@@ -1,15 +1,41 @@
-"""The token-efficiency ledger (paper 4.3.2): tokens spent by SFT and by RL, read from the steps.jsonl of their artifacts.
+"""steps.jsonl, the step-by-step ledger of a training stage, and the token counts read from it (paper 4.3.2).
 
-`tokens/trained` counts response tokens that entered a loss, cumulatively, in both.
+One JSON object a line and step, of values that depend on inputs and seed alone. `tokens/trained` counts response tokens that
+entered a loss, cumulatively, in SFT and RL alike: token efficiency is RL tokens / SFT tokens against the score.
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from stages.stage import Row
 
 STEPS = "steps.jsonl"
+
+
+class StepLedger:
+    """Appends lines. `size` belongs to the resume state: a resumed run cuts off what was written after its resume point."""
+
+    def __init__(self, out: Path, *, size: int, writes: bool) -> None:
+        self.size = size
+        self._stream: TextIO | None = None
+        if writes:
+            self._stream = (out / STEPS).open("a", encoding="utf-8")
+            self._stream.truncate(size)
+
+    def write(self, row: Row) -> None:
+        """Add a line; ranks other than the writing one do nothing."""
+        if self._stream is not None:
+            line = json.dumps(row) + "\n"
+            self._stream.write(line)
+            self._stream.flush()
+            self.size += len(line)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._stream is not None:
+            self._stream.close()
 
 
 def checkpoint_name(epoch: int) -> str:

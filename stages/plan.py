@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.artifact import Manifest, Store, fingerprint, folder_content
 from stages.code_digest import code_digest
-from stages.config import STAGES, Recipe, Record, RlArm, StageName
+from stages.config import STAGES, Recipe, Record, SftArm, SftConfig, StageName
 
 MODULES: dict[str, str] = {
     "curation": "stages.curation",
@@ -18,7 +18,7 @@ MODULES: dict[str, str] = {
     "evaluation": "stages.evaluation",
     "report": "stages.report",
 }
-FURTHER_SFT = "stages.sft.further"  # an arm of kind `sft`
+FURTHER_SFT = "stages.sft.further"  # an arm of kind `sft` is SFT from another start
 DATA_DIR = "data-dir"
 _INPUTS: dict[str, tuple[str, ...]] = {
     "curation": (),
@@ -102,10 +102,13 @@ def _plan_stage(
 
 
 def _config(recipe: Recipe, stage: StageName, arm: str | None) -> tuple[Record, str]:
-    if stage == "rl" and recipe.rl and arm:
-        config = recipe.rl.for_arm(arm)
-        return config, MODULES["rl"] if isinstance(config.arms[0], RlArm) else FURTHER_SFT
-    return getattr(recipe, stage), MODULES[stage]
+    if stage != "rl" or recipe.rl is None:
+        return getattr(recipe, stage), MODULES[stage]
+    config = recipe.rl.for_arm(arm)
+    chosen = config.arms[0]
+    if isinstance(chosen, SftArm):
+        return SftConfig(seed=config.seed, training=chosen.training), FURTHER_SFT
+    return config, MODULES["rl"]
 
 
 def _ranks(recipe: Recipe, stage: StageName) -> int:

@@ -1,7 +1,7 @@
 """Answers of models to problems, sampled and judged by worker processes; shared by selection and evaluation.
 
 In: jobs (a model, problems, greedy or K samples each). Out: one table of `SAMPLE_SCHEMA` rows per job, in the order of the
-problems, then of the samples. A greedy response has `sample` = -1, sampled ones 0, 1, ....
+problems, then of the samples.
 
 A job is cut into chunks of a fixed number of problems. A chunk is a pure function of the model, its problems and seeds, so the
 result does not depend on the number of workers; it is written to `state` when done, so after a kill only missing ones run.
@@ -11,7 +11,6 @@ import ctypes
 import multiprocessing
 import multiprocessing.util
 import os
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -22,18 +21,15 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from data.domains import Judge, Verdict
+from data.domains import Judge
 from data.schema import SAMPLE_SCHEMA, Problem, read_table, write_table
 from ring_model.checkpoint import load_model
-from ring_model.generation import Completion, generate
 from ring_model.modelling import BailingMoe
 from ring_model.tokenizer import Tokenizer
+from stages.answering import GREEDY, Asked, answer
 from stages.config import Runtime, Sampling
-from stages.prompting import prompt_ids
 from stages.seeds import derive_seed
 from stages.stage import StageLog
-
-GREEDY = -1  # `sample` of a greedy response
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,68 +182,14 @@ def _answer(chunk: Chunk) -> dict[str, float]:
     worker = _process.worker
     assert worker is not None
     job = chunk.job
-    started = time.monotonic()
     model, tokenizer = worker.load(job.model)
-    asked = [(problem, sample) for problem in job.problems for sample in job.samples]
-    seeds = [derive_seed(job.seed, problem.id, sample) for problem, sample in asked]
-    completions = _complete(model, tokenizer, asked, job.sampling, seeds, max_rows=worker.runtime.max_rows)
-    responses = [response_text(tokenizer, completion) for completion in completions]
-    generated = time.monotonic()
-    verdicts = worker.judge.verify(
-        [(response, problem) for response, (problem, _) in zip(responses, asked, strict=True)]
+    asked = [
+        Asked(problem, sample, seed=derive_seed(job.seed, problem.id, sample))
+        for problem in job.problems
+        for sample in job.samples
+    ]
+    answers = answer(
+        model, asked, tokenizer=tokenizer, judge=worker.judge, sampling=job.sampling, max_rows=worker.runtime.max_rows
     )
-    write_table(_table(asked, seeds, responses, completions, verdicts), chunk.part)
-    return {"generate": generated - started, "judge": time.monotonic() - generated}
-
-
-def _complete(
-    model: BailingMoe,
-    tokenizer: Tokenizer,
-    asked: Sequence[tuple[Problem, int]],
-    sampling: Sampling,
-    seeds: Sequence[int],
-    *,
-    max_rows: int,
-) -> list[Completion]:
-    greedy = asked[0][1] == GREEDY
-    ids = {problem.id: prompt_ids(tokenizer, problem) for problem, _ in asked}
-    return generate(
-        model,
-        [ids[problem.id] for problem, _ in asked],
-        seeds=seeds,
-        max_new_tokens=sampling.max_new_tokens,
-        temperature=0.0 if greedy else sampling.temperature,
-        top_p=1.0 if greedy else sampling.top_p,
-        eos_id=tokenizer.eos_id,
-        max_rows=max_rows,
-    )
-
-
-def response_text(tokenizer: Tokenizer, completion: Completion) -> str:
-    """The response as the judge reads it: without the closing eos."""
-    ids = completion.token_ids
-    return tokenizer.decode(ids[:-1] if completion.finished else ids)
-
-
-def _table(
-    asked: Sequence[tuple[Problem, int]],
-    seeds: Sequence[int],
-    responses: Sequence[str],
-    completions: Sequence[Completion],
-    verdicts: Sequence[Verdict],
-) -> pa.Table:
-    columns = {
-        "problem_id": [problem.id for problem, _ in asked],
-        "sample": [sample for _, sample in asked],
-        "response": responses,
-        "token_ids": [completion.token_ids for completion in completions],
-        "logprobs": [completion.logprobs for completion in completions],
-        "status": [verdict.status for verdict in verdicts],
-        "score": [verdict.score for verdict in verdicts],
-        "extracted": [verdict.extracted for verdict in verdicts],
-        "seed": seeds,
-        "entropy": [completion.entropy for completion in completions],
-        "num_tokens": [len(completion.token_ids) for completion in completions],
-        "truncated": [not completion.finished for completion in completions],
-    }
-    return pa.table({name: columns[name] for name in SAMPLE_SCHEMA.names}, schema=SAMPLE_SCHEMA)
+    write_table(answers.table(), chunk.part)
+    return answers.seconds

@@ -3,26 +3,32 @@
 A verdict of the judge's own failure is no wrong answer: it leaves numerator and denominator, and is counted.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data.domains import FAILED_STATUSES
+
+GRADED_SCHEMA = pa.schema(
+    [("problem_id", pa.string()), ("solve_rate", pa.float32()), ("num_samples", pa.int32()), ("failures", pa.int32())]
+)
+_JUDGED = ("problem_id", "status", "score")
 
 
 def judge_failures(table: pa.Table) -> int:
     """Rows of a sample table whose verdict is the judge's failure."""
-    return int(pc.sum(_failed(table)).as_py() or 0)
+    return sum(status in FAILED_STATUSES for status in table["status"].to_pylist())
 
 
 def scores_by_problem(table: pa.Table) -> dict[str, list[float]]:
     """Problem id -> scores of its judged samples, in the order of the samples; a problem that was asked but never judged has none."""
-    scores: dict[str, list[float]] = {problem_id: [] for problem_id in pc.unique(table["problem_id"]).to_pylist()}
-    judged = table.filter(pc.invert(_failed(table)))
-    for problem_id, score in zip(judged["problem_id"].to_pylist(), judged["score"].to_pylist(), strict=True):
-        scores[problem_id].append(score)
+    scores: dict[str, list[float]] = {}
+    for problem_id, status, score in zip(*(table[name].to_pylist() for name in _JUDGED), strict=True):
+        judged = scores.setdefault(problem_id, [])
+        if status not in FAILED_STATUSES:
+            judged.append(score)
     return scores
 
 
@@ -40,17 +46,23 @@ def policy_entropy(table: pa.Table) -> float:
 
 def mean_tokens(table: pa.Table) -> float:
     """Mean response length in tokens."""
-    return float(pc.mean(table["num_tokens"]).as_py() or 0.0)
+    return float(table["num_tokens"].to_numpy().mean()) if len(table) else 0.0
 
 
 def status_counts(tables: Iterable[pa.Table]) -> dict[str, int]:
     """Status -> number of samples, over several tables."""
-    counts: dict[str, int] = {}
-    for table in tables:
-        for entry in pc.value_counts(table["status"]).to_pylist():
-            counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
-    return dict(sorted(counts.items()))
+    return dict(sorted(Counter(status for table in tables for status in table["status"].to_pylist()).items()))
 
 
-def _failed(table: pa.Table) -> pa.ChunkedArray:
-    return pc.is_in(table["status"], value_set=pa.array(sorted(FAILED_STATUSES), pa.string()))
+def solve_rates(samples: pa.Table, *, num_samples: int) -> pa.Table:
+    """`GRADED_SCHEMA` by problem: solve rate over judged samples (null if none was judged), how many were judged and how many failed."""
+    scores = scores_by_problem(samples)
+    return pa.table(
+        {
+            "problem_id": list(scores),
+            "solve_rate": [sum(values) / len(values) if values else None for values in scores.values()],
+            "num_samples": [len(values) for values in scores.values()],
+            "failures": [num_samples - len(values) for values in scores.values()],
+        },
+        schema=GRADED_SCHEMA,
+    )

@@ -30,14 +30,15 @@ from stages.config import (
 )
 from stages.stage import STATE, StageLog, StageRecord
 
-CONFIGS: dict[str, type[Record]] = {
-    "curation": CurationConfig,
-    "base": BaseConfig,
-    "sft": SftConfig,
-    "selection": SelectionConfig,
-    "rl": RlConfig,
-    "evaluation": EvaluationConfig,
-    "report": ReportConfig,
+CONFIGS: dict[str, type[Record]] = {  # by module
+    "stages.curation": CurationConfig,
+    "stages.base": BaseConfig,
+    "stages.sft": SftConfig,
+    "stages.selection": SelectionConfig,
+    "stages.rl": RlConfig,
+    "stages.sft.further": SftConfig,
+    "stages.evaluation": EvaluationConfig,
+    "stages.report": ReportConfig,
 }
 RECORD = "record.json"
 
@@ -69,7 +70,7 @@ def _launch_ranks(job_path: Path, ranks: int) -> int:
 
 def _run(job: dict[str, Any], log: StageLog) -> None:
     started = time.monotonic()
-    config = CONFIGS[job["stage"]].model_validate(job["config"])
+    config = CONFIGS[job["module"]].model_validate(job["config"])
     inputs = {name: Path(folder) for name, folder in job["inputs"].items()}
     out = Path(job["out"])
     stage = importlib.import_module(job["module"])

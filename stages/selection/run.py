@@ -11,18 +11,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
+from stages.artifact import write_json
 from stages.config import Runtime, SelectionConfig
 from stages.ledger import sft_tokens_by_checkpoint
-from stages.prompting import CHOICE, write_json
+from stages.prompting import CHOICE
 from stages.sampling import SamplingJob, sample_and_judge
-from stages.scores import judge_failures, mean_score, mean_tokens, policy_entropy, scores_by_problem
+from stages.scores import judge_failures, mean_score, mean_tokens, policy_entropy, scores_by_problem, solve_rates
 from stages.seeds import derive_seed
 from stages.selection.rule import Candidate, Choice, choose
 from stages.stage import STATE, Row, StageLog, StageRecord
-
-GRADED_SCHEMA = pa.schema(
-    [("problem_id", pa.string()), ("solve_rate", pa.float32()), ("num_samples", pa.int32()), ("failures", pa.int32())]
-)
 
 
 def run(
@@ -125,20 +122,6 @@ def _grade(
     return graded, sampled.timings
 
 
-def solve_rates(samples: pa.Table, *, num_samples: int) -> pa.Table:
-    """`GRADED_SCHEMA` by problem: solve rate over judged samples (null if none was judged), how many were judged and how many failed."""
-    scores = scores_by_problem(samples)
-    return pa.table(
-        {
-            "problem_id": list(scores),
-            "solve_rate": [sum(values) / len(values) if values else None for values in scores.values()],
-            "num_samples": [len(values) for values in scores.values()],
-            "failures": [num_samples - len(values) for values in scores.values()],
-        },
-        schema=GRADED_SCHEMA,
-    )
-
-
 # ---------------------------------------------------------------- what is said about it
 
 
@@ -151,7 +134,7 @@ def _row(candidate: Candidate, choice: Choice, tokens: Mapping[str, int]) -> Row
         "greedy": candidate.greedy,
         "mean_tokens": candidate.mean_tokens,
         "sft_tokens": tokens.get(candidate.checkpoint),
-        "chosen": "yes" if chosen else "",
+        "chosen": chosen,
         "why": choice.why if chosen else "",
     }
 

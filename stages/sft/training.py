@@ -8,13 +8,11 @@ loss = sum over the batch's response tokens of -log p / loss_tokens + balance an
 into rectangular micro-batches shared by the ranks; the router losses are taken within each and weighed by its tokens.
 """
 
-import json
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 import torch
 from torch import Tensor
@@ -25,7 +23,7 @@ from ring_model.modelling import BailingMoe
 from ring_model.policy import PackedRows, ResponseLogprobs, micro_batches, pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, Training
-from stages.ledger import STEPS, checkpoint_name
+from stages.ledger import StepLedger, checkpoint_name
 from stages.prompting import MODEL
 from stages.sft.batches import Batch, Plan, PlannedStep, Row, Rows, plan_steps, share_of_rank
 from stages.stage import STATE, StageLog, StageRecord
@@ -142,7 +140,7 @@ class _Run:
         self.timings = {"train": 0.0, "validate": 0.0, "save": 0.0}
         self.last_save = self.step_started = time.monotonic()
         self.log_every = max(1, self.num_steps // _LOGGED_POINTS)
-        self.steps: TextIO | None = None
+        self.ledger: StepLedger
 
     @property
     def _writes(self) -> bool:
@@ -154,9 +152,7 @@ class _Run:
         if saved is not None:
             self.progress = Progress(**saved)
             self.log.resumed(f"step {self.progress.step} of {self.num_steps}")
-        if self._writes:
-            self.steps = (self.out / STEPS).open("a", encoding="utf-8")
-            self.steps.truncate(self.progress.steps_bytes)
+        self.ledger = StepLedger(self.out, size=self.progress.steps_bytes, writes=self._writes)
         self.step_started = self.last_save = time.monotonic()
 
     def train_batch(self, batch: Batch) -> StepFigures:
@@ -228,15 +224,9 @@ class _Run:
             "tokens/trained": progress.tokens_trained,
             "tokens/processed": progress.tokens_processed,
         }
-        self._write({"step": progress.step, "epoch": step.epoch, **values})
+        self.ledger.write({"step": progress.step, "epoch": step.epoch, **values})
+        progress.steps_bytes = self.ledger.size
         self._report(step.epoch, values)
-
-    def _write(self, row: TableRow) -> None:
-        if self.steps is not None:
-            line = json.dumps(row) + "\n"
-            self.steps.write(line)
-            self.steps.flush()
-            self.progress.steps_bytes += len(line)
 
     def _report(self, epoch: int, values: dict[str, float]) -> None:
         now = time.monotonic()
@@ -312,8 +302,7 @@ class _Run:
 
     def close(self) -> None:
         """Close the log of steps and leave the process group."""
-        if self.steps is not None:
-            self.steps.close()
+        self.ledger.close()
         self.engine.close()
 
 

@@ -1,0 +1,210 @@
+"""The judge's side of the sandbox: starts the fork server at first need and runs one job after another in it.
+
+A job is a program with its stdin, or code with expressions to evaluate in it. Expected outputs never enter a job.
+"""
+
+import json
+import math
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from data.sandbox.server import SETUP_FAILED
+
+MAX_RESULT_BYTES = 16_000_000
+_START_SECONDS, _GRACE_SECONDS = 30.0, 5.0
+_PROJECT = Path(__file__).resolve().parents[2]
+_START = "import sys; sys.path.insert(0, sys.argv[3]); from data.sandbox.server import main; main(int(sys.argv[1]), confined=sys.argv[2] == 'confined')"
+
+
+class SandboxError(ValueError):
+    """Untrusted code cannot be run safely here, or the sandbox is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one run may use."""
+
+    seconds: float = 4.0  # processor time of a program, or of each call
+    total_seconds: float = 20.0  # processor time of all calls together; the wall clock gets half as much again
+    memory_mb: int = 512  # address space
+    output_mb: int = 4  # of stdout, and of results
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a child runs: `setup` then `code`; then it evaluates each of `calls`."""
+
+    code: str
+    setup: str = ""
+    stdin: str = ""
+    calls: tuple[str, ...] = ()  # expressions
+    function: str = ""  # looked for in a class Solution if it is not at the top
+    values: tuple[str, ...] = ()  # tagged; the list _R in the code's namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a run ended, and what the answer claims."""
+
+    status: str  # ok, error, timeout, memory, output
+    detail: str  # name of the exception, or the exit status
+    stdout: bytes
+    results: tuple[dict[str, str], ...]  # of the calls, in order: a tagged `value` or an `error`
+
+
+class Sandbox:
+    """A fork server, started at the first run and closed with the block. `confined=False` runs code without protection."""
+
+    def __init__(self, *, confined: bool = True) -> None:
+        self.confined = confined
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server; a later run starts another."""
+        if self._channel is not None:
+            self._channel.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._channel = self._process = None
+
+    def run(self, job: Job, limits: Limits | None = None) -> Run:
+        """Run one job. Raises SandboxError when the server cannot start, or is lost twice with the same job."""
+        limits = limits or Limits()
+        for _ in range(2):
+            fds = _memory_files(job, limits)
+            try:
+                reply = self._ask(_header(job, limits), fds)
+                if reply is not None:
+                    return _run_of(reply, job, limits, stdout=fds[2], result=fds[3])
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            self.close()
+        raise SandboxError("the sandbox's server was lost twice while running the same answer")
+
+    def start(self) -> None:
+        """Start the server if it is not running."""
+        if self._process is not None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        mode = "confined" if self.confined else "unconfined"
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys._base_executable, "-I", "-S", "-c", _START, str(theirs.fileno()), mode, str(_PROJECT)],  # ty: ignore[unresolved-attribute]
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env={},
+            )
+        self._channel = ours
+        reply = self._receive(_START_SECONDS)
+        if reply is None or "error" in reply:
+            self.close()
+            raise SandboxError(_refusal((reply or {}).get("error", "its server did not start")))
+
+    def _ask(self, header: dict[str, Any], fds: Sequence[int]) -> dict[str, Any] | None:
+        self.start()
+        assert self._channel is not None
+        try:
+            socket.send_fds(self._channel, [json.dumps(header).encode()], list(fds))
+        except OSError:  # the server is gone
+            return None
+        return self._receive(header["wall_seconds"] + _GRACE_SECONDS)
+
+    def _receive(self, seconds: float) -> dict[str, Any] | None:
+        """The server's next message; None when it is gone or late."""
+        assert self._channel is not None
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            return None
+        message = self._channel.recv(4096)
+        return json.loads(message) if message else None
+
+
+def _refusal(why: str) -> str:
+    return (
+        f"not running untrusted code: {why}. The sandbox needs Linux 5.13 or newer on x86_64 with Landlock and seccomp, "
+        "see `data/sandbox/confine.py`; or set runtime.unsafe_local_execution = true to run answers without protection"
+    )
+
+
+def _memory_files(job: Job, limits: Limits) -> tuple[int, int, int, int]:
+    """Job, stdin, stdout and result, each a fresh file in memory."""
+    text = json.dumps({**asdict(job), "stdin": "", "seconds": limits.seconds}).encode()
+    contents = (text, job.stdin.encode("utf-8", "surrogatepass"), b"", b"")
+    job_fd, stdin, stdout, result = (_memory_file(content) for content in contents)
+    return job_fd, stdin, stdout, result
+
+
+def _memory_file(content: bytes) -> int:
+    fd = os.memfd_create("run", os.MFD_CLOEXEC)
+    if content:
+        os.truncate(fd, len(content))
+        os.pwrite(fd, content, 0)
+    return fd
+
+
+def _header(job: Job, limits: Limits) -> dict[str, Any]:
+    cpu = min(limits.seconds * len(job.calls), limits.total_seconds) if job.calls else limits.seconds
+    return {
+        "cpu_seconds": math.ceil(cpu),
+        "wall_seconds": math.ceil(cpu) * 1.5 + 1,
+        "memory_bytes": limits.memory_mb << 20,
+        "output_bytes": limits.output_mb << 20,
+    }
+
+
+def _run_of(reply: dict[str, Any], job: Job, limits: Limits, *, stdout: int, result: int) -> Run:
+    if reply["exit"] == SETUP_FAILED:
+        raise SandboxError(repr((os.pread(stdout,999,0),os.pread(result,999,0))))
+    output = os.pread(stdout, (limits.output_mb << 20) + 1, 0)
+    records = _records(os.pread(result, MAX_RESULT_BYTES, 0))
+    end = next((record["end"] for record in records if "end" in record), None)
+    status, detail = _status(reply, end, output_is_full=len(output) >= limits.output_mb << 20)
+    calls = tuple(record for record in records if "end" not in record)[: len(job.calls)]
+    return Run(status, detail, output, calls)
+
+
+def _records(content: bytes) -> list[dict[str, str]]:
+    """Lines the child wrote, up to the first that is not one: the answer may write there too."""
+    records = []
+    for line in content.split(b"\n"):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not (isinstance(record, dict) and all(isinstance(value, str) for value in record.values())):
+            break
+        records.append(record)
+    return records
+
+
+def _status(reply: dict[str, Any], end: str | None, *, output_is_full: bool) -> tuple[str, str]:
+    """(status, detail) of a run; the detail depends on nothing that varies between runs."""
+    code = reply["exit"]
+    if reply["timed_out"] or -code in (signal.SIGXCPU, signal.SIGPROF):
+        return "timeout", ""
+    if output_is_full:
+        return "output", ""
+    if end == "MemoryError" or -code == signal.SIGKILL:
+        return "memory", ""
+    if code != 0:
+        return "error", end or (f"signal {-code}" if code < 0 else f"exit status {code}")
+    return "ok", end or "exit"

@@ -1,0 +1,1 @@
+"""Where problems come from: seeded generators, files and data sets."""

@@ -1,0 +1,33 @@
+"""Which held-out problems are averaged together."""
+
+from collections.abc import Iterable, Sequence
+
+from data.schema import Problem
+
+
+def problem_groups(problems: Sequence[Problem], *, trained_levels: Iterable[int | None]) -> dict[str, list[str]]:
+    """Group -> problem ids: `all` and the domains without what is harder than RL trains on, `harder`, levels, benchmarks.
+
+    A problem belongs to `harder` if its level is above every level of `trained_levels`. Problems of a benchmark (their `split`
+    is "eval") form a group named by their source and belong to no other one.
+    """
+    highest = max((level for level in trained_levels if level is not None), default=None)
+    groups: dict[str, list[str]] = {"all": []}
+    for problem in problems:
+        for name in _names(problem, highest):
+            groups.setdefault(name, []).append(problem.id)
+    return {name: ids for name, ids in sorted(groups.items(), key=lambda item: _rank(item[0])) if ids}
+
+
+def _names(problem: Problem, highest: int | None) -> list[str]:
+    if problem.split == "eval":
+        return [problem.source]
+    if problem.level is not None and highest is not None and problem.level > highest:
+        return ["harder"]
+    level = [] if problem.level is None else [f"level {problem.level}"]
+    return ["all", problem.domain, *level]
+
+
+def _rank(name: str) -> tuple[int, str]:
+    order = ("all", "math", "code", "science")
+    return (order.index(name), name) if name in order else (len(order) + (name == "harder"), name)

@@ -1,0 +1,214 @@
+"""Evaluation on problems that no stage has seen (paper 4.1.2): greedy and K samples of each model, with intervals.
+
+In: `curation` (heldout.parquet; rl.parquet for the levels trained on), `sft`, `selection`, and every arm. Out: samples.parquet
+(SAMPLE_SCHEMA + `model`) and results.json {`<model>/<group>/<metric>`: {value, low, high, n}}; the tables `results`,
+`comparisons` and `ledger`.
+
+Groups: `all` and each domain over the levels that RL trains on, `harder` for levels above them, each level by itself, and each
+benchmark. Metrics: `greedy`, `pass@1` (average over K samples), `pass@K`. Differences are paired by problem.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
+from stages.artifact import write_json
+from stages.config import EvaluationConfig, Runtime
+from stages.evaluation.groups import problem_groups
+from stages.evaluation.statistics import Estimate, estimate_mean, pass_at_k
+from stages.ledger import sft_tokens_by_checkpoint, tokens_trained
+from stages.prompting import chosen_model, model_folder
+from stages.sampling import SamplingJob, sample_and_judge
+from stages.scores import judge_failures, scores_by_problem, status_counts
+from stages.seeds import derive_seed
+from stages.stage import STATE, Row, StageLog, StageRecord
+
+SFT = "sft"
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # model -> metric -> problem id -> value, NaN where not judged
+
+
+def run(
+    config: EvaluationConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
+) -> StageRecord:
+    """Answer, judge, and compare."""
+    models = {SFT: chosen_model(inputs)} | {
+        key.removeprefix("rl/"): model_folder(folder) for key, folder in inputs.items() if key.startswith("rl/")
+    }
+    problems = _heldout(inputs["curation"])
+    trained = [problem.level for problem in _problems(inputs["curation"] / "rl.parquet")]
+    groups = problem_groups(problems, trained_levels=trained)
+    sampled = sample_and_judge(_jobs(config, models, problems), state=out / STATE, runtime=runtime, log=log)
+    write_table(_samples(sampled.tables), out / "samples.parquet")
+    scores = {model: _scores(model, sampled.tables, num_samples=config.samples_per_problem) for model in models}
+    results = _results(scores, groups, config)
+    write_json(out / "results.json", results)
+    comparisons = _comparisons(scores, groups, config, rl_arms=_rl_arms(inputs))
+    failures = sum(judge_failures(table) for table in sampled.tables.values())
+    return StageRecord(
+        metrics={name: entry["value"] for name, entry in results.items()} | {"judge/failures": float(failures)},
+        tables={
+            "results": [_result_row(name, entry) for name, entry in results.items()],
+            "comparisons": comparisons,
+            "ledger": _ledger(inputs, results),
+            "verdicts": [{"status": name, "count": n} for name, n in status_counts(sampled.tables.values()).items()],
+        },
+        notes=_notes(failures),
+        timings=sampled.timings,
+    )
+
+
+# ---------------------------------------------------------------- sampling
+
+
+def _problems(path: Path) -> list[Problem]:
+    return problems_from_table(read_table(path, PROBLEM_SCHEMA))
+
+
+def _heldout(curation: Path) -> list[Problem]:
+    path = curation / "heldout.parquet"
+    problems = _problems(path)
+    if not problems:
+        raise ValueError(f"{path} holds no problem: give curation a source for the split `heldout`, or name benchmarks")
+    return problems
+
+
+def _jobs(config: EvaluationConfig, models: Mapping[str, Path], problems: Sequence[Problem]) -> list[SamplingJob]:
+    seed = derive_seed(config.seed, "evaluation")  # the same for all models: they differ by their weights alone
+    return [
+        SamplingJob(f"{model}.{mode}", folder, tuple(problems), num_samples, config.sampling, seed)
+        for model, folder in models.items()
+        for mode, num_samples in (("greedy", 0), ("sampled", config.samples_per_problem))
+    ]
+
+
+def _samples(tables: Mapping[str, pa.Table]) -> pa.Table:
+    named = [
+        table.append_column("model", pa.array([name.partition(".")[0]] * len(table), pa.string()))
+        for name, table in tables.items()
+    ]
+    return pa.concat_tables(named)
+
+
+# ---------------------------------------------------------------- scores and intervals
+
+
+def _scores(model: str, tables: Mapping[str, pa.Table], *, num_samples: int) -> dict[str, dict[str, float]]:
+    greedy, sampled = (scores_by_problem(tables[f"{model}.{mode}"]) for mode in ("greedy", "sampled"))
+    return {
+        "greedy": {key: _mean(values) for key, values in greedy.items()},
+        "pass@1": {key: _mean(values) for key, values in sampled.items()},
+        f"pass@{num_samples}": {
+            key: pass_at_k(len(values), num_correct=round(sum(values)), k=num_samples)
+            for key, values in sampled.items()
+        },
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _estimate(values: Sequence[float], config: EvaluationConfig) -> Estimate | None:
+    return estimate_mean(
+        np.array(values),
+        seed=derive_seed(config.seed, "evaluation", "bootstrap"),
+        num_resamples=config.bootstrap_resamples,
+        confidence=config.confidence,
+    )
+
+
+def _results(scores: Scores, groups: Mapping[str, Sequence[str]], config: EvaluationConfig) -> dict[str, dict]:
+    results = {}
+    for model, metrics in scores.items():
+        for group, ids in groups.items():
+            for metric, by_problem in metrics.items():
+                estimate = _estimate([by_problem[problem_id] for problem_id in ids], config)
+                if estimate is not None:
+                    results[f"{model}/{group}/{metric}"] = _entry(estimate)
+    return results
+
+
+def _entry(estimate: Estimate) -> dict[str, float]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.num_problems}
+
+
+def _comparisons(
+    scores: Scores, groups: Mapping[str, Sequence[str]], config: EvaluationConfig, *, rl_arms: Sequence[str]
+) -> list[Row]:
+    """Paired differences: every arm against SFT, every RL arm against every control, RL arms against each other."""
+    arms = [model for model in scores if model != SFT]
+    controls = [arm for arm in arms if arm not in rl_arms]
+    pairs = [(arm, SFT) for arm in arms] + [(arm, control) for arm in rl_arms for control in controls]
+    pairs += [(first, second) for index, first in enumerate(rl_arms) for second in rl_arms[index + 1 :]]
+    return [
+        row
+        for model, against in pairs
+        for group, ids in groups.items()
+        for metric in scores[model]
+        if (row := _difference_row(model, against, group, metric, ids, scores=scores, config=config))
+    ]
+
+
+def _difference_row(
+    model: str,
+    against: str,
+    group: str,
+    metric: str,
+    ids: Sequence[str],
+    *,
+    scores: Scores,
+    config: EvaluationConfig,
+) -> Row | None:
+    ours, theirs = scores[model][metric], scores[against][metric]
+    estimate = _estimate([ours[problem_id] - theirs[problem_id] for problem_id in ids], config)
+    if estimate is None:
+        return None
+    return {
+        "model": model,
+        "against": against,
+        "group": group,
+        "metric": metric,
+        "difference": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": estimate.num_problems,
+        "excludes_zero": estimate.low > 0 or estimate.high < 0,
+    }
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _result_row(name: str, entry: Mapping[str, float]) -> Row:
+    model, group, metric = name.split("/")
+    return {"model": model, "group": group, "metric": metric, **entry}
+
+
+def _rl_arms(inputs: Mapping[str, Path]) -> list[str]:
+    """Arms that were trained by RL: those that keep rollouts."""
+    return [key.removeprefix("rl/") for key, folder in inputs.items() if (folder / "rollouts").is_dir()]
+
+
+def _ledger(inputs: Mapping[str, Path], results: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """Token efficiency (paper 4.3.2): tokens that an arm trained on, over those of its SFT start, beside its scores."""
+    sft_tokens = sft_tokens_by_checkpoint(inputs["sft"])[chosen_model(inputs).name]
+    arms = {key.removeprefix("rl/"): tokens_trained(folder) for key, folder in inputs.items() if key.startswith("rl/")}
+    return [
+        {
+            "model": model,
+            "sft_tokens": sft_tokens,
+            "further_tokens": tokens,
+            "further / sft": tokens / sft_tokens,
+            "greedy": results[f"{model}/all/greedy"]["value"],
+            "pass@1": results[f"{model}/all/pass@1"]["value"],
+        }
+        for model, tokens in {SFT: 0, **arms}.items()
+        if f"{model}/all/greedy" in results and f"{model}/all/pass@1" in results
+    ]
+
+
+def _notes(failures: int) -> tuple[str, ...]:
+    return (f"the judge failed on {failures} responses; they count neither as right nor as wrong",) if failures else ()

@@ -1,0 +1,20 @@
+"""Advantages within a group of responses to one prompt (paper eq. 1).
+
+Legend: _P prompts, _K responses per prompt. NaN stands for a reward that the judge could not give.
+"""
+
+import numpy as np
+
+
+def group_advantages(rewards_PK: np.ndarray, *, epsilon: float) -> np.ndarray:
+    """(R - mean) / (std + epsilon) within each row, float64 [P, K].
+
+    mean and std (of the population: divided by the count) are over the judged responses of the group; a response that
+    the judge failed on has advantage 0 and leaves the baseline of the others, as does a group of one judged response.
+    """
+    judged_PK = ~np.isnan(rewards_PK)
+    count_P1 = np.maximum(judged_PK.sum(axis=1, keepdims=True), 1)
+    mean_P1 = np.where(judged_PK, rewards_PK, 0.0).sum(axis=1, keepdims=True) / count_P1
+    centred_PK = np.where(judged_PK, rewards_PK - mean_P1, 0.0)
+    std_P1 = np.sqrt((centred_PK**2).sum(axis=1, keepdims=True) / count_P1)
+    return centred_PK / (std_P1 + epsilon)

@@ -1,0 +1,118 @@
+"""The problems that RL may ask: the graded pool without those that teach nothing, and their order through an arm's phases.
+
+In: rl.parquet of curation, graded.parquet of selection. A problem that the chosen checkpoint always solves is dropped, and one
+that it never solves unless the teacher did (its row carries a verified solution) (paper 2.3).
+"""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table
+from stages.config import Phase, RlArm, RlConfig
+from stages.scores import GRADED_SCHEMA
+from stages.seeds import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Problems by domain, and how many rows were left out, by reason."""
+
+    problems: Mapping[str, tuple[Problem, ...]]
+    left_out: Mapping[str, int]
+
+    @property
+    def num_problems(self) -> int:
+        """Problems that may be asked."""
+        return sum(len(problems) for problems in self.problems.values())
+
+
+def load_pool(curation: Path, selection: Path, *, max_solve_rate: float) -> Pool:
+    """The graded pool after the rule of the paper."""
+    graded = read_table(selection / "graded.parquet", GRADED_SCHEMA)
+    rates = dict(zip(graded["problem_id"].to_pylist(), graded["solve_rate"].to_pylist(), strict=True))
+    kept: dict[str, list[Problem]] = {}
+    left_out: Counter[str] = Counter()
+    for problem in problems_from_table(read_table(curation / "rl.parquet", PROBLEM_SCHEMA)):
+        if reason := _reason(rates.get(problem.id), problem, max_solve_rate=max_solve_rate):
+            left_out[reason] += 1
+        else:
+            kept.setdefault(problem.domain, []).append(problem)
+    return Pool({domain: tuple(problems) for domain, problems in kept.items()}, dict(sorted(left_out.items())))
+
+
+def _reason(rate: float | None, problem: Problem, *, max_solve_rate: float) -> str | None:
+    if rate is None:
+        return "not judged"
+    if rate >= max_solve_rate:
+        return "always solved"
+    return "never solved, by the checkpoint or the teacher" if rate == 0 and not problem.solution else None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """The prompts of an optimiser step."""
+
+    phase: Phase
+    problems: tuple[Problem, ...]
+
+
+def plan_arm(pool: Pool, arm: RlArm, *, config: RlConfig) -> list[PlannedStep]:
+    """The prompts of every step: each domain in an order shuffled anew whenever it has been seen whole, mixed by the phase's shares.
+
+    Raises ValueError when a phase wants a domain that the pool does not have.
+    """
+    orders = {domain: _Order(pool.problems.get(domain, ()), domain, config.seed) for domain in _domains(arm)}
+    steps: list[PlannedStep] = []
+    for phase in arm.phases:
+        for domain in phase.mixture:
+            if phase.mixture[domain] > 0 and not pool.problems.get(domain):
+                raise ValueError(
+                    f"arm {arm.name}, phase {phase.name}: mixture asks for {domain}, but after grading the pool has no "
+                    f"such problem (left out: {dict(pool.left_out)}); give curation more problems for the split `rl`"
+                )
+        domains = mix(phase.mixture, count=phase.steps * config.prompts_per_step)
+        for start in range(0, len(domains), config.prompts_per_step):
+            asked = domains[start : start + config.prompts_per_step]
+            steps.append(PlannedStep(phase, tuple(orders[domain].take() for domain in asked)))
+    return steps
+
+
+def _domains(arm: RlArm) -> list[str]:
+    return sorted({domain for phase in arm.phases for domain in phase.mixture})
+
+
+def mix(shares: Mapping[str, float], *, count: int) -> list[str]:
+    """`count` names such that every prefix is as close to the shares as whole numbers can be: the largest deficit is next."""
+    given = dict.fromkeys(sorted(shares), 0)
+    names: list[str] = []
+    for position in range(1, count + 1):
+        name = max(given, key=lambda name: shares[name] * position - given[name])
+        given[name] += 1
+        names.append(name)
+    return names
+
+
+class _Order:
+    """Problems of one domain, without end: a new shuffle for every pass."""
+
+    def __init__(self, problems: Sequence[Problem], domain: str, seed: int) -> None:
+        self._problems, self._domain, self._seed = problems, domain, seed
+        self._pass = 0
+        self._left: list[Problem] = []
+
+    def take(self) -> Problem:
+        """The next problem."""
+        if not self._left:
+            self._left = list(self._problems)
+            random.Random(derive_seed(self._seed, "rl", "order", self._domain, self._pass)).shuffle(self._left)
+            self._pass += 1
+        return self._left.pop()
+
+
+def extra_problems(pool: Pool, phase: Phase, *, count: int, seed: int) -> tuple[Problem, ...]:
+    """Another batch for a step that did not fill its budget (token-budgeted dynamic sampling, paper 3.2)."""
+    generator = random.Random(seed)
+    return tuple(generator.choice(pool.problems[domain]) for domain in mix(phase.mixture, count=count))

@@ -1,0 +1,79 @@
+"""One real chain for the tests that look at what a chain leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The `ring` command with a home folder of its own."""
+
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "RING_"))}
+        return {**kept, "RING_HOME": str(self.home)}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "flows.cli", *arguments]
+
+    def __call__(self, *arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**self.environment, **options.pop("env", {})}
+        done = subprocess.run(
+            self.command(*arguments), env=environment, cwd=ROOT, capture_output=True, text=True, **options
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        return json.loads(self(*arguments, "--json").stdout)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+def by_key(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Stages of a --json document by `stage` or `rl/arm`."""
+    return {f"rl/{entry['arm']}" if entry["arm"] else entry["stage"]: entry for entry in document["stages"]}
+
+
+def content(entry: dict[str, Any]) -> str:
+    """Hash over the bytes of a stage's files."""
+    return json.loads((Path(entry["artifact"]) / "manifest.json").read_text(encoding="utf-8"))["content"]
+
+
+@dataclass(frozen=True)
+class SmokeChain:
+    ring: Ring
+    document: dict[str, Any]
+    terminal: str
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> SmokeChain:
+    """`ring run smoke`, undisturbed, once for all tests."""
+    ring = Ring(tmp_path_factory.mktemp("smoke") / "home")
+    done = ring("run", "smoke", "--json")
+    return SmokeChain(ring, json.loads(done.stdout), done.stderr)
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Ring:
+    return Ring(tmp_path / "home")

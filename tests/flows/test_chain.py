@@ -1,0 +1,240 @@
+"""The chain as a person meets it: real Prefect, MLflow, DeepSpeed, processes and signals, on the smoke recipe."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import by_key, content
+from mlflow import MlflowClient
+
+from stages.artifact import read_manifest
+from stages.tracking import metric_name, tracking_uri
+
+STAGES = ["curation", "base", "sft", "selection", "rl/phased", "rl/mixed", "rl/more-sft", "evaluation", "report"]
+
+
+def runs_of(home: Path) -> list:
+    client = MlflowClient(tracking_uri=tracking_uri(home))
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments, max_results=1000))
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+def test_every_stage_runs_once_and_is_sealed(smoke) -> None:
+    stages = by_key(smoke.document)
+    assert list(stages) == STAGES
+    assert {entry["status"] for entry in stages.values()} == {"ran"}
+    for entry in stages.values():
+        manifest = read_manifest(Path(entry["artifact"]))
+        assert manifest.fingerprint == entry["fingerprint"]
+        assert {"packages", "hardware", "code", "runtime", "mlflow_run_id"} <= manifest.document.keys()
+
+
+def test_progress_is_told_on_standard_error_with_a_rate(smoke) -> None:
+    for stage in ("curation", "base", "sft", "selection", "rl phased", "rl mixed", "evaluation"):
+        assert any(line.startswith(stage) for line in smoke.terminal.splitlines()), stage
+    assert "steps/s" in smoke.terminal
+
+
+def test_results_have_intervals_for_every_model_domain_and_the_harder_level(smoke) -> None:
+    results = smoke.document["results"]
+    for model in ("sft", "phased", "mixed", "more-sft"):
+        for group in ("all", "math", "code", "science", "harder"):
+            for metric in ("greedy", "pass@1", "pass@2"):
+                entry = results[f"{model}/{group}/{metric}"]
+                assert 0 <= entry["low"] <= entry["value"] <= entry["high"] <= 1
+                assert entry["n"] > 0
+
+
+def test_arms_train_on_equal_budgets(smoke) -> None:
+    stages = by_key(smoke.document)
+    steps = {key: stages[key]["metrics"]["train/steps"] for key in ("rl/phased", "rl/mixed")}
+    assert steps == {"rl/phased": 5, "rl/mixed": 5}
+
+
+def test_the_report_is_one_small_page_that_needs_no_network(smoke) -> None:
+    page = Path(smoke.document["report"]).read_text(encoding="utf-8")
+    assert len(page.encode()) < 1_000_000
+    assert "<svg" in page
+    assert not any(mark in page for mark in ("http://", "https://", "<script", "src="))
+
+
+def test_every_number_of_the_last_table_is_in_mlflow_under_the_same_name(smoke) -> None:
+    client = MlflowClient(tracking_uri=tracking_uri(smoke.ring.home))
+    recorded = client.get_run(smoke.document["mlflow_run_id"]).data.metrics
+    for name, entry in smoke.document["results"].items():
+        assert recorded[metric_name(name)] == pytest.approx(entry["value"])
+
+
+def test_mlflow_holds_every_parameter_data_set_and_model(smoke) -> None:
+    client = MlflowClient(tracking_uri=tracking_uri(smoke.ring.home))
+    runs = {run.info.run_name: run for run in runs_of(smoke.ring.home)}
+    assert {
+        "curation",
+        "base",
+        "sft",
+        "selection",
+        "rl phased",
+        "rl mixed",
+        "rl more-sft",
+        "evaluation",
+        "report",
+    } < set(runs)
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    mixed = runs["rl mixed"]
+    assert mixed.data.params["rl.objective.token_budget"] == "400"
+    assert mixed.data.params["rl.objective.clip"] == "0.2"  # a default
+    assert mixed.data.tags["ring.stage"] == "rl"
+    manifest = read_manifest(Path(by_key(smoke.document)["curation"]["artifact"]))
+    digests = {
+        entry.dataset.name: {tag.key: tag.value for tag in entry.tags}["sha256"]
+        for entry in mixed.inputs.dataset_inputs
+    }
+    assert digests["curation/rl"] == manifest.document["files"]["rl.parquet"]["sha256"]
+    history = client.get_metric_history(mixed.info.run_id, "reward/mean")
+    assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 5]
+    models = client.search_logged_models([mixed.info.experiment_id])
+    folders = {Path(model.tags["ring.folder"]).name for model in models}
+    assert {"model", "epoch-01", "epoch-02"} <= folders
+    assert not list((smoke.ring.home / "mlruns").rglob("*.safetensors"))  # pointed at, not copied
+
+
+def test_verify_and_lineage_read_what_stands_there(smoke) -> None:
+    assert smoke.ring.json("verify") == {"checked": 9, "problems": {}}
+    report = by_key(smoke.document)["report"]["fingerprint"]
+    tree = smoke.ring("lineage", report[:12]).stdout
+    for stage in ("curation", "base", "sft", "selection", "rl phased", "evaluation"):
+        assert stage in tree
+
+
+# ---------------------------------------------------------------- cache, damage, rerun
+
+
+def test_the_same_command_again_is_answered_from_the_cache(smoke) -> None:
+    again = smoke.ring.json("run", "smoke")
+    assert {entry["status"] for entry in again["stages"]} == {"cached"}
+    assert again["results"] == smoke.document["results"]
+
+
+def test_a_flipped_byte_is_found_and_that_result_alone_is_built_again(smoke) -> None:
+    entry = by_key(smoke.document)["evaluation"]
+    path = Path(entry["artifact"]) / "results.json"
+    before = content(entry)
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    assert entry["fingerprint"] in smoke.ring("verify", "--json", code=1).stdout
+    again = by_key(smoke.ring.json("run", "smoke"))
+    assert {key for key, stage in again.items() if stage["status"] != "cached"} == {"evaluation"}
+    assert content(again["evaluation"]) == before
+
+
+def test_a_rerun_stage_gives_the_same_bytes_and_says_so(smoke) -> None:
+    before = content(by_key(smoke.document)["rl/mixed"])
+    done = smoke.ring("run", "smoke", "--rerun", "rl", "--arm", "mixed", "--until", "rl", "--json")
+    again = by_key(json.loads(done.stdout))
+    assert {key: stage["status"] for key, stage in again.items()}["rl/mixed"] == "ran"
+    assert again["rl/phased"]["status"] == "cached"
+    assert content(again["rl/mixed"]) == before
+    assert "reproduced byte for byte" in done.stderr
+
+
+# ---------------------------------------------------------------- kills
+
+
+def kill_when(process: subprocess.Popen[str], home: Path, pattern: str, *, seconds: float = 240) -> None:
+    """SIGKILL the command as soon as a file under the home matches."""
+    deadline = time.monotonic() + seconds
+    while not any(home.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{pattern} never appeared"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+
+
+def test_killed_in_sft_in_rl_and_in_evaluation_a_chain_ends_with_the_same_bytes(smoke, ring) -> None:
+    command = ("run", "smoke", "--set", "runtime.checkpoint_seconds=0", "--json")
+    for pattern in (
+        "artifacts/sft/*.partial/.state/training/files.json",
+        "artifacts/rl/*.partial/.state/training/files.json",
+        "artifacts/evaluation/*.partial/.state/samples/*/*.parquet",
+    ):
+        kill_when(ring.start(*command), ring.home, pattern)
+    document = json.loads(ring(*command).stdout)
+    undisturbed, resumed = by_key(smoke.document), by_key(document)
+    assert resumed["evaluation"]["status"] == "resumed"
+    for key in STAGES[:-1]:  # the report names runs and seconds
+        assert content(resumed[key]) == content(undisturbed[key]), key
+    assert document["results"] == smoke.document["results"]
+    statuses = {run.info.run_name: run.info.status for run in runs_of(ring.home)}
+    assert "RUNNING" not in statuses.values()
+    assert read_manifest(Path(resumed["sft"]["artifact"])).document["status"] == "resumed"
+    assert any(
+        read_manifest(Path(resumed[f"rl/{arm}"]["artifact"])).document["status"] == "resumed"
+        for arm in ("phased", "mixed", "more-sft")
+    )
+
+
+def test_children_die_with_the_command(ring) -> None:
+    process = ring.start("run", "smoke", "--until", "base")
+    kill_when(process, ring.home, "artifacts/base/*.partial/steps.jsonl")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _workers_of(ring.home):
+        time.sleep(0.1)
+    assert not _workers_of(ring.home)
+
+
+def _workers_of(home: Path) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and f"RING_HOME={home}".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:  # another user's, or gone
+            continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def test_an_interrupt_ends_with_code_130_and_the_same_command_goes_on(ring) -> None:
+    process = ring.start("run", "smoke", "--until", "base", "--set", "runtime.checkpoint_seconds=0")
+    deadline = time.monotonic() + 120
+    while (
+        not any(ring.home.glob("artifacts/base/*.partial/.state/training/files.json")) and time.monotonic() < deadline
+    ):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert by_key(ring.json("run", "smoke", "--until", "base"))["base"]["status"] == "resumed"
+
+
+def test_two_chains_at_once_in_one_home_share_and_do_not_corrupt(ring) -> None:
+    first = ring.start("run", "smoke", "--until", "base", "--json")
+    second = ring.start("run", "smoke", "--until", "base", "--json", "--set", "base.training.epochs=1")
+    documents = []
+    for process in (first, second):
+        out, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        documents.append(by_key(json.loads(out)))
+    assert documents[0]["curation"]["artifact"] == documents[1]["curation"]["artifact"]
+    assert sorted(document["curation"]["status"] for document in documents) == ["cached", "ran"]
+    assert documents[0]["base"]["fingerprint"] != documents[1]["base"]["fingerprint"]
+    assert ring.json("verify") == {"checked": 3, "problems": {}}
+
+
+def test_a_tracking_database_that_cannot_be_written_stops_the_chain(ring) -> None:
+    ring.home.mkdir(parents=True)
+    with sqlite3.connect(ring.home / "mlflow.db") as database:
+        database.execute("CREATE TABLE not_mlflow (x)")
+    (ring.home / "mlflow.db").write_bytes(b"this is no database" * 100)
+    done = ring("run", "smoke", code=2)
+    assert "cannot record" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(ring.home.glob("artifacts/*/*"))

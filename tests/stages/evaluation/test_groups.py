@@ -1,0 +1,38 @@
+"""Which held-out problems are averaged together."""
+
+import json
+
+from data.schema import Problem
+from stages.evaluation.groups import problem_groups
+
+
+def problem(
+    name: str, domain: str, level: int | None, *, split: str = "heldout", source: str = "procedural/x"
+) -> Problem:
+    meta = json.dumps({} if level is None else {"level": level})
+    return Problem(id=name, domain=domain, split=split, prompt=name, answer="1", source=source, meta=meta)
+
+
+PROBLEMS = [
+    problem("a", "math", 2),
+    problem("b", "code", 3),
+    problem("c", "math", 4),
+    problem("d", "math", None, split="eval", source="math500"),
+]
+
+
+def test_what_is_harder_than_training_and_benchmarks_stand_by_themselves() -> None:
+    groups = problem_groups(PROBLEMS, trained_levels=[2, 3, None])
+    assert groups == {
+        "all": ["a", "b"],
+        "math": ["a"],
+        "code": ["b"],
+        "level 2": ["a"],
+        "level 3": ["b"],
+        "math500": ["d"],
+        "harder": ["c"],
+    }
+
+
+def test_without_levels_in_training_nothing_is_harder() -> None:
+    assert problem_groups(PROBLEMS, trained_levels=[None])["all"] == ["a", "b", "c"]
