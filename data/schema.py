@@ -86,7 +86,7 @@ def read_table(path: Path, schema: pa.Schema = PROBLEM_SCHEMA) -> pa.Table:
                 f"{path}: lacks the column {', '.join(missing)}; it has {', '.join(found.names)}; needed are {', '.join(schema.names)}"
             )
         return pq.read_table(path, columns=schema.names).cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(
             f"{path}: cannot be read as parquet with the columns {', '.join(schema.names)}: {error}"
         ) from error

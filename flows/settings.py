@@ -1,6 +1,7 @@
 """Prefect's settings for a home folder. Import and call before anything imports Prefect."""
 
 import os
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -18,23 +19,24 @@ def use_home(home: Path) -> None:
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
-    if "PREFECT_API_URL" not in os.environ:
-        if url := running_server(home):
-            os.environ["PREFECT_API_URL"] = url
-        else:
-            PROJECT_SETTINGS.unlink(
-                missing_ok=True
-            )  # left by a `ring up` that was killed; Prefect would look for its server
+    if "PREFECT_API_URL" in os.environ:
+        return
+    if url := running_server(home):
+        os.environ["PREFECT_API_URL"] = url
+    elif PROJECT_SETTINGS.is_file() and not _answers(tomllib.loads(PROJECT_SETTINGS.read_text())["api"]["url"]):
+        PROJECT_SETTINGS.unlink()  # left by a `ring up` that was killed; Prefect would look for its server
 
 
 def running_server(home: Path) -> str | None:
     """API address of the server that `ring up` started for this home, None when it does not answer."""
     note = home / "up.url"
-    if not note.is_file():
-        return None
-    url = note.read_text(encoding="utf-8").strip()
+    url = note.read_text(encoding="utf-8").strip() if note.is_file() else None
+    return url if url and _answers(url) else None
+
+
+def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=2):
-            return url
+            return True
     except OSError:
-        return None
+        return False

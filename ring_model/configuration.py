@@ -111,6 +111,11 @@ class BailingMoeConfig:
         for name in ("vocab_size", "num_hidden_layers", "moe_intermediate_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+        for name in ("hidden_size", "moe_intermediate_size"):
+            if getattr(self, name) % 4:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)} must be a multiple of 4: grouped products need 16-byte rows"
+                )
         for name in ("eos_token_id", "pad_token_id"):
             if not 0 <= getattr(self, name) < self.vocab_size:
                 raise ValueError(f"{name} = {getattr(self, name)} must be an id below vocab_size = {self.vocab_size}")

@@ -25,7 +25,7 @@ from ring_model.modelling import BailingMoe
 
 T = TypeVar("T")
 
-ZERO_STAGES = (0, 1, 2)
+ZERO_STAGES = (0, 1)  # at stage 2 the gradient norm of two ranks was 2 % off that of one (measured), so it is refused
 _ONE_RANK = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 _TAG = "state"
 _MANIFEST = "files.json"

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from data.benchmarks import find_benchmark
+
 Domain = Literal["math", "code", "science"]
 Split = Literal["base", "sft", "validation", "rl", "probe", "heldout"]
 StageName = Literal["curation", "base", "sft", "selection", "rl", "evaluation", "report"]
@@ -80,7 +82,7 @@ class ParquetSource(Record):
 
     kind: Literal["parquet"]
     name: str = ours("local", "name in the funnel")
-    folder: str = needed("folder with *.parquet; `--data-dir` names it")
+    folder: str = needed("folder with *.parquet; `data-dir` stands for the one that `--data-dir` names")
 
 
 class HubSource(Record):
@@ -122,6 +124,21 @@ class CurationConfig(Record):
     )
 
     _splits = field_validator("splits")(_shares)
+
+    @field_validator("sources")
+    @classmethod
+    def _names_differ(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        names = [source.name for source in sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"sources need different names; these are {', '.join(names)}")
+        return sources
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _benchmarks_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            find_benchmark(name)
+        return names
 
 
 # ---------------------------------------------------------------- training
@@ -368,12 +385,12 @@ class Runtime(Record):
     """How a stage is executed; recorded with its result, no part of what it is."""
 
     base_ranks: int = ours(1, "data-parallel ranks of the base stage", ge=1)
-    sft_ranks: int = ours(1, "data-parallel ranks of SFT", ge=1)
+    sft_ranks: int = ours(1, "data-parallel ranks of SFT, and of a further-SFT arm", ge=1)
     rl_ranks: int = ours(1, "data-parallel ranks of an RL arm", ge=1)
     parallel_arms: int = ours(2, "arms that run side by side", ge=1)
     workers: int = ours(2, "sampling and curation processes", ge=1)
     threads: int = ours(1, "torch threads per process (one does best on a shared CPU)", ge=1)
-    zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=3)
+    zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=1)
     device: str = ours("cpu", "torch device of training and sampling")
     max_rows: int = ours(128, "rows decoded together", ge=1)
     micro_batch_tokens: int = ours(4096, "padded tokens per forward and backward pass", ge=16)

@@ -94,7 +94,7 @@ def _plan_stage(
         module=module,
         config=config,
         inputs=inputs,
-        ranks=_ranks(recipe, stage),
+        ranks=_ranks(recipe, module),
         payload=payload,
         fingerprint=fingerprint(payload),
         data_dir=data_dir,
@@ -111,8 +111,10 @@ def _config(recipe: Recipe, stage: StageName, arm: str | None) -> tuple[Record, 
     return config, MODULES["rl"]
 
 
-def _ranks(recipe: Recipe, stage: StageName) -> int:
-    return getattr(recipe.runtime, f"{stage}_ranks", 1)
+def _ranks(recipe: Recipe, module: str) -> int:
+    runtime = recipe.runtime
+    ranks = {MODULES["base"]: runtime.base_ranks, MODULES["sft"]: runtime.sft_ranks, FURTHER_SFT: runtime.sft_ranks}
+    return {**ranks, MODULES["rl"]: runtime.rl_ranks}.get(module, 1)
 
 
 def data_folder_content(folder: Path) -> str:

@@ -82,7 +82,11 @@ def _run(job: dict[str, Any], log: StageLog) -> None:
         write_json(out / "tables.json", record.tables)
         (out / STATE).mkdir(exist_ok=True)
         write_json(
-            out / STATE / RECORD, {**asdict(record), "timings": {**_usage(imported - started), **record.timings}}
+            out / STATE / RECORD,
+            {
+                **asdict(record),
+                "timings": {**_usage(imported - started), "wall_seconds": time.monotonic() - started, **record.timings},
+            },
         )
 
 

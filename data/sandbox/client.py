@@ -22,19 +22,29 @@ from data.sandbox.server import SETUP_FAILED
 MAX_RESULT_BYTES = 16_000_000
 _START_SECONDS, _GRACE_SECONDS = 30.0, 5.0
 _PROJECT = Path(__file__).resolve().parents[2]
-_START = "import sys; sys.path.insert(0, sys.argv[3]); from data.sandbox.server import main; main(int(sys.argv[1]), confined=sys.argv[2] == 'confined')"
+_FLAGS = ("-P", "-s", "-S")  # `-I` but for PYTHONHASHSEED: nothing else is in the environment
+_START = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from data.sandbox.server import main
+main(int(sys.argv[1]), confined=sys.argv[2] == "confined")
+"""
 
 
 class SandboxError(ValueError):
-    """Untrusted code cannot be run safely here, or the sandbox is lost."""
+    """Untrusted code cannot be run safely here."""
 
 
-@dataclass(frozen=True, slots=True)
+class SandboxLostError(SandboxError):
+    """The sandbox was there and failed: the judge's failure, never the answer's."""
+
+
+@dataclass(frozen=True)
 class Limits:
     """What one run may use."""
 
     seconds: float = 4.0  # processor time of a program, or of each call
-    total_seconds: float = 20.0  # processor time of all calls together; the wall clock gets half as much again
+    total_seconds: float = 20.0  # processor time of all calls together; the wall clock gets twice that and 2 s
     memory_mb: int = 512  # address space
     output_mb: int = 4  # of stdout, and of results
 
@@ -48,6 +58,7 @@ class Job:
     stdin: str = ""
     calls: tuple[str, ...] = ()  # expressions
     function: str = ""  # looked for in a class Solution if it is not at the top
+    module: str = "__main__"  # name of the module that the code is in
     values: tuple[str, ...] = ()  # tagged; the list _R in the code's namespace
 
 
@@ -58,6 +69,7 @@ class Run:
     status: str  # ok, error, timeout, memory, output
     detail: str  # name of the exception, or the exit status
     stdout: bytes
+    cpu_seconds: float
     results: tuple[dict[str, str], ...]  # of the calls, in order: a tagged `value` or an `error`
 
 
@@ -72,7 +84,9 @@ class Sandbox:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -85,7 +99,7 @@ class Sandbox:
         self._channel = self._process = None
 
     def run(self, job: Job, limits: Limits | None = None) -> Run:
-        """Run one job. Raises SandboxError when the server cannot start, or is lost twice with the same job."""
+        """Run one job. Raises SandboxError when the server cannot start, SandboxLostError when it is lost twice."""
         limits = limits or Limits()
         for _ in range(2):
             fds = _memory_files(job, limits)
@@ -97,7 +111,7 @@ class Sandbox:
                 for fd in fds:
                     os.close(fd)
             self.close()
-        raise SandboxError("the sandbox's server was lost twice while running the same answer")
+        raise SandboxLostError("the sandbox's server was lost twice while running the same answer")
 
     def start(self) -> None:
         """Start the server if it is not running."""
@@ -107,10 +121,10 @@ class Sandbox:
         mode = "confined" if self.confined else "unconfined"
         with theirs:
             self._process = subprocess.Popen(
-                [sys._base_executable, "-I", "-S", "-c", _START, str(theirs.fileno()), mode, str(_PROJECT)],  # ty: ignore[unresolved-attribute]
+                [sys._base_executable, *_FLAGS, "-c", _START, str(theirs.fileno()), mode, str(_PROJECT)],  # ty: ignore[missing-attribute]
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
-                env={},
+                env={"PYTHONHASHSEED": "0"},  # sets of strings in the same order each time
             )
         self._channel = ours
         reply = self._receive(_START_SECONDS)
@@ -165,7 +179,7 @@ def _header(job: Job, limits: Limits) -> dict[str, Any]:
     cpu = min(limits.seconds * len(job.calls), limits.total_seconds) if job.calls else limits.seconds
     return {
         "cpu_seconds": math.ceil(cpu),
-        "wall_seconds": math.ceil(cpu) * 1.5 + 1,
+        "wall_seconds": 2 * math.ceil(cpu) + 2,
         "memory_bytes": limits.memory_mb << 20,
         "output_bytes": limits.output_mb << 20,
     }
@@ -173,13 +187,14 @@ def _header(job: Job, limits: Limits) -> dict[str, Any]:
 
 def _run_of(reply: dict[str, Any], job: Job, limits: Limits, *, stdout: int, result: int) -> Run:
     if reply["exit"] == SETUP_FAILED:
-        raise SandboxError(repr((os.pread(stdout,999,0),os.pread(result,999,0))))
+        raise SandboxLostError("a child of the sandbox could not be confined")
     output = os.pread(stdout, (limits.output_mb << 20) + 1, 0)
     records = _records(os.pread(result, MAX_RESULT_BYTES, 0))
     end = next((record["end"] for record in records if "end" in record), None)
+    reply["out_of_cpu_seconds"] = reply["cpu_seconds"] >= _header(job, limits)["cpu_seconds"]
     status, detail = _status(reply, end, output_is_full=len(output) >= limits.output_mb << 20)
     calls = tuple(record for record in records if "end" not in record)[: len(job.calls)]
-    return Run(status, detail, output, calls)
+    return Run(status, detail, output, reply["cpu_seconds"], calls)
 
 
 def _records(content: bytes) -> list[dict[str, str]]:
@@ -199,11 +214,12 @@ def _records(content: bytes) -> list[dict[str, str]]:
 def _status(reply: dict[str, Any], end: str | None, *, output_is_full: bool) -> tuple[str, str]:
     """(status, detail) of a run; the detail depends on nothing that varies between runs."""
     code = reply["exit"]
-    if reply["timed_out"] or -code in (signal.SIGXCPU, signal.SIGPROF):
+    is_killed = -code == signal.SIGKILL  # by the hard limit of processor time, or for want of memory
+    if reply["timed_out"] or -code in (signal.SIGXCPU, signal.SIGPROF) or (is_killed and reply["out_of_cpu_seconds"]):
         return "timeout", ""
     if output_is_full:
         return "output", ""
-    if end == "MemoryError" or -code == signal.SIGKILL:
+    if end == "MemoryError" or is_killed:
         return "memory", ""
     if code != 0:
         return "error", end or (f"signal {-code}" if code < 0 else f"exit status {code}")

@@ -6,6 +6,7 @@ reading files), so all of them are required. Only Linux on x86_64 has a table of
 """
 
 import ctypes
+import fcntl
 import os
 import platform
 import resource
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NOBODY = 65534  # uid and gid the server takes when it is started by root
+FIRST_FREE_FD = 16  # those below are the child's own
 MAX_THREADS = 256  # tasks above those the user had when the server started
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
@@ -116,7 +118,7 @@ def _landlock_ruleset(readable: Iterable[Path]) -> int:
     ruleset = _checked(_libc.syscall(_SYS_LANDLOCK_CREATE, attributes, len(attributes), 0), "landlock_create_ruleset")
     for path in readable:
         _allow_reading(ruleset, path)
-    return ruleset
+    return fcntl.fcntl(ruleset, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
 
 
 def _allow_reading(ruleset: int, path: Path) -> None:

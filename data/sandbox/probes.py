@@ -18,11 +18,11 @@ class Probe:
 
 PROBES: dict[str, str] = {
     "read a system file": "open('/etc/passwd').read()",
-    "list the home folders": "import os; os.listdir('/root' if os.path.exists('/root') else '/home')",
+    "list the top folder": "import os; os.listdir('/')",
     "read the environment of the server": "import os; open(f'/proc/{os.getppid()}/environ', 'rb').read()",
     "read the memory of the server": "import os; open(f'/proc/{os.getppid()}/mem', 'rb')",
-    "write to the temporary folder": "open('/tmp/ring-probe', 'w').write('x')",
-    "write to the working folder": "open('ring-probe', 'w').write('x')",
+    "write to the temporary folder": "import os; open('/tmp/ring-probe', 'w').close(); os.unlink('/tmp/ring-probe')",
+    "write to the working folder": "import os; open('ring-probe', 'w').close(); os.unlink('ring-probe')",
     "change the mode of a file": "import os; os.chmod('/tmp', 0o1777)",
     "open a network socket": "import socket; socket.socket()",
     "open a datagram socket": "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
@@ -32,7 +32,7 @@ PROBES: dict[str, str] = {
     "fork": "import os; os.fork() or os._exit(0)",
     "run another program": "import os; os.posix_spawn('/bin/true', ['true'], {})",
     "make a namespace": "import ctypes; assert ctypes.CDLL(None).unshare(0x10000000) == 0",
-    "become root": "import os; os.setuid(0)",
+    "stay or become root": "import os; os.setuid(0)",
     "use an inherited file": "import os; [os.fstat(fd) for fd in range(4, 9)]",
     "take much memory": "x = bytearray(4 << 30)",
     "write without end": "import sys\nfor _ in range(64): sys.stdout.write('x' * (1 << 20))",

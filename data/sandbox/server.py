@@ -1,6 +1,6 @@
 """The fork server: one process per judge that forks a confined child for each run.
 
-Started as `python -I -S`, so it holds the standard library and this package only; it never sees an answer, an input or an
+Started without site packages, so it holds the standard library and this package only; it never sees an answer, an input or an
 expected output, because the child reads its job itself from a memory file passed over the socket.
 
 In: a JSON header of limits with four file descriptors (job, stdin, stdout, result). Out: a JSON reply with the wait status.
@@ -8,7 +8,7 @@ In: a JSON header of limits with four file descriptors (job, stdin, stdout, resu
 
 import fcntl
 import gc
-import importlib._bootstrap_external as bootstrap  # ty: ignore[unresolved-import]
+import importlib
 import json
 import os
 import select
@@ -18,12 +18,27 @@ import sys
 import sysconfig
 import time
 from dataclasses import dataclass
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from data.sandbox import child, confine
 
 NUM_FDS = 4
+PRELOADED = (  # what programs import most, so that a child need not
+    "array", "bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq", "itertools", "math",
+    "operator", "queue", "random", "re", "statistics", "string", "threading", "typing",
+)  # fmt: skip
 _SYSTEM_PATHS = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/null")
 
 
@@ -45,7 +60,7 @@ def main(fd: int, *, confined: bool) -> NoReturn:
         os.setsid()
         readable = _standard_library()
         confinement = confine.prepare([*map(Path, _SYSTEM_PATHS), *readable]) if confined else None
-        _import_from_here(readable)
+        _import_from_here(readable[0])
         confine.drop_root()
         confine.die_with_parent(parent)
         server = _Server(
@@ -54,6 +69,8 @@ def main(fd: int, *, confined: bool) -> NoReturn:
     except OSError as error:
         channel.send(json.dumps({"error": str(error)}).encode())
         os._exit(1)
+    for name in PRELOADED:
+        importlib.import_module(name)
     channel.send(b'{"ready": true}')
     gc.collect()
     gc.disable()
@@ -66,15 +83,35 @@ def _standard_library() -> list[Path]:
     return [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("platstdlib"))]
 
 
-def _import_from_here(readable: list[Path]) -> None:
+class _RelativeExtensionLoader(ExtensionFileLoader):
+    """Loads a shared library by the path it was found at, not by the absolute one."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        spec.origin = self.path
+        return super().create_module(spec)
+
+
+def _finder(path: str) -> FileFinder:
+    """A path hook that, unlike the standard one, keeps a relative path relative."""
+    finder = FileFinder(
+        path,
+        (_RelativeExtensionLoader, EXTENSION_SUFFIXES),
+        (SourceFileLoader, SOURCE_SUFFIXES),
+        (SourcelessFileLoader, BYTECODE_SUFFIXES),
+    )
+    finder.path = path
+    return finder
+
+
+def _import_from_here(standard_library: Path) -> None:
     """Import by paths relative to the standard library.
 
     The interpreter may live in a home that only root can enter. A process that stands in a folder may open what is in it
-    whatever lies above, so the server stays there and the import system keeps paths relative.
+    whatever lies above, so the server stays there and imports by relative paths.
     """
-    os.chdir(readable[0])
-    bootstrap._path_abspath = lambda path: path
-    sys.path[:] = ["./", "./lib-dynload"]
+    os.chdir(standard_library)
+    sys.path[:] = ["./", "./lib-dynload/"]
+    sys.path_hooks[:] = [_finder]
     sys.path_importer_cache.clear()
 
 
@@ -145,7 +182,7 @@ def _read_all(fd: int) -> bytes:
 def _place(fds: list[int], server: _Server) -> None:
     """stdin, stdout, /dev/null as stderr, and the file for results become 0, 1, 2 and 3."""
     stdin, stdout, result = fds
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 16) for fd in (stdin, stdout, server.null_fd, result)]
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, confine.FIRST_FREE_FD) for fd in (stdin, stdout, server.null_fd, result)]
     for target, fd in enumerate(high):
         os.dup2(fd, target)
 

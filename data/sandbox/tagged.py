@@ -5,12 +5,14 @@ None, bool, int, str and list stand for themselves; the rest is `{tag: content}`
 """
 
 import collections
+import itertools
 import json
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 MAX_ITEMS = 200_000  # of an iterator that an answer returned
+MAX_COLLIDING = 1000
 
 _DICTS = (dict, collections.Counter, collections.defaultdict, collections.OrderedDict)
 _ITERATORS = (types.GeneratorType, map, filter, zip, reversed, enumerate, range, type({}.keys()), type({}.values()))
@@ -75,11 +77,23 @@ _DECODERS: dict[str, Callable[[Any], object]] = {
     "bytes": lambda text: text.encode("latin-1"),
     "bytearray": lambda text: bytearray(text.encode("latin-1")),
     "tuple": lambda items: tuple(map(_decode, items)),
-    "set": lambda items: set(map(_decode, items)),
-    "frozenset": lambda items: frozenset(map(_decode, items)),
-    "dict": lambda pairs: {_decode(key): _decode(item) for key, item in pairs},
+    "set": lambda items: set(_hashable(items)),
+    "frozenset": lambda items: frozenset(_hashable(items)),
+    "dict": lambda pairs: dict(
+        zip(_hashable(pair[0] for pair in pairs), (_decode(pair[1]) for pair in pairs), strict=True)
+    ),
     "iterator": lambda items: iter([_decode(item) for item in items]),
 }
+
+
+def _hashable(items: Iterable[Any]) -> list[Any]:
+    """Keys, refused when they were made to collide: hashing them here would take minutes."""
+    keys = [_decode(item) for item in items]
+    hashes = sorted(map(hash, keys))
+    num_distinct = sum(left != right for left, right in itertools.pairwise(hashes)) + 1
+    if len(keys) > MAX_COLLIDING and 2 * num_distinct < len(keys):
+        raise ValueError(f"{len(keys)} keys with {num_distinct} hashes")
+    return keys
 
 
 def _decode(value: Any) -> Any:  # noqa: ANN401  parsed JSON

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table
-from stages.config import Phase, RlArm, RlConfig
+from stages.config import Domain, Phase, RlArm, RlConfig
 from stages.scores import GRADED_SCHEMA
 from stages.seeds import derive_seed
 
@@ -84,10 +84,10 @@ def _domains(arm: RlArm) -> list[str]:
     return sorted({domain for phase in arm.phases for domain in phase.mixture})
 
 
-def mix(shares: Mapping[str, float], *, count: int) -> list[str]:
+def mix(shares: Mapping[Domain, float], *, count: int) -> list[Domain]:
     """`count` names such that every prefix is as close to the shares as whole numbers can be: the largest deficit is next."""
     given = dict.fromkeys(sorted(shares), 0)
-    names: list[str] = []
+    names: list[Domain] = []
     for position in range(1, count + 1):
         name = max(given, key=lambda name: shares[name] * position - given[name])
         given[name] += 1

@@ -6,12 +6,12 @@ the responses of all, so that one rank and several train on the same tokens.
 """
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from data.domains import Judge
@@ -54,7 +54,7 @@ class Chosen:
 
     prompt: Sequence[int]
     token_ids: Sequence[int]
-    logprobs: Sequence[float]  # of the rollout
+    logprobs: np.ndarray  # float32, of the rollout
     advantage: float
     share: Share
 
@@ -110,8 +110,8 @@ class _Run:
         self.reference = load_model(start, device=self.engine.device).requires_grad_(requires_grad=False)
         self.progress = Progress()
         self.values: dict[str, float] = {}  # metrics of the step in the making
-        self.seconds: Counter[str] = Counter()  # of that step, by activity
-        self.timings: Counter[str] = Counter()  # of the whole arm
+        self.seconds: dict[str, float] = {}  # of that step, by activity
+        self.timings: dict[str, float] = {}  # of the whole arm
         self.last_save = time.monotonic()
         self.ledger: StepLedger
 
@@ -132,7 +132,7 @@ class _Run:
 
     def roll_out(self, step: int) -> list[Rollout]:
         """This rank's responses: one round of prompts, and more while those with a gradient do not fill Phi."""
-        self.values, self.seconds = {}, Counter()
+        self.values, self.seconds = {}, {}
         planned = self.plan[step - 1]
         rollouts: list[Rollout] = []
         for round_ in range(1 + self.config.extra_rounds):
@@ -150,7 +150,7 @@ class _Run:
                 max_rows=self.runtime.max_rows,
             )
             write_rollout(rollout, self.out / _ROLLOUTS, step=step, round_=round_, rank=self.engine.rank)
-            self.seconds.update(rollout.answers.seconds)
+            _add(self.seconds, rollout.answers.seconds)
             rollouts.append(rollout)
             if self._informative_tokens(rollouts) >= self.config.objective.tokens_per_step:
                 break
@@ -168,10 +168,10 @@ class _Run:
         return self.engine.all_reduce_sum({"tokens": float(mine)})["tokens"]
 
     def _describe(self, rollouts: Sequence[Rollout]) -> None:
-        sums: Counter[str] = Counter()
+        sums: dict[str, float] = {}
         for rollout in rollouts:
-            sums.update(rollout.sums())
-        totals = self.engine.all_reduce_sum(dict(sums))
+            _add(sums, rollout.sums())
+        totals = self.engine.all_reduce_sum(sums)
         self.values |= figures(totals)
         self.progress.tokens_generated += int(totals["tokens"])
         self.progress.verdicts += int(totals["responses"])
@@ -194,17 +194,16 @@ class _Run:
         total = self.engine.all_reduce_sum({"tokens": float(sum(_num_tokens(item) for item in chosen))})["tokens"]
         budget = self.runtime.micro_batch_tokens
         batches = micro_batches([_num_tokens(item) for item in chosen], token_budget=budget) if chosen else []
-        sums: Counter[str] = Counter({"kl": 0.0, "clipped": 0.0, "tokens": 0.0})
+        sums = {"kl": 0.0, "clipped": 0.0, "tokens": 0.0}
         loads = torch.zeros(self.model.config.num_hidden_layers, self.model.config.num_experts, dtype=torch.float64)
         for batch in self.engine.padded(batches):
             if batch is None:
                 self.engine.backward_nothing()
             else:
-                sums.update(
-                    self._train_micro_batch([chosen[index] for index in batch], total_tokens=total, loads=loads)
-                )
+                part = [chosen[index] for index in batch]
+                _add(sums, self._train_micro_batch(part, total_tokens=total, loads=loads))
         self._describe_training(sums, loads)
-        self.seconds["train"] += time.monotonic() - started
+        _add(self.seconds, {"train": time.monotonic() - started})
 
     def _train_micro_batch(
         self, chosen: Sequence[Chosen], *, total_tokens: float, loads: torch.Tensor
@@ -230,7 +229,7 @@ class _Run:
         loads += router_share * scored.router.load_LE.cpu()
         return {"kl": output.kl_sum, "clipped": output.num_clipped, "tokens": float(rows.num_response_tokens)}
 
-    def _describe_training(self, sums: Counter[str], loads: torch.Tensor) -> None:
+    def _describe_training(self, sums: dict[str, float], loads: torch.Tensor) -> None:
         shape = loads.shape
         flat = {f"load/{index:05d}": value for index, value in enumerate(loads.flatten().tolist())}
         totals = self.engine.all_reduce_sum({**sums, **flat})
@@ -250,7 +249,7 @@ class _Run:
         self.engine.set_learning_rate(rate)
         started = time.monotonic()
         self.values |= {"train/gradient_norm": self.engine.step(), "train/learning_rate": rate}
-        self.seconds["train"] += time.monotonic() - started
+        _add(self.seconds, {"train": time.monotonic() - started})
 
     # ------------------------------------------------------------ records
 
@@ -267,12 +266,12 @@ class _Run:
         _note_phase(progress.phases.setdefault(phase.name, {}), phase.name, values)
         self.ledger.write({"step": step, "phase": phase.name, **values})
         progress.ledger_bytes = self.ledger.size
-        self.timings.update(self.seconds)
+        _add(self.timings, self.seconds)
         times = {f"time/{name}_seconds": value for name, value in sorted(self.seconds.items())}
-        speed = values["response/mean_tokens"] * len(self.plan[step - 1].problems) * self.config.samples_per_prompt
-        times["speed/tokens_per_second"] = speed / max(sum(self.seconds.values()), 1e-9)
+        tokens = values["response/mean_tokens"] * len(self.plan[step - 1].problems) * self.config.samples_per_prompt
+        rate = tokens / max(sum(self.seconds.values()), 1e-9)
         self.log.progress(step, len(self.plan), unit="steps", detail=f"{phase.name} reward {values['reward/mean']:.3f}")
-        self.log.metrics(step, {**values, **times})
+        self.log.metrics(step, {**values, **times, "speed/tokens_per_second": rate})
 
     def save_if_due(self) -> None:
         """Write a resume point now and then; never after the last step, which is followed by the result itself."""
@@ -284,7 +283,7 @@ class _Run:
             state = self.engine.broadcast(asdict(self.progress))  # only rank 0 knows how long steps.jsonl is
             self.engine.save(self.out / STATE / _RESUME, state)
             self.last_save = time.monotonic()
-            self.timings["save"] += self.last_save - started
+            _add(self.timings, {"save": self.last_save - started})
 
     def finish(self) -> StageRecord:
         """Write the model, and say what the arm has to say."""
@@ -307,11 +306,16 @@ class _Run:
             metrics,
             tables={"phases": list(progress.phases.values()), "pool": _pool_rows(self.pool)},
             notes=_notes(progress, len(self.plan)),
-            timings=dict(self.timings),
+            timings=self.timings,
         )
 
 
 # ---------------------------------------------------------------- small parts
+
+
+def _add(sums: dict[str, float], values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0.0) + value
 
 
 def _optimizer(optimizer: RlOptimizer) -> OptimizerSettings:
@@ -355,7 +359,7 @@ def _token_batch(chosen: Sequence[Chosen], reference_M: torch.Tensor) -> TokenBa
         lengths = torch.tensor([len(item.token_ids) for item in chosen])
         return torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(reference_M.device)
 
-    old = torch.cat([torch.as_tensor(item.logprobs, dtype=torch.float32) for item in chosen])
+    old = torch.cat([torch.from_numpy(item.logprobs) for item in chosen])
     return TokenBatch(
         old_logprobs_M=old.to(reference_M.device),
         reference_logprobs_M=reference_M,

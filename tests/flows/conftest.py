@@ -24,13 +24,14 @@ class Ring:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "RING_"))}
         return {**kept, "RING_HOME": str(self.home)}
 
+    # not in the project's folder: `ring up` of another test leaves its address there
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "flows.cli", *arguments]
 
     def __call__(self, *arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
         environment = {**self.environment, **options.pop("env", {})}
         done = subprocess.run(
-            self.command(*arguments), env=environment, cwd=ROOT, capture_output=True, text=True, **options
+            self.command(*arguments), env=environment, cwd=self.home.parent, capture_output=True, text=True, **options
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done
@@ -42,7 +43,7 @@ class Ring:
         return subprocess.Popen(
             self.command(*arguments),
             env=self.environment,
-            cwd=ROOT,
+            cwd=self.home.parent,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -38,8 +38,8 @@ def test_names_and_shapes_are_the_released_ones(model: BailingMoe, tmp_path: Pat
     config = model.config
     assert set(tensors) == released_names(config.num_hidden_layers, config.num_experts)
     assert tensors["model.layers.0.attention.query_key_value.weight"].shape == ((4 + 2 * 2) * 4, 16)
-    assert tensors["model.layers.1.mlp.experts.4.gate_proj.weight"].shape == (6, 16)
-    assert tensors["model.layers.1.mlp.shared_experts.down_proj.weight"].shape == (16, 12)
+    assert tensors["model.layers.1.mlp.experts.4.gate_proj.weight"].shape == (8, 16)
+    assert tensors["model.layers.1.mlp.shared_experts.down_proj.weight"].shape == (16, 16)
     ids = json.loads((tmp_path / "generation_config.json").read_text())
     assert ids == {"eos_token_id": 0, "pad_token_id": 0}
 

@@ -62,7 +62,7 @@ def furthest(one: list[torch.Tensor], two: list[torch.Tensor]) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 0), (2, 1), (2, 2)])
+@pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 0), (2, 1)])
 def test_any_ranks_and_stage_take_the_steps_of_plain_torch(tmp_path: Path, ranks: int, stage: int) -> None:
     out = tmp_path / "out.pt"
     found = result(out, run(out, stage, 3, ranks=ranks))

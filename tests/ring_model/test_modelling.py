@@ -124,8 +124,8 @@ def test_both_expert_paths_and_the_gradient_equal_a_loop_over_tokens() -> None:
     x = torch.randn(9, 8, generator=generator, requires_grad=True)
     weight = torch.rand(9, 2, generator=generator, requires_grad=True)
     expert = torch.randint(0, 4, (9, 2), generator=generator)  # expert 4 is chosen by nobody
-    gate_up = torch.randn(5, 12, 8, generator=generator, requires_grad=True)
-    down = torch.randn(5, 8, 6, generator=generator, requires_grad=True)
+    gate_up = torch.randn(5, 16, 8, generator=generator, requires_grad=True)
+    down = torch.randn(5, 8, 8, generator=generator, requires_grad=True)
     arguments = (x, weight, gate_up, down)
     fast = routed_experts(x, weight_NK=weight, expert_NK=expert, gate_up_EGD=gate_up, down_EDF=down)
     slow = naive_experts(x, weight, expert, gate_up, down)

@@ -1,0 +1,22 @@
+"""`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours."""
+
+import sys
+
+from benchmarks import orchestration, seeds, throughput
+
+BENCHMARKS = {"throughput": throughput.main, "orchestration": orchestration.main, "seeds": seeds.main}
+DEFAULT = ("throughput", "orchestration")
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        sys.stderr.write(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}\n")
+        return 2
+    for name in names or DEFAULT:
+        BENCHMARKS[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,69 @@
+"""What a response offers as its answer: the text after the thinking, its last box, its last block of code.
+
+Word-level tokenizers put white space around everything, so white space inside tags and before braces is tolerated.
+"""
+
+import re
+
+MAX_ANSWER_CHARACTERS = 2000
+
+_CLOSING_THINK = re.compile(r"<\s*/\s*think\s*>")
+_OPENING_THINK = re.compile(r"<\s*think\s*>")
+_BOX = re.compile(r"\\\s*boxed\s*\{")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)", re.MULTILINE)
+_PYTHON = frozenset({"python", "python3", "py", "py3", "python2"})
+
+
+def after_thinking(response: str, *, requires_thinking: bool) -> str | None:
+    """The text after the last `</think>`; None when the thinking was not finished.
+
+    A prompt opens the thinking, so a response without any tag has not finished it; a plain solution, judged with
+    `requires_thinking=False`, counts as a whole.
+    """
+    closings = list(_CLOSING_THINK.finditer(response))
+    if closings:
+        rest = response[closings[-1].end() :]
+        return None if _OPENING_THINK.search(rest) else rest
+    if requires_thinking or _OPENING_THINK.search(response):
+        return None
+    return response
+
+
+def last_box(text: str) -> str | None:
+    r"""What the last `\boxed{...}` holds, stripped; None when there is none or the last one is not closed."""
+    boxes = list(_BOX.finditer(text))
+    if not boxes:
+        return None
+    start, depth = boxes[-1].end(), 1
+    for brace in _BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return text[start : brace.start()].strip()
+    return None
+
+
+def last_code_block(text: str) -> str | None:
+    """The last closed fenced block marked as Python, else the last one without a mark; None when the last is not closed.
+
+    A block in another language does not count. The code may start on the fence's line.
+    """
+    blocks: dict[bool, str] = {}  # marked as Python?
+    position = 0
+    while (fence := _FENCE.search(text, position)) is not None:
+        end = re.compile(rf"(?:^|[ \t]){re.escape(fence[1])}[ \t]*$", re.MULTILINE).search(text, fence.end())
+        if end is None:
+            return None
+        language = fence[2].lower()
+        body = text[fence.end() if language in _PYTHON else fence.end(1) : end.start()]
+        if language in _PYTHON:
+            blocks[True] = body
+        elif not language:
+            blocks[False] = body
+        position = end.end()
+    return _dedented(blocks[max(blocks)]) if blocks else None
+
+
+def _dedented(body: str) -> str:
+    """Without the white space that a tokenizer put before the first line."""
+    return body.strip("\n") if "\n" in body.strip() else body.strip()

@@ -1,0 +1,70 @@
+"""The judge: responses and problems in, verdicts out, whatever the domain."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from data.domains import mathematics, programs, science
+from data.domains.domain import Domain, Outcome
+from data.domains.extraction import after_thinking
+from data.domains.instruments import Instruments
+from data.domains.verdict import Verdict
+from data.schema import Problem
+
+DOMAINS: dict[str, Domain] = {
+    "math": mathematics.DOMAIN,
+    "code": programs.DOMAIN,
+    "science": science.DOMAIN,
+}
+
+
+class Judge:
+    """Judges responses; used as a context. Its processes start at first need, so that making one costs nothing.
+
+    `requires_thinking=False` judges texts without thinking tags as a whole, as plain solutions are written.
+    """
+
+    def __init__(self, *, unsafe_local_execution: bool = False, requires_thinking: bool = True) -> None:
+        self._requires_thinking = requires_thinking
+        self._instruments = Instruments(unsafe_local_execution=unsafe_local_execution)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._instruments.__exit__(kind, error, trace)
+
+    def verify(self, answered: Sequence[tuple[str, Problem]]) -> list[Verdict]:
+        """One verdict per (response, problem), in order.
+
+        Raises:
+            SandboxError: a response holds code and untrusted code cannot be run safely here.
+            ValueError: a problem's domain is unknown.
+
+        """
+        return [self._verdict(response, problem) for response, problem in answered]
+
+    def _verdict(self, response: str, problem: Problem) -> Verdict:
+        started = time.perf_counter()
+        outcome = self._outcome(response, problem)
+        return Verdict(
+            status=outcome.status,
+            score=1.0 if outcome.status == "correct" else 0.0,
+            extracted=outcome.extracted,
+            reason=outcome.reason,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _outcome(self, response: str, problem: Problem) -> Outcome:
+        domain = DOMAINS.get(problem.domain)
+        if domain is None:
+            raise ValueError(
+                f"problem {problem.id!r}: unknown domain {problem.domain!r}; there are {', '.join(DOMAINS)}"
+            )
+        text = after_thinking(response, requires_thinking=self._requires_thinking)
+        if text is None:
+            return Outcome("no_answer", reason="the thinking was not finished")
+        return domain.verify(text, problem, self._instruments)

@@ -1,0 +1,80 @@
+"""Problems from a data set of the Hugging Face hub, at a pinned revision, or from a local folder in a layout that `datasets` reads.
+
+In: the data set and a map from our columns to theirs. Out: `Problem` records; text stays, anything else becomes JSON text.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from data.schema import PROBLEM_COLUMNS, Problem
+
+_GIVEN = frozenset({"domain", "split", "source", "licence"})  # by the recipe, not by a column
+
+
+def load_hub(
+    repo: str,
+    *,
+    revision: str,
+    split: str,
+    name: str,
+    domain: str,
+    columns: Mapping[str, str],
+    licence: str,
+) -> list[Problem]:
+    """Rows of one split, with ids `<name>/<theirs>` or `<name>-<index>`. `columns` maps our columns to theirs.
+
+    Raises:
+        ValueError: a column that we or the data set do not have, or a data set that cannot be reached.
+
+    """
+    _check_ours(columns, where=f"hub source {name!r}")
+    rows = _load(repo, revision=revision, split=split, where=f"hub source {name!r}")
+    missing = [theirs for theirs in columns.values() if theirs not in rows.column_names]
+    if missing:
+        raise ValueError(
+            f"hub source {name!r}: {repo} has no column {', '.join(missing)}; it has {', '.join(rows.column_names)}:"
+            " change `columns`"
+        )
+    texts = {ours: [_text(value) for value in rows[theirs]] for ours, theirs in columns.items()}
+    ids = [f"{name}/{theirs}" for theirs in texts.pop("id", [])] or [f"{name}-{i:06d}" for i in range(len(rows))]
+    return [
+        Problem(
+            id=ids[index],
+            domain=domain,
+            split="",
+            source=name,
+            licence=licence,
+            **{ours: values[index] for ours, values in texts.items()},
+        )
+        for index in range(len(rows))
+    ]
+
+
+def _check_ours(columns: Mapping[str, str], *, where: str) -> None:
+    allowed = [column for column in PROBLEM_COLUMNS if column not in _GIVEN]
+    if unknown := [ours for ours in columns if ours not in allowed]:
+        raise ValueError(f"{where}: columns names {', '.join(unknown)}; ours are {', '.join(allowed)}")
+    if "prompt" not in columns or not {"answer", "tests"} & set(columns):
+        raise ValueError(
+            f"{where}: columns must map `prompt` and one of `answer`, `tests`; it maps {', '.join(columns)}"
+        )
+
+
+def _load(repo: str, *, revision: str, split: str, where: str) -> Any:  # noqa: ANN401 - datasets has no type stubs
+    from datasets import load_dataset  # heavy, and only chains with a hub source need it
+    from datasets.exceptions import DatasetsError
+
+    try:
+        return load_dataset(repo, revision=revision, split=split)
+    except (DatasetsError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{where}: {repo} at {revision}, split {split!r}, cannot be loaded: {error};"
+            " check repo, revision and split, and that the hub can be reached"
+        ) from error
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - a cell of any type
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

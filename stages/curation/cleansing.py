@@ -1,0 +1,276 @@
+"""Cleansing (paper 2.3): one rule per function, each giving the evidence for which a row is dropped, or None.
+
+Rows of every source pass the same rules, in the order of `RULES`; the first that speaks names the reason. The paper gives no
+patterns; these are ours. A departure: it keeps what an annotator can repair, we only drop.
+"""
+
+import ast
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+from data.schema import Problem
+from stages.config import CurationConfig, Domain
+from stages.curation.pool import Candidate, Drop, Sifted
+
+_DOMAINS = get_args(Domain)
+_SNIPPET = 80  # characters of evidence
+Rule = Callable[[Problem, CurationConfig], str | None]
+
+
+def cleanse(candidates: Sequence[Candidate], config: CurationConfig) -> Sifted:
+    """Drop what no rule lets pass."""
+    sifted = Sifted([], [])
+    for candidate in candidates:
+        found = first_objection(candidate.problem, config)
+        if found is None:
+            sifted.kept.append(candidate)
+        else:
+            sifted.dropped.append(Drop(candidate, *found))
+    return sifted
+
+
+def first_objection(problem: Problem, config: CurationConfig) -> tuple[str, str] | None:
+    """Reason and evidence of the first rule that speaks."""
+    for reason, rule in RULES:
+        evidence = rule(problem, config)
+        if evidence is not None:
+            return reason, evidence
+    return None
+
+
+def _around(text: str, match: re.Match[str] | None) -> str | None:
+    """The match and a little after it."""
+    return None if match is None else text[match.start() : match.start() + _SNIPPET].replace("\n", " ").strip()
+
+
+# ---------------------------------------------------------------- the row as a whole
+
+
+def _unknown_domain(problem: Problem, _config: CurationConfig) -> str | None:
+    return None if problem.domain in _DOMAINS else f"{problem.domain!r} is none of {', '.join(_DOMAINS)}"
+
+
+def _empty_prompt(problem: Problem, _config: CurationConfig) -> str | None:
+    return None if problem.prompt.strip() else f"{len(problem.prompt)} characters, none of them visible"
+
+
+def _too_long(problem: Problem, config: CurationConfig) -> str | None:
+    length = len(problem.prompt)
+    return (
+        f"{length} characters, {config.max_prompt_characters} allowed"
+        if length > config.max_prompt_characters
+        else None
+    )
+
+
+def _invalid_characters(problem: Problem, _config: CurationConfig) -> str | None:
+    """The replacement character, control characters, private or unassigned code points."""
+    for name, text in (("prompt", problem.prompt), ("answer", problem.answer), ("solution", problem.solution)):
+        if text.isascii() and text.isprintable():
+            continue
+        for position, sign in enumerate(text):
+            if sign == "\ufffd" or (unicodedata.category(sign) in ("Cc", "Co", "Cn", "Cs") and sign not in "\n\t\r"):
+                return f"U+{ord(sign):04X} at character {position} of the {name}"
+    return None
+
+
+def _no_answer(problem: Problem, _config: CurationConfig) -> str | None:
+    return "neither an answer nor tests" if not problem.answer.strip() and not problem.tests.strip() else None
+
+
+# ---------------------------------------------------------------- what a text model cannot see
+
+_IMAGE = re.compile(
+    r"<image>|<img\b|!\[[^\]]*\]\(|\\includegraphics|\[asy\]|https?://\S+\.(?:png|jpe?g|gif|svg|webp)\b", re.IGNORECASE
+)
+_FIGURE = re.compile(
+    r"\b(?:figure|diagram|picture|graph|image|fig\.)\s*(?:\d|below|above|shown|(?:at|on|to) (?:the )?(?:right|left))"
+    r"|\b(?:shown|depicted|pictured|drawn|see|in|from|use) (?:in )?(?:the |this )?(?:(?:following|accompanying|adjoining) )?"
+    r"(?:figure|diagram|picture|fig\.)"
+    r"|\bas shown\b|如图|下图",
+    re.IGNORECASE,
+)
+
+
+def _image(problem: Problem, _config: CurationConfig) -> str | None:
+    """Links to images and drawings in every domain; words that point to a figure in mathematics and science."""
+    found = _IMAGE.search(problem.prompt)
+    return _around(problem.prompt, found or (_FIGURE.search(problem.prompt) if problem.domain != "code" else None))
+
+
+# ---------------------------------------------------------------- what can be guessed
+
+_OPTIONS = re.compile(
+    r"(?:^|[\s{])(?:\(A\)|A[.):、．]).*?[\s{](?:\(B\)|B[.):、．]).*?[\s{](?:\(C\)|C[.):、．])"
+    r"|(?:^|[\s{])\(a\).*?\s\(b\).*?\s\(c\)",
+    re.DOTALL,
+)
+_CHOOSING = re.compile(
+    r"\bwhich (?:one )?of (?:the following|these)\b|\bchoose the (?:correct|best|right)\b|下列|以下哪", re.IGNORECASE
+)
+_TRUE_FALSE = re.compile(
+    r"^\s*true(?: or |\s?/\s?)false\b|\b(?:is|are|as) (?:true or false|true/false)|\bwhether\b[^.?]{0,300}\btrue or false\b",
+    re.IGNORECASE,
+)
+_TWO_VALUED = frozenset(("yes", "no", "true", "false", "是", "否", "对", "错", "正确", "错误"))
+_LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm)\s*\{)?\s*\(?[A-Ea-e]\)?\s*\}?\.?")
+
+
+def _choice_question(problem: Problem, config: CurationConfig) -> str | None:
+    """Multiple choice: capital options, or small ones with a letter as the answer, or a pointer to options."""
+    if not config.drop_choice_questions or problem.domain == "code":
+        return None
+    options = _OPTIONS.search(problem.prompt)
+    is_small = options is not None and "(a)" in options[0][:4]
+    if options and (not is_small or _LETTER.fullmatch(problem.answer.strip())):
+        return _around(problem.prompt, options)
+    return _around(problem.prompt, _CHOOSING.search(problem.prompt))
+
+
+def _two_valued_question(problem: Problem, config: CurationConfig) -> str | None:
+    """True / false and yes / no."""
+    if not config.drop_choice_questions or problem.domain == "code":
+        return None
+    if re.sub(r"\\text|[{}.$\s]", "", problem.answer).casefold() in _TWO_VALUED:
+        return f"the answer is {problem.answer.strip()!r}"
+    return _around(problem.prompt, _TRUE_FALSE.search(problem.prompt))
+
+
+# ---------------------------------------------------------------- what has no single answer
+
+_PARTS = tuple(
+    re.compile(
+        rf"(?:^|[\s,;:.?])\(?{first}[.)）:]\s*(?P<first>.*?)(?:^|[\s,;:.?])\(?{second}[.)）:]\s*(?P<second>.*)",
+        re.DOTALL | re.MULTILINE,
+    )
+    for first, second in (
+        ("[(（]a", "[(（]b"),
+        ("[(（]i", "[(（]ii"),
+        ("[(（]1", "[(（]2"),
+        ("[Pp]art [AaIi1]", "[Pp]art (?:[Bb2]|II|ii)"),
+    )
+)
+_ASKING = re.compile(
+    r"\?|？|\b(?:find|calculate|compute|determine|show|prove|what|how|derive|obtain|estimate|give|explain|describe|discuss|"
+    r"evaluate|sketch|write|express|verify|state|solve)\b|求|计算|证明",
+    re.IGNORECASE,
+)
+
+
+def _several_questions(problem: Problem, _config: CurationConfig) -> str | None:
+    """Two marked parts that both ask something, or a list of answers. Conditions (i), (ii) of one question pass."""
+    if problem.domain == "code":
+        return None
+    answers = _json_list(problem.answer)
+    if answers is not None and len(answers) > 1:
+        return f"{len(answers)} answers"
+    for pattern in _PARTS:
+        found = pattern.search(problem.prompt)
+        if found and _ASKING.search(found["first"]) and _ASKING.search(found["second"]):
+            return _around(problem.prompt, found)
+    return None
+
+
+def _json_list(text: str) -> list[Any] | None:
+    """A list written as JSON with texts in it; an interval such as [1, 2] is none."""
+    if not text.startswith('["'):
+        return None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return value if isinstance(value, list) else None
+
+
+_PROVING = re.compile(r"(?:^|[.?!,;:\n]|\b(?:and|then|to))\s*(?:prove|show) that\b|\bprove\b|证明|求证", re.IGNORECASE)
+_FINDING = re.compile(
+    r"\?|？|\b(?:find|calculate|compute|determine|evaluate|what|how (?:many|much)|solve|express)\b|求(?!证)|多少",
+    re.IGNORECASE,
+)
+
+
+def _proof(problem: Problem, _config: CurationConfig) -> str | None:
+    """Asks for a proof and for no value."""
+    if problem.domain == "code" or _FINDING.search(problem.prompt):
+        return None
+    return _around(problem.prompt, _PROVING.search(problem.prompt))
+
+
+_CUT = re.compile(r"(?:(?<![A-Z])[a-z]{2,}\s*(?:\.\.\.|…)|\b(?:and|or|the|an|with|of)|,)\s*$")
+_ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{")
+
+
+def _cut_off(problem: Problem, _config: CurationConfig) -> str | None:
+    """Ends in the middle of a sentence, or leaves a LaTeX environment open."""
+    prompt = problem.prompt
+    if problem.domain == "code":
+        return None
+    if problem.domain == "math" and (found := _CUT.search(prompt)):
+        return f"ends with {prompt[max(0, found.start() - 40) :].strip()!r}"
+    opened = [found[1] for found in _ENVIRONMENT.finditer(prompt)]
+    if opened.count("begin") > opened.count("end"):
+        return f"{opened.count('begin')} \\begin, {opened.count('end')} \\end"
+    return None
+
+
+# ---------------------------------------------------------------- tests of code
+
+_TRUNCATED = re.compile(r"(?:\d[ ,]*|\b[A-Za-z]{2,} ?|\]|\))(?:\.\.\.|…)\s*$")
+
+
+def _malformed_tests(problem: Problem, _config: CurationConfig) -> str | None:
+    """Not JSON, of no known form, empty, of unequal lengths, or truncated by an ellipsis."""
+    if not problem.tests.strip():
+        return None
+    try:
+        tests = json.loads(problem.tests)
+    except (json.JSONDecodeError, RecursionError) as error:
+        return f"not JSON: {error}"
+    if not isinstance(tests, dict) or tests.get("type") not in ("stdin", "call", "function"):
+        return f"neither of type stdin, call nor function: {problem.tests[:_SNIPPET]}"
+    return _broken_check(tests) if tests["type"] == "function" else _broken_cases(tests)
+
+
+def _broken_cases(tests: dict[str, Any]) -> str | None:
+    inputs, outputs = tests.get("inputs"), tests.get("outputs")
+    if not isinstance(inputs, list) or not isinstance(outputs, list) or not inputs:
+        return "no test"
+    if len(inputs) != len(outputs):
+        return f"{len(inputs)} inputs, {len(outputs)} outputs"
+    for index, value in enumerate([*inputs, *outputs]):
+        if isinstance(value, str) and (found := _TRUNCATED.search(value)):
+            return f"test {index % len(inputs)} ends with {found[0].strip()!r}"
+    return None
+
+
+def _broken_check(tests: dict[str, Any]) -> str | None:
+    check = tests.get("check")
+    if not isinstance(check, str) or not check.strip():
+        return "no test"
+    try:
+        tree = ast.parse(check)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return f"not Python: {error}"
+    nodes = list(ast.walk(tree))
+    if any(isinstance(node, ast.Constant) and node.value is ... for node in nodes):
+        return "an ellipsis stands for values"
+    return None if any(isinstance(node, ast.Assert | ast.Call) for node in nodes) else "no assertion"
+
+
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("unknown domain", _unknown_domain),
+    ("empty prompt", _empty_prompt),
+    ("prompt too long", _too_long),
+    ("invalid characters", _invalid_characters),
+    ("image or figure", _image),
+    ("no answer or tests", _no_answer),
+    ("malformed tests", _malformed_tests),
+    ("multiple choice", _choice_question),
+    ("true/false or yes/no", _two_valued_question),
+    ("several sub-questions", _several_questions),
+    ("proof", _proof),
+    ("prompt cut off", _cut_off),
+)

@@ -1,0 +1,45 @@
+"""The text that problems are compared by: what two spellings of the same problem share, and two problems do not.
+
+Kept: letters, numbers, operators, brackets, primes and factorials, so that `6 * 2` and `6 + 2`, or `4 ( x + 5 )` and `4 x + 5`,
+stay apart. Dropped: case, white space, LaTeX layout and delimiters, punctuation, hyphens inside words.
+"""
+
+import re
+import unicodedata
+
+_SPELLINGS = (  # applied in order
+    (
+        re.compile(r"\\(?:left|right|[bB]ig{1,2}[lr]?|displaystyle|limits|quad|qquad|[,;:!> ])(?![a-z])|\\\\|[${}&~]"),
+        " ",
+    ),
+    (re.compile(r"\\[\[\]()]"), " "),
+    (re.compile(r"\\[dt]frac(?![a-z])"), r"\\frac"),
+    (re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname|rm|bf)(?![a-z])"), " "),
+    (re.compile(r"\\(?:cdot|times|ast)(?![a-z])|[×·∙⋅]"), "*"),
+    (re.compile(r"\\leq?(?![a-z])|\\leqslant|≤|⩽"), "<="),
+    (re.compile(r"\\geq?(?![a-z])|\\geqslant|≥|⩾"), ">="),
+    (re.compile(r"[−–—]"), "-"),
+    (re.compile(r"\^\s*(?:\\circ|∘)(?![a-z])|°"), " degrees "),
+    (re.compile(r"(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})"), " "),
+)
+_SINGLE = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # a sign of these scripts is a word
+_WORD = re.compile(
+    rf"[{_SINGLE}]|[^\W\d_{_SINGLE}]+|\d+(?:\.\d+)?|<=|>=|[-+*/=<>^%|()\[\]≠]|(?<=\b[a-z])'(?![a-z])|(?<=[\d)])!|(?<=\b[a-z])!"
+)
+
+
+def words(text: str) -> list[str]:
+    r"""The words of a text, after normalisation, in order.
+
+    >>> words(r"Compute \(\dfrac{1}{2} \cdot 6\).")
+    ['compute', 'frac', '1', '2', '*', '6']
+    """
+    text = unicodedata.normalize("NFKC", text).casefold()
+    for pattern, replacement in _SPELLINGS:
+        text = pattern.sub(replacement, text)
+    return _WORD.findall(text)
+
+
+def comparison_key(text: str) -> str:
+    """Equal for two spellings of the same problem; the text itself where it has no word."""
+    return " ".join(words(text)) or text.strip()

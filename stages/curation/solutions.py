@@ -1,0 +1,42 @@
+r"""Solutions of public sets in the one form that SFT trains on: what follows an opened `<think>`.
+
+`<think> thought </think> answer` loses its opening tag. A worked solution becomes the thought, followed by its own last box; GSM8K's
+`#### 72` counts as one and its calculator marks `<<48/2=24>>` go. A reference program follows an empty thought.
+"""
+
+import re
+
+from data.domains.extraction import last_box
+from data.schema import Problem
+
+_OPENING = re.compile(r"^\s*<think>\s*")
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+_FINAL_LINE = re.compile(r"\n?^####\s*(.+?)\s*\Z", re.MULTILINE)
+
+
+def trace_of(problem: Problem) -> str | None:
+    """The problem's solution as a trace; None where it has no final answer, or its thinking is not closed."""
+    solution = problem.solution.strip()
+    if "<think>" in solution or "</think>" in solution:
+        return _OPENING.sub("", solution, count=1) if "</think>" in solution else None
+    if problem.domain == "code" and problem.tests.strip():
+        return f"\n</think>\n\n{_fenced(solution)}"
+    return _worked(solution)
+
+
+def _fenced(program: str) -> str:
+    return program if program.startswith("```") else f"```python\n{program}\n```"
+
+
+def _worked(solution: str) -> str | None:
+    box = last_box(solution)
+    thought = solution
+    if box is None and (final := _FINAL_LINE.search(solution)):
+        box = final[1]
+        thought = _CALCULATOR.sub("", solution[: final.start()]).strip()
+    return f"{thought}\n</think>\n\n\\boxed{{{box}}}" if box else None
+
+
+def boxed_gold(problem: Problem) -> str:
+    """A response that gives the gold answer and nothing else."""
+    return f"\n</think>\n\n\\boxed{{{problem.answer.strip()}}}"

@@ -1,0 +1,36 @@
+"""The judge as its callers see it."""
+
+import pytest
+
+from data.domains import DOMAINS, PROMPT_SUFFIXES, Judge
+from data.schema import Problem
+
+
+def test_making_a_judge_starts_no_process():
+    with Judge() as judge:
+        assert judge.verify([("steps </think> \\boxed{ 3 }", Problem("p", "math", "train", "", "3"))])[0].score == 1.0
+        assert judge._instruments.math._process is None
+        assert judge._instruments._sandbox._process is None
+
+
+def test_verdicts_come_in_the_order_of_the_responses(judge):
+    problem = Problem("p", "math", "train", "", "3")
+    verdicts = judge.verify([(f"</think> \\boxed{{{n}}}", problem) for n in (1, 3, 2)])
+    assert [verdict.score for verdict in verdicts] == [0.0, 1.0, 0.0]
+
+
+def test_an_unknown_domain_is_named():
+    with Judge() as judge, pytest.raises(ValueError, match="'poetry'"):
+        judge.verify([("</think>", Problem("p", "poetry", "train", ""))])
+
+
+def test_every_domain_tells_how_to_answer():
+    assert set(DOMAINS) == {"math", "code", "science"}
+    assert all(
+        domain.prompt_suffix in PROMPT_SUFFIXES and "\\boxed{}" in domain.prompt_suffix for domain in DOMAINS.values()
+    )
+
+
+def test_a_plain_solution_is_judged_when_thinking_is_not_required():
+    with Judge(requires_thinking=False) as judge:
+        assert judge.verify([("so \\boxed{3}", Problem("p", "math", "train", "", "3"))])[0].score == 1.0

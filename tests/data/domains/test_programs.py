@@ -1,0 +1,170 @@
+"""Code: what passes, what fails, and that an answer cannot cheat."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from data.domains import asserts
+from data.schema import Problem, problems_from_table
+
+CALL = {"type": "call", "function": "f", "inputs": [[3], [5]], "outputs": [17, 31]}
+STDIN = {"type": "stdin", "inputs": ["2 3\n", "10 -4\n"], "outputs": ["5\n", "6\n"]}
+ASSERTS = {"type": "function", "setup": "", "check": "assert f(3) == 17\nassert f(5) == 31", "entry_point": ""}
+SPLIT = {
+    "type": "function",
+    "setup": "",
+    "check": "def check(g):\n    assert abs(g(3) - 17) < 1e-6\n    assert g(5) in [31]",
+    "entry_point": "f",
+}
+
+
+def verdict(judge, code: str, tests: dict | None, answer: str = ""):
+    problem = Problem("p", "code", "train", "", answer, json.dumps(tests) if tests is not None else "")
+    return judge.verify([(f"steps </think>\n```python\n{code}\n```", problem)])[0]
+
+
+@pytest.mark.parametrize("tests", [CALL, ASSERTS, SPLIT])
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("def f(x): return 7 * x - 4", "correct"),
+        ("f = lambda x: 7 * x - 4", "correct"),
+        ("def f(x): return 7 * x", "wrong"),
+        ("def g(x): return 7 * x - 4", "wrong"),
+        ("def f(x): raise ValueError", "wrong"),
+        ("def f(x):\n  while True: pass", "timeout"),
+        ("def f(x): return [0] * 10**10", "wrong"),
+        ("def f(x", "wrong"),
+    ],
+)
+def test_functions_are_judged_by_their_values(judge, tests, code, status):
+    assert verdict(judge, code, {**tests, "limits": {"time_s": 0.3}}).status == status
+
+
+CHEATS = [
+    "import os\nos._exit(0)",
+    "raise SystemExit",
+    "class E(int):\n    def __eq__(self, o): return True\n    def __sub__(self, o): return 0\ndef f(x): return E(0)",
+    "class A:\n    __eq__ = lambda s, o: True\n    __hash__ = None\nf = lambda x: A()",
+    "import builtins\nbuiltins.AssertionError = BaseException\nf = lambda x: 0",
+    "import sys, os\nsys.excepthook = lambda *a: os._exit(0)\nf = lambda x: 1 / 0",
+    'import os\nos.write(3, b\'{"end": "ok"}\\n\')\nos._exit(0)',
+    "import atexit, os\natexit.register(lambda: os._exit(0))\nf = lambda x: 0",
+    "import gc\nhits = [o for o in gc.get_objects() if type(o) is dict and 'outputs' in o]\nf = lambda x: hits[0]['outputs'][x == 5]",
+    "import json\njson.dumps = lambda *a, **k: '17'\nf = lambda x: 0",
+]
+
+
+@pytest.mark.parametrize("tests", [CALL, ASSERTS, SPLIT])
+@pytest.mark.parametrize("code", CHEATS)
+def test_a_cheat_does_not_pass(judge, tests, code):
+    assert verdict(judge, code, tests).score == 0.0
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("print(sum(map(int, input().split())))", "correct"),
+        ("a, b = map(int, input().split())\nprint(a - b)", "wrong"),
+        ("print(sum(map(int, input().split()))); raise SystemExit(1)", "wrong"),
+        ("while True: pass", "timeout"),
+        ("import sys\nwhile True: sys.stdout.write('x' * 65536)", "resource_limit"),
+        ("x = 'a'\nwhile True: x += x", "resource_limit"),
+    ],
+)
+def test_programs_are_judged_by_their_output(judge, code, status):
+    assert verdict(judge, code, {**STDIN, "limits": {"time_s": 0.5, "output_mb": 1}}).status == status
+
+
+@pytest.mark.parametrize(
+    ("expected", "output", "same"),
+    [
+        (1, True, False),
+        (1, 1.0, False),
+        (0.1 + 0.2, 0.3, True),
+        ([1, 2], (1, 2), True),
+        ([1], [1, 2], False),
+        ({"a": 1}, {"a": 1}, True),
+        ("1", 1, False),
+    ],
+)
+def test_a_value_is_compared_with_its_type(judge, expected, output, same):
+    tests = {"type": "call", "function": "f", "inputs": [[]], "outputs": [expected]}
+    assert (verdict(judge, f"def f(): return {output!r}", tests).score == 1.0) is same
+
+
+def test_arguments_may_be_json_lines_and_the_function_a_method(judge):
+    tests = {"type": "functional", "fn_name": "add", "inputs": ["[1, 2]\n3"], "outputs": ["[4, 5]"]}
+    code = "class Solution:\n    def add(self, xs, y): return [x + y for x in xs]"
+    assert verdict(judge, code, tests).status == "correct"
+
+
+@pytest.mark.parametrize(
+    ("box", "status"),
+    [("[ 1 , 2 ]", "correct"), ("1, 2", "correct"), ("(1,2)", "correct"), ("2, 1", "wrong"), ("12", "wrong")],
+)
+def test_a_traced_value_is_compared_token_by_token(judge, box, status):
+    assert (
+        judge.verify([(f"</think> \\boxed{{{box}}}", Problem("p", "code", "train", "", "[1, 2]"))])[0].status == status
+    )
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [None, {**CALL, "inputs": [], "outputs": []}, {**STDIN, "outputs": ["", "\n"]}, {**ASSERTS, "check": "f(3)"}],
+)
+def test_a_problem_without_tests_is_never_passed(judge, tests):
+    assert verdict(judge, "def f(x): return 0", tests).status == "no_tests"
+
+
+@pytest.mark.parametrize(
+    "tests", [{"type": "poem"}, {**CALL, "outputs": [1]}, {**CALL, "function": "f(1); g"}, {"type": "stdin"}]
+)
+def test_tests_that_cannot_be_read_are_the_judges_failure(judge, tests):
+    assert verdict(judge, "def f(x): return 0", tests).status == "bad_gold"
+
+
+def test_a_call_with_a_loop_variable_cannot_be_split_and_is_marked_weak(judge):
+    tests = {**ASSERTS, "check": "for i in range(3):\n    assert f(i) == 7 * i - 4"}
+    result = verdict(judge, "def f(x): return 7 * x - 4", tests)
+    assert result.status == "correct"
+    assert result.reason.startswith("weak")
+
+
+def test_what_is_expected_is_not_in_the_calls():
+    split = asserts.split("", "assert set(f([1], k=2)) == {41, 42}", entry_point="f")
+    assert split.calls == ("f([1], k=2)",)
+    assert split.assertions == "assert set(_R[0]) == {41, 42}"
+
+
+def test_a_verdict_is_the_same_each_time(judge):
+    def fields(judged):
+        return (judged.status, judged.score, judged.extracted, judged.reason)
+
+    for code in ("def f(x): return 7 * x - 4", "def f(x): return object()", "f = lambda x: list({'a', 'b', 'c'})"):
+        assert fields(verdict(judge, code, CALL)) == fields(verdict(judge, code, CALL))
+
+
+SKIPPED = {"cj067", "cj101"}  # 18 tests that sleep; a program that forks, which is not allowed here
+
+
+def test_the_cases_of_code_judges(judge, shared_data):
+    cases = map(json.loads, (shared_data / "cases" / "code_judge_cases.jsonl").read_text(encoding="utf-8").splitlines())
+    for case in cases:
+        if case["id"] in SKIPPED or case["category"] == "time":
+            continue
+        tests = json.dumps({**case["tests"], "limits": case["limits"], "compare": case["compare"]})
+        response = case["response"] if case["response"] is not None else f"```python\n{case['code']}\n```"
+        response = response if "</think>" in response else f"</think>{response}"
+        judged = judge.verify([(response, Problem(case["id"], "code", "eval", "", tests=tests))])[0]
+        assert (judged.score == 1.0) == case["should_pass"], (case["id"], judged)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "num_correct"), [("humaneval", 60, 60), ("mbpp", 100, 100), ("leetcode_test", 60, 60)]
+)
+def test_reference_solutions_pass_their_tests(judge, shared_data, name, rows, num_correct):
+    problems = problems_from_table(pq.read_table(shared_data / f"{name}.parquet"))[:rows]
+    verdicts = judge.verify([(f"</think>\n```python\n{problem.solution}\n```", problem) for problem in problems])
+    assert sum(judged.score for judged in verdicts) == num_correct

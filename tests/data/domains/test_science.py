@@ -1,0 +1,47 @@
+"""Science: letters, and numbers with units."""
+
+import pytest
+
+from data.schema import Problem
+
+
+def status(judge, answer: str, gold: str, meta: str = "{}") -> str:
+    problem = Problem("p", "science", "train", "", gold, meta=meta)
+    return judge.verify([(f"steps </think> \\boxed{{{answer}}}", problem)])[0].status
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("10 \\text{ m / s }", "10 m/s"), ("36 km/h", "10 m/s"), ("9.81 m s^{-2}", "9.8 m/s^2"), ("9.8 \\frac{m}{s^2}", "9.8 m/s^2"),
+        ("5 kg m/s^2", "5 N"), ("2.5\\times10^{-7}", "2.5e-7"), ("3.02", "3"), ("B, C, E", "BCE"), ("\\text{(C)}", "C"),
+        ("C. mitochondria", "C"), ("101.3 kPa", "1.0 atm"), ("20 × 10^{-6} C", "20 \\mu C"), ("293.15 K", "20 °C"), ("3", "3 kg"),
+        ("0.5 km", "500m"), ("3.2\\times 10^{-19} J", "2 eV"), ("mv^2/2", "\\frac{1}{2}mv^2"), ("Clay", "Clay"), ("0.0", "0"),
+    ],
+)  # fmt: skip
+def test_the_same_quantity_in_other_units_is_correct(judge, answer, gold):
+    assert status(judge, answer, gold) == "correct"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("10 m", "10 m/s"),
+        ("5 W", "5 J"),
+        ("3.1", "3"),
+        ("BC", "BCE"),
+        ("D", "C"),
+        ("5 V", "-5 V"),
+        ("2.6e-7", "2.5e-7"),
+        ("10 km", "10 m"),
+        ("5", "5x+3"),
+        ("5", "5x"),
+    ],
+)
+def test_another_quantity_is_wrong(judge, answer, gold):
+    assert status(judge, answer, gold) == "wrong"
+
+
+def test_a_problem_may_set_its_own_tolerance(judge):
+    assert status(judge, "3.1", "3", '{"tolerance": 0.05}') == "correct"
+    assert status(judge, "3.02", "3", '{"tolerance": 0.001}') == "wrong"

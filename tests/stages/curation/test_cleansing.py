@@ -1,0 +1,116 @@
+import json
+
+import pytest
+
+from stages.config import CurationConfig
+from stages.curation.cleansing import RULES, cleanse, first_objection
+from stages.curation.pool import Candidate
+
+
+def _tests(**parts):
+    return json.dumps({"type": "stdin", "inputs": ["1\n"], "outputs": ["2\n"], **parts})
+
+
+def _check(text):
+    return json.dumps({"type": "function", "setup": "", "check": text, "entry_point": ""})
+
+
+DROPPED = [  # reason, columns, a part of the evidence
+    ("unknown domain", {"domain": "poetry"}, "'poetry'"),
+    ("empty prompt", {"prompt": " \n"}, "2 characters"),
+    ("prompt too long", {"prompt": "What is 1? " * 100}, "1100 characters, 1000 allowed"),
+    ("invalid characters", {"prompt": "What is \ufffd + 1?"}, "U+FFFD at character 8 of the prompt"),
+    ("invalid characters", {"prompt": "What is 2\x00?"}, "U+0000"),
+    ("invalid characters", {"solution": "so \x1b[0m 42"}, "of the solution"),
+    ("image or figure", {"prompt": "How large is it? <image>"}, "<image>"),
+    ("image or figure", {"prompt": "How large is it? ![](a.b)"}, "![]("),
+    ("image or figure", {"prompt": "How large? [asy] draw((0,0)--(1,1)); [/asy]"}, "[asy]"),
+    ("image or figure", {"prompt": "In the figure below, find x."}, "In the figure"),
+    ("image or figure", {"prompt": "See https://a.org/b/c.png and find x."}, "c.png"),
+    ("image or figure", {"prompt": "如图，求x。"}, "如图"),
+    ("no answer or tests", {"answer": " "}, "neither"),
+    ("malformed tests", {"domain": "code", "tests": "{'a'"}, "not JSON"),
+    ("malformed tests", {"domain": "code", "tests": '["a"]'}, "neither of type"),
+    ("malformed tests", {"domain": "code", "tests": _tests(inputs=[], outputs=[])}, "no test"),
+    ("malformed tests", {"domain": "code", "tests": _tests(inputs=["1", "2"])}, "2 inputs, 1 outputs"),
+    ("malformed tests", {"domain": "code", "tests": _tests(inputs=["3\n1 2 3 ..."])}, "test 0 ends with"),
+    ("malformed tests", {"domain": "code", "tests": _check(" ")}, "no test"),
+    ("malformed tests", {"domain": "code", "tests": _check("assert f([1, 2")}, "not Python"),
+    ("malformed tests", {"domain": "code", "tests": _check("assert f([1, 2, ...]) == 3")}, "ellipsis"),
+    ("malformed tests", {"domain": "code", "tests": _check("x = 1")}, "no assertion"),
+    ("multiple choice", {"prompt": "What is 6 x 7?\nA. 41\nB. 42\nC. 43\nD. 44", "answer": "B"}, "A. 41"),
+    ("multiple choice", {"prompt": r"It is $\textbf{(A)}\ 1 \qquad \textbf{(B)}\ 2 \qquad \textbf{(C)}\ 3$"}, "(A)"),
+    ("multiple choice", {"prompt": "What is 6 x 7? (a) 41 (b) 42 (c) 43", "answer": "b"}, "(a) 41"),
+    (
+        "multiple choice",
+        {"prompt": "Which of the following is even: 1, 2 or 3?", "answer": "2"},
+        "Which of the following",
+    ),
+    ("true/false or yes/no", {"prompt": "Is 7 prime?", "answer": "Yes"}, "'Yes'"),
+    ("true/false or yes/no", {"prompt": "Is 7 prime?", "answer": r"\text{True}"}, "True"),
+    ("true/false or yes/no", {"prompt": "True or false: 7 is prime.", "answer": "T"}, "True or false"),
+    ("several sub-questions", {"prompt": "(a) Find x if x = 1. (b) Find y if y = 2."}, "(a) Find x"),
+    (
+        "several sub-questions",
+        {"prompt": "A ball falls.\n(1) How fast is it?\n(2) How far does it fall?"},
+        "(1) How fast",
+    ),
+    ("several sub-questions", {"prompt": "Part A: what is x? Part B: what is y?"}, "Part A"),
+    ("several sub-questions", {"prompt": "What are x and y?", "answer": '["1", "2"]'}, "2 answers"),
+    ("proof", {"prompt": "Prove that there are infinitely many primes."}, "Prove that"),
+    ("proof", {"prompt": "Let n be odd. Show that n + 1 is even."}, "Show that"),
+    ("prompt cut off", {"prompt": "Find the sum of all the..."}, "the..."),
+    ("prompt cut off", {"prompt": "Find the sum of x,"}, "x,"),
+    ("prompt cut off", {"prompt": r"Solve \begin{array}{c} x = 1"}, r"1 \begin, 0 \end"),
+]
+KEPT = [
+    {"prompt": "What is 6 times 7?\n\tGive a number."},
+    {"prompt": "Round 2.345 to two significant figures."},
+    {"prompt": "How many graphs have 4 nodes?"},
+    {
+        "prompt": "A rectangle is called basic if\n(i) all four sides are drawn, and\n(ii) no segment lies inside. Find the most."
+    },
+    {"prompt": "A monic p has p(1) = 1, p(2) = 2 and p(3) = 3. Find p(4)."},
+    {"prompt": "Let A. B. be a man. What is his age?"},
+    {"prompt": "A test has 5 true or false questions. In how many ways can it be answered?"},
+    {"prompt": "Show that n is even, and find n."},
+    {"prompt": "What is the next term of 1, 2, 4, ..."},
+    {"prompt": r"Which letter comes last in MATHLETEMATHLETE..."},
+    {"domain": "code", "answer": "", "prompt": "(a) Find x. (b) Find y.", "tests": _check("assert f() == '...'")},
+    {
+        "domain": "code",
+        "answer": "",
+        "prompt": "Print yes or no.",
+        "tests": _tests(inputs=["3\n..#\n..."], outputs=["yes"]),
+    },
+    {"domain": "code", "answer": "8 4 6 6", "prompt": "program rev rot : 3 6 8 1"},
+    {"domain": "science", "answer": "5 N", "prompt": "find force : speed = 4 m/s , time = 12 s"},
+]
+
+
+@pytest.mark.parametrize(("reason", "columns", "evidence"), DROPPED)
+def test_a_rule_drops_its_row_with_its_reason_and_evidence(problem, reason, columns, evidence):
+    found = first_objection(problem(**columns), CurationConfig(max_prompt_characters=1000))
+    assert found is not None and found[0] == reason
+    assert evidence in found[1]
+
+
+@pytest.mark.parametrize("columns", KEPT)
+def test_a_sound_row_passes_every_rule(problem, columns):
+    assert first_objection(problem(**columns), CurationConfig()) is None
+
+
+def test_every_rule_has_a_dropped_row_here():
+    assert {reason for reason, _ in RULES} == {reason for reason, _, _ in DROPPED}
+
+
+def test_choice_questions_stay_where_the_recipe_keeps_them(problem):
+    row = problem("Is 7 prime?", answer="yes")
+    assert first_objection(row, CurationConfig(drop_choice_questions=False)) is None
+
+
+def test_rows_keep_their_order_and_none_is_lost(problem):
+    rows = [problem(id=f"a/{i}", answer="" if i % 3 == 0 else "1") for i in range(9)]
+    sifted = cleanse([Candidate(row, "a", generated=False) for row in rows], CurationConfig())
+    assert [kept.problem.id for kept in sifted.kept] == ["a/1", "a/2", "a/4", "a/5", "a/7", "a/8"]
+    assert [drop.candidate.problem.id for drop in sifted.dropped] == ["a/0", "a/3", "a/6"]

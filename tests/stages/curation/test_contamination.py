@@ -1,0 +1,137 @@
+import random
+
+import pyarrow.parquet as pq
+import pytest
+
+from data.schema import problems_from_table
+from stages.config import Decontamination
+from stages.curation.contamination import LeakIndex, MeasuredRow
+from stages.curation.decontamination import decontaminate
+from stages.curation.normalisation import words
+from stages.curation.pool import Candidate
+
+TWELVE = "one two three four five six seven eight nine ten eleven twelve"
+
+
+def _index(*texts, ngram=8, coverage=0.5):
+    rows = [MeasuredRow("bench", str(number), text) for number, text in enumerate(texts)]
+    return LeakIndex(rows, Decontamination(ngram=ngram, coverage=coverage))
+
+
+def test_coverage_is_the_share_of_the_measured_rows_ngrams():
+    # 12 words have 5 8-grams; ten of them in a row hold 3
+    leak = _index(TWELVE).find("Listen: One, two, three, four; five six seven eight nine ten! and more")
+    assert leak is not None and not leak.identical
+    assert leak.coverage == pytest.approx(3 / 5)
+
+
+def test_below_the_threshold_there_is_no_leak():
+    assert _index(TWELVE).find("one two three four five six seven eight nine but no more") is None
+    assert _index(TWELVE, coverage=0.4).find("one two three four five six seven eight nine but no more") is not None
+
+
+def test_a_long_candidate_is_measured_by_the_row_and_not_by_itself():
+    padding = " ".join(f"word{number}" for number in range(500))
+    leak = _index(TWELVE).find(f"{padding} {TWELVE} {padding}")
+    assert leak is not None and leak.coverage == 1
+
+
+def test_a_row_shorter_than_n_words_is_one_ngram():
+    index = _index("Find the value of seven")
+    assert index.find("Now find the value of seven and nine, please") is not None
+    assert index.find("Find the value of nine") is None
+
+
+def test_a_very_short_row_leaks_only_when_equal():
+    index = _index("Simplify 180")
+    assert index.find("simplify 180.") is not None
+    assert index.find("Simplify 180 divided by four and add nine") is None
+
+
+def test_equal_text_is_found_first_and_said_so():
+    leak = _index(TWELVE + " thirteen", TWELVE).find(TWELVE.upper())
+    assert leak is not None and leak.identical and leak.row.id == "1"
+
+
+def test_the_row_that_is_given_away_most_is_named():
+    leak = _index(TWELVE + " x y z", TWELVE + " x").find(TWELVE + " nothing")
+    assert leak is not None and leak.row.id == "1"
+
+
+def _plain_coverage(row, text, ngram):
+    """The definition, without an index."""
+    row_words, text_words = words(row), words(text)
+    size = min(ngram, len(row_words))
+    wanted = {tuple(row_words[i : i + size]) for i in range(len(row_words) - size + 1)}
+    return sum(any(tuple(text_words[i : i + size]) == gram for i in range(len(text_words))) for gram in wanted) / len(
+        wanted
+    )
+
+
+@pytest.mark.parametrize("coverage", [0.3, 0.5, 0.9])
+def test_the_index_agrees_with_a_plain_comparison_of_all_pairs(coverage):
+    rng = random.Random(0)
+    rows = [" ".join(rng.choices("abcde", k=rng.randint(5, 14))) for _ in range(40)]
+    index = _index(*rows, ngram=4, coverage=coverage)
+    found = 0
+    for _ in range(300):
+        text = " ".join(rng.choices("abcde", k=rng.randint(3, 25)))
+        best = max(_plain_coverage(row, text, 4) for row in rows)
+        leak = index.find(text)
+        assert (leak is not None) == (best >= coverage)
+        if leak is not None:
+            assert leak.coverage == pytest.approx(best)
+            found += 1
+    assert 0 < found < 300
+
+
+def test_benchmarks_heldout_and_probe_are_guarded(problem):
+    def row(split, text, number):
+        return Candidate(problem(text, id=f"{split}/{number}", split=split), "a", generated=False)
+
+    other = "red orange yellow green blue indigo violet black white grey brown pink"
+    third = "mercury venus earth mars jupiter saturn uranus neptune pluto ceres eris haumea"
+    pool = [
+        row("heldout", TWELVE, 0),
+        row("probe", other, 0),
+        row("probe", TWELVE + " x", 1),
+        row("sft", other + " x", 0),
+    ]
+    pool += [
+        row("rl", TWELVE + " y", 0),
+        row("base", third, 0),
+        row("rl", "a fresh problem about nothing of the kind", 1),
+    ]
+    sifted = decontaminate(pool, {"bench": [problem(third, id="b/7")]}, Decontamination())
+    assert [kept.problem.id for kept in sifted.kept] == ["heldout/0", "probe/0", "rl/1"]
+    assert [(drop.candidate.problem.id, drop.reason, drop.evidence) for drop in sifted.dropped] == [
+        ("probe/1", "contaminated: shared n-grams", "heldout, row heldout/0, coverage 1.00"),
+        ("sft/0", "contaminated: shared n-grams", "probe, row probe/0, coverage 1.00"),
+        ("rl/0", "contaminated: shared n-grams", "heldout, row heldout/0, coverage 1.00"),
+        ("base/0", "contaminated: same text", "bench, row b/7, coverage 1.00"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "benchmark", "low", "high"),
+    [  # measured rows that public sets give away; the known figures are 8, 21, 28, 3, 13 and 1
+        ("aime_1983_2023", "math500", 8, 10),
+        ("math_train", "math500", 19, 24),
+        ("math_test4500", "math500", 26, 33),
+        ("deepmath_sample", "math500", 3, 4),
+        ("taco_solutions", "code_contests_test", 13, 13),
+        ("gsm8k", "gsm8k", 1, 2),
+        ("aime_1983_2023", "aime25", 0, 0),
+        ("math_train", "aime24", 0, 0),
+    ],
+)
+def test_natural_leaks_of_public_sets_are_found_and_boilerplate_is_not(public_data, candidates, benchmark, low, high):
+    def rows(name, split):
+        return [
+            row for row in problems_from_table(pq.read_table(public_data / f"{name}.parquet")) if row.split == split
+        ]
+
+    measured = [MeasuredRow(benchmark, row.id, row.prompt) for row in rows(benchmark, "eval")]
+    index = LeakIndex(measured, Decontamination())
+    leaks = [leak for row in rows(candidates, "train") if (leak := index.find(row.prompt))]
+    assert low <= len({leak.row.id for leak in leaks}) <= high

@@ -1,0 +1,48 @@
+import pytest
+
+from stages.curation.normalisation import comparison_key, words
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is  two?", "what is two"),
+        (r"Find $\dfrac{1}{2}$.", r"Find \(\frac{1}{2}\)"),
+        (r"$a \cdot b$", "a × b"),
+        (r"Let $x\le 5$, then", r"Let $x \leq 5$ then"),
+        (r"$\left( 3,4 \right)$", "(3, 4)"),
+        (r"an angle of $60^\circ$", "an angle of 60°"),
+        ("a right-angled triangle", "a right angled triangle"),
+        (r"$3\text{ cm}$", "3 cm"),
+        ("ｘ＋１", "x+1"),
+    ],
+)
+def test_two_spellings_of_a_problem_have_one_key(one, other):
+    assert comparison_key(one) == comparison_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("6 * 2", "6 + 2"),
+        ("solve 4 ( x + 5 ) = 32", "solve 4 x + 5 = 32"),
+        ("x - y", "x + y"),
+        ("1.5", "15"),
+        ("2^10", "210"),
+        ("x < 3", "x > 3"),
+        ("5!", "5"),
+        ("f'(x)", "f(x)"),
+        ("program rev rot : 1 2 3 4", "program rot rev : 1 2 3 4"),
+        ("[0, 1)", "[0, 1]"),
+    ],
+)
+def test_two_problems_have_two_keys(one, other):
+    assert comparison_key(one) != comparison_key(other)
+
+
+def test_signs_of_chinese_are_words():
+    assert words("共有6个") == ["共", "有", "6", "个"]
+
+
+def test_a_text_without_words_is_its_own_key():
+    assert comparison_key(" ;) ") != comparison_key(" ?? ")

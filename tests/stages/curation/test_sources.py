@@ -1,0 +1,102 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from stages.config import CurationConfig, ParquetSource, ProceduralSource
+from stages.curation.sources import assigned_split, load_sources
+from stages.stage import StageLog
+
+
+def _load(config, data_dir=None):
+    return load_sources(config, data_dir=data_dir, log=StageLog(None))
+
+
+def _generator(name, split="rl", **settings):
+    settings = {"num_problems": 30, "kinds": {"lin": 1.0}, "levels": {2: 1.0}, **settings}
+    return ProceduralSource(kind="procedural", name=name, split=split, **settings)
+
+
+def test_later_generators_exclude_the_prompts_of_earlier_ones():
+    loaded = _load(CurationConfig(sources=(_generator("one"), _generator("two", split="heldout"))))
+    assert len({candidate.problem.prompt for candidate in loaded.candidates}) == 60
+    assert Counter(candidate.problem.split for candidate in loaded.candidates) == {"rl": 30, "heldout": 30}
+
+
+def test_a_data_folder_is_a_source_even_where_the_recipe_has_none(problem, folder):
+    data_dir = folder(problem(id="a/0"), problem(id="a/1", split="traces", solution=r"\boxed{42}"))
+    loaded = _load(CurationConfig(), data_dir)
+    assert [(row.problem.id, row.source) for row in loaded.candidates] == [("a/0", "local"), ("a/1", "local")]
+    assert loaded.candidates[0].problem.split in ("rl", "probe")
+
+
+def test_a_data_folder_is_read_once_where_the_recipe_names_it(problem, folder):
+    source = ParquetSource(kind="parquet", name="mine", folder="data-dir")
+    loaded = _load(CurationConfig(sources=(source,)), folder(problem()))
+    assert [row.source for row in loaded.candidates] == ["mine"]
+
+
+def test_evaluation_rows_of_a_named_benchmark_are_the_benchmark_and_others_are_dropped(problem, folder):
+    rows = [problem(id="m/0", split="eval", source="math500"), problem(id="x/0", split="eval", source="mine")]
+    loaded = _load(CurationConfig(benchmarks=("math500",)), folder(*rows))
+    assert loaded.candidates == []
+    assert [row.id for row in loaded.benchmarks["math500"]] == ["m/0"]
+    assert [(drop.candidate.problem.id, drop.reason) for drop in loaded.dropped] == [("x/0", "evaluation row")]
+    assert loaded.num_rows == 2
+
+
+def test_training_rows_of_a_benchmarks_set_stay_candidates(problem, folder):
+    loaded = _load(CurationConfig(benchmarks=("gsm8k",)), folder(problem(source="gsm8k")))
+    assert len(loaded.candidates) == 1 and loaded.benchmarks["gsm8k"] == []
+
+
+def test_a_row_may_name_its_split_and_an_unknown_one_is_dropped(problem, folder):
+    loaded = _load(CurationConfig(), folder(problem(id="a/0", split="heldout"), problem(id="a/1", split="test")))
+    assert [row.problem.split for row in loaded.candidates] == ["heldout"]
+    assert [(drop.reason, "'test'" in drop.evidence) for drop in loaded.dropped] == [("unknown split", True)]
+
+
+def test_an_id_that_a_different_problem_has_is_made_its_own(problem, folder):
+    rows = [problem("What is 1?", id="0"), problem("What is 2?", id="0"), problem("What is 3?", id="0")]
+    loaded = _load(CurationConfig(), folder(*rows, problem("What is 1?", id="0")))
+    assert [row.problem.id for row in loaded.candidates] == ["0", "a/0", "a/0/2", "0"]
+
+
+def test_splits_are_assigned_by_share_and_only_solved_rows_are_trained_on(problem):
+    config = CurationConfig(splits={"sft": 0.4, "rl": 0.4, "probe": 0.1, "validation": 0.1})
+    solved = Counter(assigned_split(problem(id=str(i), solution="yes"), config) for i in range(4000))
+    unsolved = Counter(assigned_split(problem(id=str(i)), config) for i in range(4000))
+    assert solved == {split: pytest.approx(4000 * share, rel=0.15) for split, share in config.splits.items()}
+    assert unsolved == {"rl": pytest.approx(3200, rel=0.05), "probe": pytest.approx(800, rel=0.15)}
+
+
+def test_the_seed_and_not_the_order_decides_the_split(problem):
+    rows = [problem(id=str(i), solution="yes") for i in range(50)]
+    one, same, other = ([assigned_split(row, CurationConfig(seed=seed)) for row in rows] for seed in (0, 0, 1))
+    assert one == same != other
+
+
+def test_a_row_that_no_share_takes_is_dropped(problem, folder):
+    loaded = _load(CurationConfig(splits={"sft": 1.0}), folder(problem()))
+    assert [drop.reason for drop in loaded.dropped] == ["no split for a row without solution"]
+
+
+def test_a_source_that_needs_a_data_folder_says_so():
+    source = ParquetSource(kind="parquet", folder="data-dir")
+    with pytest.raises(ValueError, match="add --data-dir DIR"):
+        _load(CurationConfig(sources=(source,)))
+
+
+def test_a_missing_folder_is_named():
+    with pytest.raises(ValueError, match="no-such-folder: no such folder"):
+        _load(CurationConfig(), Path("no-such-folder"))
+
+
+def test_sources_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="sources need different names"):
+        CurationConfig(sources=(_generator("one"), _generator("one")))
+
+
+def test_an_unknown_benchmark_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match="did you mean 'math500'"):
+        CurationConfig(benchmarks=("math50",))

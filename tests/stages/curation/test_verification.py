@@ -1,0 +1,119 @@
+import pytest
+
+from data.domains import Judge
+from data.sources.procedural import generate_problems
+from stages.config import CurationConfig, ProceduralSource, Runtime, Teacher
+from stages.curation.pool import Candidate
+from stages.curation.verification import Chunk, verify, verify_chunk
+from stages.stage import StageLog
+
+SURE = {"long": 0.0, "skip": 0.0, "direct": 0.0}
+NEVER = {"long": 1.0, "skip": 1.0, "direct": 1.0}  # a slip at every operation
+LONG = {"long": 1.0, "skip": 0.0, "direct": 0.0}
+KINDS = {"chain": 0.5, "lin": 0.5}
+
+
+@pytest.fixture(scope="module")
+def judge():
+    with Judge() as judge:
+        yield judge
+
+
+def _generated(split, count=12):
+    return generate_problems(name="some", split=split, num_problems=count, kinds=KINDS, levels={2: 1.0}, seed=0)
+
+
+def _taught(split, judge, *, slips, max_tries=4):
+    teacher = Teacher(styles=LONG, slips=slips, max_tries=max_tries)
+    return verify_chunk(Chunk(tuple(_generated(split)), "some", teacher, seed=0), judge)
+
+
+def test_the_first_proposal_that_verifies_is_the_solution(judge):
+    findings = _taught("sft", judge, slips=SURE)
+    assert all(finding.reason == "" and "</think>" in finding.solution for finding in findings)
+    assert {finding.num_judged for finding in findings} == {1}
+
+
+def test_more_tries_save_rows_and_change_no_row_that_an_earlier_try_solved(judge):
+    slips = {"long": 0.3, "skip": 0.3, "direct": 0.3}
+    few, many = (_taught("sft", judge, slips=slips, max_tries=tries) for tries in (1, 6))
+    assert 0 < sum(finding.solution != "" for finding in few) < sum(finding.solution != "" for finding in many)
+    assert all(more.solution == less.solution for less, more in zip(few, many, strict=True) if less.solution)
+
+
+@pytest.mark.parametrize("split", ["base", "sft", "validation"])
+def test_a_row_to_train_on_without_a_verified_trace_is_dropped(judge, split):
+    wrong = [finding for finding in _taught(split, judge, slips=NEVER) if finding.reason]
+    assert wrong
+    assert all(finding.reason == "trace does not verify" and finding.evidence.startswith("wrong") for finding in wrong)
+
+
+def test_an_rl_row_that_the_teacher_cannot_solve_is_kept_without_solution(judge):
+    findings = _taught("rl", judge, slips=NEVER)
+    assert all(finding.reason == "" for finding in findings)
+    assert any(finding.solution == "" for finding in findings)
+
+
+def _check(judge, *problems):
+    return verify_chunk(Chunk(problems, "local", None, seed=0), judge)
+
+
+def test_a_right_solution_is_kept_and_a_wrong_one_dropped(problem, judge):
+    right, wrong = _check(
+        judge,
+        problem(split="sft", solution=r"It is \boxed{42}."),
+        problem(split="sft", solution=r"It is \boxed{41}."),
+    )
+    assert (right.reason, right.solution) == ("", "It is \\boxed{42}.\n</think>\n\n\\boxed{42}")
+    assert wrong.reason == "solution does not verify"
+    assert wrong.evidence.startswith("wrong: '41'")
+
+
+def test_an_rl_row_keeps_its_place_if_its_gold_answer_verifies(problem, judge):
+    unsolved, wrong, broken = _check(
+        judge,
+        problem(split="rl"),
+        problem(split="rl", solution=r"It is \boxed{41}."),
+        problem(split="rl", answer=r"\frac{1}{2"),
+    )
+    assert (unsolved.reason, unsolved.solution) == ("", "")
+    assert (wrong.reason, wrong.solution) == ("", "")
+    assert broken.reason == "gold answer does not verify"
+
+
+def test_a_failure_of_the_judge_is_a_reason_of_its_own(problem, judge):
+    (finding,) = _check(judge, problem(split="sft", answer="", solution=r"It is \boxed{41}."))
+    assert finding.reason == "judge failed: bad_gold"
+
+
+def test_a_reference_program_must_pass_the_tests_whatever_the_split(program, judge):
+    right, wrong, without = _check(
+        judge,
+        program(split="rl", solution="def add(a, b):\n    return a + b"),
+        program(split="rl", solution="def add(a, b):\n    return a - b"),
+        program(split="rl"),
+    )
+    assert right.reason == "" and "return a + b" in right.solution
+    assert wrong.reason == "solution does not verify"
+    assert without.reason == ""
+
+
+def test_a_row_to_train_on_needs_a_solution(problem, judge):
+    absent, unfinished = _check(
+        judge, problem(split="sft"), problem(split="validation", solution=r"<think> it is \boxed{42}")
+    )
+    assert absent.reason == "no solution"
+    assert unfinished.reason == "solution without a final answer"
+
+
+def test_rows_come_back_in_order_and_right_by_construction_ones_are_not_judged(problem):
+    source = ProceduralSource(kind="procedural", name="plain", split="rl", num_problems=1, kinds=KINDS, levels={2: 1.0})
+    config = CurationConfig(sources=(source,))
+    pool = [Candidate(row, "plain", generated=True) for row in _generated("rl", count=3)]
+    pool += [
+        Candidate(problem(id=f"a/{i}", split="sft", solution=rf"\boxed{{{i}}}"), "a", generated=False) for i in (41, 42)
+    ]
+    sifted = verify(pool, config, runtime=Runtime(workers=1), log=StageLog(None))
+    assert [kept.problem.id for kept in sifted.kept] == ["some-000000", "some-000001", "some-000002", "a/42"]
+    assert [drop.candidate.problem.id for drop in sifted.dropped] == ["a/41"]
+    assert sifted.num_judged == 2
