@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from stages.artifact import read_manifest
+from stages.artifact import Manifest, read_manifest
 
 QUIET_SECONDS = 10.0  # between two progress lines of one stage where there is no terminal to redraw
 
@@ -128,6 +128,21 @@ def active_display() -> LiveDisplay | PlainDisplay:
 # ---------------------------------------------------------------- the tables at the end
 
 
+SHOWN_TABLES = (  # stage, table, title, rows that are shown
+    ("curation", "funnel", "Curation: what each step kept", {}),
+    ("sft", "epochs", "SFT epochs", {}),
+    ("selection", "candidates", "The chosen checkpoint", {}),
+    ("evaluation", "summary", "Evaluation on problems never seen, 95 % intervals", {}),
+    (
+        "evaluation",
+        "comparisons",
+        "Paired differences over all domains",
+        {"group": ("all",), "metric": ("greedy", "pass@1")},
+    ),
+    ("evaluation", "ledger", "Token efficiency", {}),
+)
+
+
 def show_chain(document: Mapping[str, Any], *, console: Console) -> None:
     """Stages, funnel, SFT epochs and the choice, arms, evaluation, comparisons, notes, and where to look next."""
     manifests = {
@@ -135,16 +150,13 @@ def show_chain(document: Mapping[str, Any], *, console: Console) -> None:
         for entry in document["stages"]
     }
     console.print(_stages_table(document))
-    for key, name, title in (
-        ("curation", "funnel", "Curation: what each step kept"),
-        ("selection", "candidates", "SFT epochs and the chosen checkpoint"),
-        ("evaluation", "results", "Evaluation on problems never seen"),
-        ("evaluation", "comparisons", "Paired differences"),
-        ("evaluation", "ledger", "Token efficiency"),
-    ):
-        rows = manifests[key].tables().get(name) if key in manifests else None
+    for key, name, title, wanted in SHOWN_TABLES:
+        rows = manifests[key].tables().get(name, []) if key in manifests else []
+        rows = [row for row in rows if all(row[column] in values for column, values in wanted.items())]
         if rows:
             console.print(rows_table(rows, title=title))
+        if name == "candidates" and rows:
+            _show_arms(manifests, console)
     for key, manifest in manifests.items():
         for note in manifest.document["notes"]:
             console.print(f"[yellow]{key}:[/yellow] {note}", highlight=False)
@@ -153,6 +165,16 @@ def show_chain(document: Mapping[str, Any], *, console: Console) -> None:
         style="dim",
         highlight=False,
     )
+
+
+def _show_arms(manifests: Mapping[str, Manifest], console: Console) -> None:
+    rows = [
+        {"arm": key.removeprefix("rl/"), **row}
+        for key, manifest in manifests.items()
+        for row in manifest.tables().get("phases", [])
+    ]
+    if rows:
+        console.print(rows_table(rows, title="RL arms by phase"))
 
 
 def _stages_table(document: Mapping[str, Any]) -> Table:

@@ -131,7 +131,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - any JSON value
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=1, sort_keys=True, ensure_ascii=False)
+            json.dump(value, stream, indent=1, ensure_ascii=False)
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())
@@ -224,9 +224,9 @@ class Store:
     @contextlib.contextmanager
     def lock(self, stage: str, identity: str) -> Iterator[None]:
         """One builder per result, over threads and processes; released by the kernel when its holder dies."""
-        folder = self.root / stage
+        folder = self.home / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{identity}.lock").open("w") as stream:
+        with (folder / f"{stage}-{identity}").open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 

@@ -60,19 +60,16 @@ class MathWorker:
         return self._known[gold, answer]
 
     def _ask(self, gold: str, answer: str) -> str:
-        process = self._started()
-        assert process.stdin is not None
-        try:
-            process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
-            process.stdin.flush()
-        except OSError:
+        """Ask once more when the process ended, which may not have been this question's doing."""
+        question = json.dumps([gold, answer]).encode() + b"\n"
+        for _ in range(2):
+            word = _exchange(self._started(), question)
+            if word:
+                return word
             self.close()
-            return CRASH
-        word = _line(process, DEADLINE_SECONDS)
-        if word is None or not word:
-            self.close()
-            return TIMEOUT if word is None else CRASH
-        return word
+            if word is None:
+                return TIMEOUT
+        return CRASH
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -87,6 +84,17 @@ class MathWorker:
                 self.close()
                 raise RuntimeError("the Math-Verify worker did not start; try `python -c 'import math_verify'`")
         return self._process
+
+
+def _exchange(process: subprocess.Popen[bytes], question: bytes) -> str | None:
+    """The reply; None when it is late, empty when the process has ended."""
+    assert process.stdin is not None
+    try:
+        process.stdin.write(question)
+        process.stdin.flush()
+    except OSError:
+        return ""
+    return _line(process, DEADLINE_SECONDS)
 
 
 def _line(process: subprocess.Popen[bytes], seconds: float) -> str | None:
@@ -134,8 +142,9 @@ def _compare(gold: str, answer: str) -> str:
 
 def _differ_though_small(gold: Any, answer: Any) -> bool:  # noqa: ANN401  what Math-Verify parses to
     """Math-Verify rounds at 6 decimals, so that all small numbers are one; compare them relatively."""
-    from sympy import Expr
+    from sympy import Eq, Expr
 
+    gold, answer = (side.rhs if isinstance(side, Eq) else side for side in (gold, answer))
     if not (isinstance(gold, Expr) and isinstance(answer, Expr) and gold.is_number and answer.is_number):
         return False
     try:

@@ -22,6 +22,7 @@ _UNIT_SIGNS = (
 )  # fmt: skip
 _UNIT = re.compile(r"[A-Za-zµ][A-Za-zµ0-9\s*/^+-]*")
 _POWERED = re.compile(r"(?<=[A-Za-zµ])([+-]?\d+)")
+_ASSIGNED = re.compile(r"^\s*\\?[A-Za-z][\w\\{}]*\s*(?:=|\\approx\b)\s*")  # the name in `v = 3 m/s`
 _MICRO = re.compile(r"\\mu\s*")
 _FRACTION = re.compile(r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}")
 
@@ -78,7 +79,8 @@ def _close(wanted: float, given: float, tolerance: float) -> bool:
 
 def _parts(text: str) -> _Parts | None:
     """Number and unit of a text; None when it is not of that form."""
-    plain = _SPACES.sub(" ", _TEXT.sub(" ", text.replace("$", ""))).replace("−", "-").replace("\\left", "").strip()
+    plain = _ASSIGNED.sub("", text.replace("$", ""))
+    plain = _SPACES.sub(" ", _TEXT.sub(" ", plain)).replace("−", "-").replace("\\left", "").strip()
     power = _POWER_OF_TEN.match(plain)
     if power is not None:
         return _with_unit(f"1e{power[1]}", plain[power.end() :], has_power=True)

@@ -149,7 +149,7 @@ _ALLOWED = (  # system calls of x86_64 allowed whatever their arguments
     25, 26, 27, 28, 32, 33, 34, 35, 36, 37, 38,  # mremap msync mincore madvise dup dup2 pause nanosleep timers
     39, 63, 74, 77, 78, 79, 89, 96, 97, 98, 99, 100,  # getpid uname fsync ftruncate getdents getcwd readlink .. times
     102, 104, 107, 108, 110, 111, 115, 118, 120, 124,  # the getters of ids
-    131, 143, 145, 146, 147, 158, 186, 203, 204, 217, 218, 219, 221,  # sigaltstack sched_* arch_prctl gettid getdents64
+    131, 143, 145, 146, 147, 158, 186, 204, 217, 218, 219, 221,  # sigaltstack sched_* arch_prctl gettid getdents64
     229, 230, 232, 233, 267, 269, 270, 271, 273, 274, 281,  # clock_* epoll_* readlinkat faccessat pselect ppoll robust_list
     290, 291, 292, 293, 295, 296, 309, 324, 334, 436, 439,  # eventfd2 epoll_create1 dup3 pipe2 preadv pwritev rseq close_range
     44, 45, 48, 51, 52, 55,                      # send, recv, shutdown, names and options of a socketpair, all asyncio needs

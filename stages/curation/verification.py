@@ -29,7 +29,7 @@ from stages.seeds import derive_seed
 from stages.stage import StageLog
 
 JUDGE_FAILED = "judge failed"  # how the reason begins where the judge does not know
-_CHUNK_ROWS = 64
+_CHUNK_ROWS = 16
 _EVIDENCE = 200  # characters of an extracted answer
 _TRACED = ("base", "sft", "validation")  # splits that are trained on solutions
 

@@ -8,7 +8,7 @@ Groups: `all` and each domain over the levels that RL trains on, `harder` for le
 benchmark. Metrics: `greedy`, `pass@1` (average over K samples), `pass@K`. Differences are paired by problem.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,7 @@ def run(
     return StageRecord(
         metrics={name: entry["value"] for name, entry in results.items()} | {"judge/failures": float(failures)},
         tables={
+            "summary": _summary(results, models, groups),
             "results": [_result_row(name, entry) for name, entry in results.items()],
             "comparisons": comparisons,
             "ledger": _ledger(inputs, results),
@@ -185,6 +186,20 @@ def _difference_row(
 def _result_row(name: str, entry: Mapping[str, float]) -> Row:
     model, group, metric = name.split("/")
     return {"model": model, "group": group, "metric": metric, **entry}
+
+
+def _summary(results: Mapping[str, Mapping[str, float]], models: Iterable[str], groups: Iterable[str]) -> list[Row]:
+    """A row a model and metric, a column a group: value and interval as text."""
+    shown = [group for group in groups if not group.startswith("level")]
+    return [
+        {"model": model, "metric": metric} | {group: _text(results.get(f"{model}/{group}/{metric}")) for group in shown}
+        for metric in ("greedy", "pass@1")
+        for model in models
+    ]
+
+
+def _text(entry: Mapping[str, float] | None) -> str:
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]" if entry else ""
 
 
 def _rl_arms(inputs: Mapping[str, Path]) -> list[str]:

@@ -24,7 +24,13 @@ def draw(rng: Random, level: int) -> Statement:
     b = rng.choice([value for value in range(lowest, largest + 1) if abs(value) >= smallest])
     visible = " ; ".join(f"{x} > {a * x + b}" for x in xs)
     hidden = [x for x in INPUTS if x not in xs]
-    tests = {"type": "call", "function": "f", "inputs": [[x] for x in hidden], "outputs": [a * x + b for x in hidden]}
+    tests = {
+        "type": "call",
+        "function": "f",
+        "inputs": [[x] for x in hidden],
+        "outputs": [a * x + b for x in hidden],
+        "limits": {"time_s": 1},
+    }
     return Statement(
         prompt=f"tests {visible}",
         operands={"xs": xs, "ys": [a * x + b for x in xs]},

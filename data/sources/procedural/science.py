@@ -128,7 +128,7 @@ def draw(rng: Random, level: int) -> Statement:
     stated = " , ".join(f"{name} = {_written(first, minus)} {UNITS[name]}" for name, first, minus in given)
     return Statement(
         prompt=f"find {target} : {stated}",
-        operands={"formulas": [formula.text for formula in chain], "given": given},
+        operands={"formulas": [formula.text for formula in chain], "given": given, "tolerance": 0.0},
         answer=f"{values[target]} {UNITS[target]}",
     )
 

@@ -53,6 +53,12 @@ def test_a_problem_without_an_answer_is_the_judges_failure(judge):
     assert status(judge, "3", "") == "bad_gold"
 
 
+def test_a_worker_that_ended_is_replaced(judge):
+    assert status(judge, "\\frac{8}{2}", "4") == "correct"
+    judge._instruments.math._process.kill()
+    assert status(judge, "\\frac{10}{2}", "5") == "correct"
+
+
 NUMBERS = ["0", "7", "-7", "+7", "- 7", "007", "7.0", "7.00000001", "7.0000001", "7.000001", "7.5", ".5", "0.50", "0.333333", "0.3333333",
     "123456789.4", "12345678901234567891", "3.14159265", "3.1415927", "0.002", "0.0020000001", "100.0000004", "100.0000006"]  # fmt: skip
 

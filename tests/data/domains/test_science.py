@@ -17,6 +17,7 @@ def status(judge, answer: str, gold: str, meta: str = "{}") -> str:
         ("5 kg m/s^2", "5 N"), ("2.5\\times10^{-7}", "2.5e-7"), ("3.02", "3"), ("B, C, E", "BCE"), ("\\text{(C)}", "C"),
         ("C. mitochondria", "C"), ("101.3 kPa", "1.0 atm"), ("20 × 10^{-6} C", "20 \\mu C"), ("293.15 K", "20 °C"), ("3", "3 kg"),
         ("0.5 km", "500m"), ("3.2\\times 10^{-19} J", "2 eV"), ("mv^2/2", "\\frac{1}{2}mv^2"), ("Clay", "Clay"), ("0.0", "0"),
+        ("280 MeV", "T_{p} = 280 \\, \\text{MeV}"),
     ],
 )  # fmt: skip
 def test_the_same_quantity_in_other_units_is_correct(judge, answer, gold):
@@ -34,6 +35,7 @@ def test_the_same_quantity_in_other_units_is_correct(judge, answer, gold):
         ("5 V", "-5 V"),
         ("2.6e-7", "2.5e-7"),
         ("10 km", "10 m"),
+        ("4.3\\times 10^{-24} s", "\\tau = 2.78\\times 10^{-23} s"),
         ("5", "5x+3"),
         ("5", "5x"),
     ],

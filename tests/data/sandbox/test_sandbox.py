@@ -76,6 +76,27 @@ def test_an_end_is_told_apart_from_another(sandbox, code, status, detail):
     assert (run.status, run.detail) == (status, detail)
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; os.memfd_create('a')",
+        "import os; os.symlink('/etc/passwd', 'x')",
+        "import os; os.utime('/tmp')",
+        "import os; os.sched_setaffinity(os.getppid(), {0})",
+        "import os; os.pidfd_open(os.getppid())",
+        "import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)",
+        "import os, fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
+        "import mmap; mmap.mmap(-1, 1 << 30)",
+        "import subprocess; subprocess.run(['ls'])",
+        "import multiprocessing; multiprocessing.Process(target=print).start()",
+        "import tempfile; tempfile.TemporaryFile()",
+    ],
+)
+def test_what_reaches_beyond_the_program_is_refused(sandbox, code):
+    run = sandbox.run(Job(code))
+    assert (run.status, run.detail) in {("error", name) for name in ("PermissionError", "OSError", "FileNotFoundError")}
+
+
 def test_calls_return_exact_types(sandbox):
     run = sandbox.run(Job("def f(x): return (x, 2.5, {1: [None, True]})", calls=("f(3)",)))
     assert tagged.loads(run.results[0]["value"]) == (3, 2.5, {1: [None, True]})
