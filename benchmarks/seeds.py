@@ -10,16 +10,22 @@ weights and samples. An interval is a percentile bootstrap over problems; pooled
 import json
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data.schema import problems_from_table, read_table
+from stages.artifact import read_manifest
+from stages.evaluation.groups import problem_groups
 from stages.evaluation.statistics import estimate_mean
+from stages.scores import scores_by_problem
 
 SEEDS = (0, 1, 2)
 METRICS = ("greedy", "pass@1")
+MODELS = ("sft", "mixed", "phased", "more-sft")
 PAIRS = (
     ("mixed", "sft"),
     ("phased", "sft"),
@@ -43,17 +49,25 @@ def _run(seed: int) -> Path:
 
 
 def _scores(artifact: Path) -> Scores:
-    """Of the problems at the levels that RL trains on (the harder ones are another question)."""
-    values: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in pq.read_table(
-        artifact / "samples.parquet", columns=["model", "problem_id", "sample", "score"]
-    ).to_pylist():
-        if not row["problem_id"].startswith("harder"):
-            metric = "greedy" if row["sample"] < 0 else "pass@1"
-            values[row["model"], metric][row["problem_id"]].append(row["score"])
-    return {
-        key: {name: float(np.mean(scores)) for name, scores in problems.items()} for key, problems in values.items()
-    }
+    """Of the problems at the levels that RL trains on (`all` of the evaluation); what the judge failed on is left out."""
+    made_from = read_manifest(artifact).inputs["curation"]["fingerprint"]
+    curation = artifact.parents[1] / "curation" / made_from
+    heldout = problems_from_table(read_table(curation / "heldout.parquet"))
+    trained = [problem.level for problem in problems_from_table(read_table(curation / "rl.parquet"))]
+    wanted = pa.array(problem_groups(heldout, trained_levels=trained)["all"])
+    samples = pq.read_table(artifact / "samples.parquet")
+    samples = samples.filter(pc.field("problem_id").isin(wanted))
+    scores: Scores = {}
+    for model in MODELS:
+        rows = samples.filter(pc.field("model") == model)
+        for metric, part in (
+            ("greedy", rows.filter(pc.field("sample") < 0)),
+            ("pass@1", rows.filter(pc.field("sample") >= 0)),
+        ):
+            scores[model, metric] = {
+                name: float(np.mean(values)) for name, values in scores_by_problem(part).items() if values
+            }
+    return scores
 
 
 def _score_table(by_seed: dict[int, Scores]) -> list[str]:
@@ -61,7 +75,7 @@ def _score_table(by_seed: dict[int, Scores]) -> list[str]:
         "| model | metric | " + " | ".join(f"seed {seed}" for seed in by_seed) + " |",
         "| --- | --- |" + " --- |" * len(by_seed),
     ]
-    for model in ("sft", "mixed", "phased", "more-sft"):
+    for model in MODELS:
         for metric in METRICS:
             means = [f"{np.mean(list(scores[model, metric].values())):.3f}" for scores in by_seed.values()]
             lines.append(f"| {model} | {metric} | " + " | ".join(means) + " |")
@@ -81,7 +95,7 @@ def _difference_table(by_seed: dict[int, Scores]) -> list[str]:
 
 def _differences(scores: Scores, model: str, against: str, metric: str) -> np.ndarray:
     ours, theirs = scores[model, metric], scores[against, metric]
-    return np.array([ours[name] - theirs[name] for name in sorted(ours)])
+    return np.array([ours[name] - theirs[name] for name in sorted(ours.keys() & theirs.keys())])
 
 
 def _cell(differences: np.ndarray) -> str:

@@ -4,9 +4,8 @@
 `prefect deployment run stage/<recipe> -p stage=rl`.
 """
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,18 @@ from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.launch import Chain, Display, Result
+from flows.request import Plan, Request, plan_request
 from flows.stage_task import StageCall, submit
 from flows.terminal import active_display
 from stages.artifact import Store, ring_home
 from stages.config import STAGES, StageName
-from stages.plan import PlannedStage, plan_chain, up_to_date
-from stages.recipe import ResolvedRecipe, flatten, load_recipe
-from stages.results import chain_results, publish_report
+from stages.errors import TrackingError
+from stages.plan import PlannedStage, outdated, plan_chain
+from stages.recipe import flatten
+from stages.results import chain_metrics, chain_results, publish_report
 from stages.tracking import Tracker
 
 MAX_PARALLEL = 8  # threads that wait for stages; `runtime.parallel_arms` says how many stages work at once
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a person asks of a chain."""
-
-    recipe: str
-    until: StageName | None = None
-    rerun: StageName | None = None
-    arm: str | None = None
-    overrides: tuple[str, ...] = ()
-    data_dir: Path | None = None
 
 
 @flow(  # ty: ignore[no-matching-overload] - the runner is generic in what it returns
@@ -81,56 +70,60 @@ def single_stage(recipe: str, stage: StageName, arm: str | None = None, data_dir
 def run_request(request: Request, *, display: Display) -> dict[str, Any]:
     """Plan the chain, run its stages, record its results."""
     started = time.monotonic()
-    resolved = load_recipe(request.recipe, overrides=request.overrides)
-    specs = plan_chain(resolved.recipe, until=request.until, data_dir=request.data_dir)
-    chain = open_chain(resolved, specs, request, display=display)
+    plan = plan_request(request)
+    chain = open_chain(plan, display=display)
     try:
-        results = run_stages(specs, request, chain=chain)
-        document = _document(resolved, specs, results, chain=chain, started=started)
+        results = run_stages(plan, chain=chain)
+        document = _document(plan, results, chain=chain, started=started)
+        chain.tracker.finish_chain(
+            chain.run_id,
+            metrics=chain_metrics({key: result.manifest for key, result in results.items()}),
+            files=[Path(document["report"])] if document["report"] else [],
+        )
     except BaseException as error:
-        chain.tracker.finish_chain(chain.run_id, status=f"failed: {error}"[:400], metrics={})
+        with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
+            chain.tracker.fail_chain(chain.run_id, error)
         raise
-    report = [Path(document["report"])] if document["report"] else []
-    chain.tracker.finish_chain(chain.run_id, status="done", metrics=_flat_results(document["results"]), files=report)
-    _announce_outdated(resolved, request, chain=chain)
+    _announce_outdated(plan, chain=chain)
     return document
 
 
-def open_chain(resolved: ResolvedRecipe, specs: Sequence[PlannedStage], request: Request, *, display: Display) -> Chain:
+def open_chain(plan: Plan, *, display: Display) -> Chain:
     """Open the home folder and the chain's run in MLflow."""
     home = ring_home()
     store = Store(home)
     store.root.mkdir(parents=True, exist_ok=True)
     context = FlowRunContext.get()
     flow_run = str(context.flow_run.id) if context and context.flow_run else None
-    tracker = Tracker(home, resolved.recipe.name)
-    name = f"{resolved.recipe.name} {time.strftime('%Y-%m-%d %H:%M')} {(flow_run or '--------')[:8]}"
+    recipe, request = plan.resolved.recipe, plan.request
+    tracker = Tracker(home, recipe.name)
+    name = f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')} {(flow_run or '--------')[:8]}"
     params = {
-        **flatten(resolved.recipe),
+        **flatten(recipe),
         "request.until": request.until,
         "request.rerun": request.rerun,
         "request.overrides": request.overrides,
     }
     run_id = tracker.start_chain(name, tags={"ring.prefect_flow_run": flow_run or ""}, params=params)
     return Chain(
-        specs,
+        plan.specs,
         store=store,
         tracker=tracker,
         run_id=run_id,
-        runtime=resolved.recipe.runtime,
+        runtime=recipe.runtime,
         display=display,
         prefect_run=flow_run,
     )
 
 
-def run_stages(specs: Sequence[PlannedStage], request: Request, *, chain: Chain) -> dict[str, Result]:
+def run_stages(plan: Plan, *, chain: Chain) -> dict[str, Result]:
     """Submit each stage as soon as its inputs are there; stages that do not need each other run side by side."""
     calls: dict[str, StageCall] = {}
     futures: dict[str, PrefectFuture[str]] = {}
-    for spec in specs:
+    for spec in plan.specs:
         upstream = [futures[key] for key in spec.inputs]
         _await(upstream)
-        calls[spec.key] = StageCall(spec=spec, chain=chain, rerun=_is_rerun(spec, request))
+        calls[spec.key] = StageCall(spec=spec, chain=chain, rerun=_is_rerun(spec, plan.request))
         futures[spec.key] = submit(calls[spec.key], upstream=upstream)
     _await(list(futures.values()))
     return {key: _finish(call) for key, call in calls.items()}
@@ -162,14 +155,7 @@ def _finish(call: StageCall) -> Result:
     return call.result
 
 
-def _document(
-    resolved: ResolvedRecipe,
-    specs: Sequence[PlannedStage],
-    results: Mapping[str, Result],
-    *,
-    chain: Chain,
-    started: float,
-) -> dict[str, Any]:
+def _document(plan: Plan, results: dict[str, Result], *, chain: Chain, started: float) -> dict[str, Any]:
     manifests = {key: result.manifest for key, result in results.items()}
     report = publish_report(manifests, home=chain.store.home, chain=chain.run_id)
     stages = [
@@ -182,10 +168,10 @@ def _document(
             "artifact": str(results[spec.key].manifest.folder),
             "metrics": results[spec.key].manifest.metrics,
         }
-        for spec in specs
+        for spec in plan.specs
     ]
     return {
-        "recipe": resolved.recipe.name,
+        "recipe": plan.resolved.recipe.name,
         "chain": chain.run_id,
         "seconds": time.monotonic() - started,
         "mlflow_run_id": chain.run_id,
@@ -195,22 +181,21 @@ def _document(
     }
 
 
-def _flat_results(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    return {name: entry["value"] for name, entry in results.items()}
-
-
-def _announce_outdated(resolved: ResolvedRecipe, request: Request, *, chain: Chain) -> None:
-    """After a single stage: which later stages no longer follow from what stands there."""
-    if request.until in (None, "report"):
+def _announce_outdated(plan: Plan, *, chain: Chain) -> None:
+    """After a chain that stops early: which later stages no longer follow from what stands there."""
+    request, recipe = plan.request, plan.resolved.recipe
+    if request.until is None or STAGES.index(request.until) >= STAGES.index(recipe.until):
         return
-    later = [
-        spec
-        for spec in plan_chain(resolved.recipe, data_dir=request.data_dir)
-        if STAGES.index(spec.stage) > STAGES.index(request.until)
-    ]
-    outdated = [spec.title for spec in later if not up_to_date(spec, store=chain.store)]
-    if outdated:
+    try:
+        specs = plan_chain(recipe, data_dir=request.data_dir)
+    except ValueError as error:
+        chain.display.message(request.until, f"what comes later cannot be planned yet: {error}")
+        return
+    stale = outdated(specs, store=chain.store)
+    later = [spec for spec in specs if STAGES.index(spec.stage) > STAGES.index(request.until) and spec.key in stale]
+    if later:
         chain.display.message(
             request.until,
-            f"out of date or not made yet: {', '.join(outdated)}; `ring run {request.recipe}` brings them up to date",
+            f"out of date or not made yet: {', '.join(spec.title for spec in later)}; "
+            f"`ring run {request.recipe}` brings them up to date",
         )

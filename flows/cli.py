@@ -3,8 +3,10 @@
 Standard output carries results, standard error progress and messages. Heavy packages are imported by the command that needs them.
 """
 
+import importlib.metadata
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,15 +16,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from flows.request import Request, plan_request
 from flows.settings import use_home
-from stages.artifact import Manifest, Store, problems_of, ring_home
+from stages.artifact import Manifest, Store, folder_problems, ring_home
 from stages.config import StageName
 from stages.errors import StageError, TrackingError
-from stages.plan import plan_chain, up_to_date
+from stages.plan import PlannedStage, outdated, plan_chain
 from stages.recipe import load_recipe, recipe_names, walk_values
+
+LEAST_FREE_BYTES = 20_000_000  # the databases of a first run take a third of it before a stage has begun
 
 app = App(
     name="ring",
+    version=lambda: importlib.metadata.version("ring-in-the-open"),
     help="Train a reasoning model in the open, and check every number on the way.",
     version_flags=["--version"],
 )
@@ -64,7 +70,8 @@ def run(
     home = _writable_home()
     use_home(home)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    load_recipe(recipe, overrides=set_ or [])  # a mistake in the recipe is told before a server starts
+    request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=tuple(set_ or ()), data_dir=data_dir)
+    plan_request(request)  # a mistake is told before a server starts
     from flows.chain import full_chain
     from flows.terminal import ACTIVE_DISPLAY, progress_display, show_chain
 
@@ -120,11 +127,21 @@ def show(
 
 @app.command(name="ls")
 def list_artifacts(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
-    """List the results of this home folder: stage, arm, fingerprint, recipe that first made it, when, size."""
-    manifests = sorted(Store(ring_home()).all(), key=lambda manifest: manifest.document["made_at"])
+    """List the results of this home folder: stage, arm, fingerprint, recipe that first made it, when, size.
+
+    Parameters
+    ----------
+    json_
+        Print one JSON object instead of a table.
+
+    """
+    store = Store(ring_home())
+    manifests = sorted(store.all(), key=lambda manifest: manifest.document["made_at"])
     rows = [_summary(manifest) for manifest in manifests]
+    if num_left := len(store.folders()) - len(rows):
+        _err.print(f"{num_left} results are left out: their manifests cannot be read; `ring verify` says why")
     if json_:
-        sys.stdout.write(json.dumps(rows) + "\n")
+        sys.stdout.write(json.dumps({"artifacts": rows}) + "\n")
         return 0
     table = Table(
         "stage", "arm", "fingerprint", "recipe", "made at", "MB", "status", title=str(ring_home()), title_justify="left"
@@ -233,24 +250,28 @@ def verify(
 
     """
     store = Store(ring_home())
-    manifests = [store.by_id(id_)] if id_ else store.all()
-    found = {manifest.fingerprint: problems_of(manifest) + _broken_inputs(manifest, store) for manifest in manifests}
+    folders = [store.folder_of(id_)] if id_ else store.folders()
+    found = {folder: _problems(folder, store) for folder in folders}
     if json_:
-        sys.stdout.write(
-            json.dumps({"checked": len(found), "problems": {key: value for key, value in found.items() if value}})
-            + "\n"
-        )
-    else:
-        for manifest in manifests:
-            state = found[manifest.fingerprint]
-            word = "[red]BROKEN[/red]" if state else "[green]ok[/green]    "
-            _out.print(f"{word} {manifest.stage} {manifest.arm or ''} {manifest.fingerprint[:12]}", highlight=False)
-            for line in state:
-                _out.print(f"       {line}", highlight=False)
-        _out.print(
-            f"{len(found)} results checked, {sum(bool(value) for value in found.values())} do not hold", highlight=False
-        )
-    return 1 if any(found.values()) else 0
+        problems = {folder.name: lines for folder, lines in found.items() if lines}
+        sys.stdout.write(json.dumps({"checked": len(found), "problems": problems}) + "\n")
+        return 1 if problems else 0
+    for folder, lines in found.items():
+        word = "[red]BROKEN[/red]" if lines else "[green]ok[/green]    "
+        manifest = store.find(folder.parent.name, folder.name)
+        arm = (manifest.arm if manifest else None) or ""
+        _out.print(f"{word} {folder.parent.name} {arm} {folder.name[:12]}", highlight=False)
+        for line in lines:
+            _out.print(f"       {line}", highlight=False, markup=False)
+    num_broken = sum(bool(lines) for lines in found.values())
+    _out.print(f"{len(found)} results checked, {num_broken} do not hold", highlight=False)
+    return 1 if num_broken else 0
+
+
+def _problems(folder: Path, store: Store) -> list[str]:
+    found = folder_problems(folder)
+    manifest = store.find(folder.parent.name, folder.name)
+    return found + (_broken_inputs(manifest, store) if manifest else [])
 
 
 def _broken_inputs(manifest: Manifest, store: Store) -> list[str]:
@@ -258,33 +279,48 @@ def _broken_inputs(manifest: Manifest, store: Store) -> list[str]:
     for name, entry in manifest.inputs.items():
         parent = store.find(entry["stage"], entry["fingerprint"]) if "stage" in entry else None
         if "stage" in entry and parent is None:
-            lines.append(f"input {name}: {entry['fingerprint'][:12]} is no longer there")
+            lines.append(f"input {name}: {entry['fingerprint'][:12]} is no longer there, or damaged")
         elif parent is not None and parent.content != entry["content"]:
             lines.append(f"input {name}: its bytes are other ones than were used")
     return lines
 
 
 @app.command
-def status(recipe: str, *, data_dir: Path | None = None) -> int:
+def status(
+    recipe: str,
+    *,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    data_dir: Path | None = None,
+) -> int:
     """Say for each stage of a recipe whether its result is there, or out of date.
 
     Parameters
     ----------
     recipe
         Name or path.
+    set_
+        KEY=VALUE, as for `ring run`.
     data_dir
         As for `ring run`.
 
     """
     store = Store(ring_home())
+    specs = plan_chain(load_recipe(recipe, overrides=set_ or []).recipe, data_dir=data_dir)
+    stale = outdated(specs, store=store)
     table = Table("stage", "arm", "fingerprint", "state", title=recipe, title_justify="left")
-    for spec in plan_chain(load_recipe(recipe).recipe, data_dir=data_dir):
-        state = "up to date" if up_to_date(spec, store=store) else "to be made"
-        if store.partial(spec.stage, spec.fingerprint).exists() and state == "to be made":
-            state = "half made: goes on from its last checkpoint"
+    for spec in specs:
+        state = _state(spec, store=store) if spec.key in stale else "up to date"
         table.add_row(spec.stage, spec.arm or "", spec.fingerprint[:12], state)
     _out.print(table)
     return 0
+
+
+def _state(spec: PlannedStage, *, store: Store) -> str:
+    if store.find(spec.stage, spec.fingerprint):
+        return "out of date: what it was made from is to be made, or has other bytes now"
+    if store.partial(spec.stage, spec.fingerprint).exists():
+        return "half made: goes on from its last checkpoint"
+    return "to be made"
 
 
 @app.command
@@ -319,6 +355,11 @@ def _writable_home() -> Path:
         raise ValueError(
             f"cannot write to the home folder {home} ({error.strerror}); set RING_HOME to a folder of yours"
         ) from error
+    if (free := shutil.disk_usage(home).free) < LEAST_FREE_BYTES:
+        raise ValueError(
+            f"the disk of the home folder {home} is full: {free:,} bytes are free, at least {LEAST_FREE_BYTES:,} are needed; "
+            "free some, or set RING_HOME to a folder on another disk"
+        )
     return home
 
 

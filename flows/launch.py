@@ -1,9 +1,9 @@
 """Run a stage in a child process (or several ranks of it), follow its events, and seal what it made."""
 
+import contextlib
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from stages.artifact import Manifest, Store, problems_of
+from stages.artifact import MANIFEST, Manifest, Store, folder_problems
 from stages.config import Runtime
-from stages.errors import StageError
+from stages.errors import StageError, TrackingError
 from stages.plan import DATA_DIR, PlannedStage, input_contents, up_to_date
 from stages.provenance import code_version, hardware, package_versions
 from stages.recipe import flatten
 from stages.stage import STATE
-from stages.tracking import StageRun, Tracker
+from stages.tracking import TIME_FORMAT, StageRun, Tracker
 from stages.worker import RECORD
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,10 +83,10 @@ class Chain:
 
 def is_valid(spec: PlannedStage, *, store: Store, display: Display) -> bool:
     """Whether a sealed result stands there, every byte of it as its manifest says, made from the inputs that stand there now."""
-    manifest = store.find(spec.stage, spec.fingerprint)
-    if manifest is None:
+    folder = store.place(spec.stage, spec.fingerprint)
+    if not (folder / MANIFEST).is_file():
         return False
-    if found := problems_of(manifest):
+    if found := folder_problems(folder):
         display.message(
             spec.key, f"the result {spec.fingerprint[:12]} is damaged and is built again: {'; '.join(found[:3])}"
         )
@@ -100,29 +100,45 @@ def is_valid(spec: PlannedStage, *, store: Store, display: Display) -> bool:
     return True
 
 
+def is_settled(spec: PlannedStage, *, chain: Chain) -> bool:
+    """Whether nothing is left to do: the result is valid, and so is its record, which a kill may have cut short."""
+    return is_valid(spec, store=chain.store, display=chain.display) and not chain.tracker.is_unfinished(
+        chain.manifest(spec.key)
+    )
+
+
 def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, rerun: bool) -> Result:
-    """The stage's result: the one that stands there and verifies, or a new one. One builder at a time per result."""
+    """The stage's result: the one that stands there and verifies, or a new one. One builder at a time per result.
+
+    A rerun starts from the beginning: what was half built is forgotten.
+    """
     started = time.monotonic()
     with chain.store.lock(spec.stage, spec.fingerprint):
         if not rerun and is_valid(spec, store=chain.store, display=chain.display):
-            return Result(manifest=chain.manifest(spec.key), status="cached", seconds=time.monotonic() - started)
-        return _build(spec, inputs=inputs, chain=chain, started=started)
+            manifest = chain.manifest(spec.key)
+            if chain.tracker.is_unfinished(manifest):
+                chain.tracker.finish_stage(manifest)
+            return Result(manifest=manifest, status="cached", seconds=time.monotonic() - started)
+        partial = chain.store.prepare(spec.stage, spec.fingerprint, afresh=rerun)
+        return _build(spec, partial=partial, inputs=inputs, chain=chain, started=started)
 
 
-def _build(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, started: float) -> Result:
+def _build(
+    spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], chain: Chain, started: float
+) -> Result:
     before = chain.store.find(spec.stage, spec.fingerprint)
-    partial = chain.store.partial(spec.stage, spec.fingerprint)
-    (partial / STATE).mkdir(parents=True, exist_ok=True)
     run = _open_run(spec, partial=partial, inputs=inputs, chain=chain)
     try:
+        (partial / STATE / _RUN_ID).write_text(run.run_id, encoding="utf-8")
         was_resumed = _run_child(spec, partial=partial, inputs=inputs, chain=chain, run=run)
         manifest = _seal(
             spec, partial=partial, inputs=inputs, chain=chain, run=run, started=started, was_resumed=was_resumed
         )
+        run.finish(manifest)
     except BaseException as error:
-        run.fail(f"{type(error).__name__}: {error}")
+        with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
+            run.fail(error)
         raise
-    run.finish(manifest)
     if before is not None:
         same = before.content == manifest.content
         chain.display.message(
@@ -137,7 +153,7 @@ def _build(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, 
 def _open_run(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], chain: Chain) -> StageRun:
     """The stage's MLflow run; its id is kept with the resume state, so that a killed stage goes on in the same run."""
     note = partial / STATE / _RUN_ID
-    run = chain.tracker.start_stage(
+    return chain.tracker.start_stage(
         spec.title,
         parent=chain.run_id,
         resume=note.read_text(encoding="utf-8") if note.exists() else None,
@@ -148,17 +164,23 @@ def _open_run(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifes
             "ring.prefect_flow_run": chain.prefect_run or "",
         },
         params=flatten(spec.config, prefix=f"{spec.stage}."),
-        datasets=_datasets(inputs),
+        datasets=_datasets(spec, inputs),
     )
-    note.write_text(run.run_id, encoding="utf-8")
-    return run
 
 
-def _datasets(inputs: Mapping[str, Manifest]) -> list[tuple[str, Path, str]]:
-    return [
-        (f"{key}/{name.removesuffix('.parquet')}", manifest.folder / name, entry["sha256"])
+def _datasets(spec: PlannedStage, inputs: Mapping[str, Manifest]) -> list[tuple[str, Path, str]]:
+    """Name, file and sha256 of every table that the stage reads, from earlier stages and from outside."""
+    sealed = [
+        (key, manifest.folder, name, entry["sha256"])
         for key, manifest in inputs.items()
         for name, entry in manifest.document["files"].items()
+    ]
+    outside = [
+        (key, data.folder, name, sha256) for key, data in spec.data.items() for name, sha256 in data.files.items()
+    ]
+    return [
+        (f"{key}/{name.removesuffix('.parquet')}", folder / name, sha256)
+        for key, folder, name, sha256 in sealed + outside
         if name.endswith(".parquet")
     ]
 
@@ -182,13 +204,7 @@ def _run_child(
             stdin=subprocess.DEVNULL,
             stdout=log_file,
             stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": str(chain.runtime.threads),
-                "PYTHONHASHSEED": "0",
-                "TOKENIZERS_PARALLELISM": "false",
-            },
+            env=_environment(chain.runtime),
         )
         try:
             return _follow(child, events=events, spec=spec, chain=chain, run=run, log_path=log_path)
@@ -197,12 +213,25 @@ def _run_child(
             child.wait()
 
 
+def _environment(runtime: Runtime) -> dict[str, str]:
+    """The worker works where the command runs; a folder `data` there is not taken for ours, by it or by its ranks."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONSAFEPATH": "1",
+        "OMP_NUM_THREADS": str(runtime.threads),
+        "PYTHONHASHSEED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
 def _job(
     spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], runtime: Runtime, events: Path
 ) -> dict[str, Any]:
     folders = {key: str(manifest.folder) for key, manifest in inputs.items()}
-    if spec.data_dir is not None:
-        folders[DATA_DIR] = str(spec.data_dir.absolute())
+    if DATA_DIR in spec.data:
+        folders[DATA_DIR] = str(spec.data[DATA_DIR].folder)
     return {
         "stage": spec.stage,
         "module": spec.module,
@@ -212,6 +241,7 @@ def _job(
         "ranks": spec.ranks,
         "out": str(partial),
         "events": str(events),
+        "parent": os.getpid(),
     }
 
 
@@ -231,7 +261,8 @@ def _follow(
                 break
             time.sleep(_POLL_SECONDS)
     if child.returncode != 0:
-        raise StageError(mistake or _failure(child.returncode, spec, log_path), is_user_mistake=mistake is not None)
+        message = f"{mistake}\nLog: {log_path}" if mistake else _failure(child.returncode, spec, log_path)
+        raise StageError(message, is_user_mistake=mistake is not None)
     return was_resumed
 
 
@@ -261,7 +292,7 @@ def _handle(event: Mapping[str, Any], *, spec: PlannedStage, chain: Chain, run: 
 def _failure(code: int, spec: PlannedStage, log_path: Path) -> str:
     tail = "\n".join(log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"stage {spec.title} ended with {how}; the same command goes on from its last checkpoint. Log: {log_path}\n{tail}"
+    return f"stage {spec.title} ended with {how}; the same command goes on from its last checkpoint.\n{tail}\nLog: {log_path}"
 
 
 def _seal(
@@ -290,12 +321,7 @@ def _seal(
         "hardware": hardware(),
         "mlflow_run_id": run.run_id,
         "prefect_flow_run_id": chain.prefect_run,
-        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made_at": time.strftime(TIME_FORMAT, time.gmtime()),
         "recipe": chain.tracker.recipe,
     }
     return chain.store.seal(stage=spec.stage, identity=spec.fingerprint, document=document)
-
-
-def discard_partial(spec: PlannedStage, *, store: Store) -> None:
-    """Forget a half-built result: a rerun starts from the beginning."""
-    shutil.rmtree(store.partial(spec.stage, spec.fingerprint), ignore_errors=True)

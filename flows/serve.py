@@ -152,14 +152,23 @@ def _greet(api: str, host: str, mlflow_port: int) -> None:
 @contextmanager
 def _announced(home: Path, api: str) -> Iterator[None]:
     """While the servers run, `ring run` uses them, and so does `prefect` in the project's folder."""
-    note, settings = home / "up.url", PROJECT_SETTINGS
-    note.write_text(api, encoding="utf-8")
-    settings.write_text(f'# written by `ring up`, removed when it stops\n[api]\nurl = "{api}"\n', encoding="utf-8")
+    texts = {
+        home / "up.url": api,
+        PROJECT_SETTINGS: f'# written by `ring up`, removed when it stops\n[api]\nurl = "{api}"\n',
+    }
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
     try:
         yield
     finally:
-        note.unlink(missing_ok=True)
-        settings.unlink(missing_ok=True)
+        for path, text in texts.items():
+            _remove_own(path, text)
+
+
+def _remove_own(path: Path, text: str) -> None:
+    """Another `ring up` may have written its address since; that one stays."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        path.unlink()
 
 
 def _interrupt(*_: object) -> None:

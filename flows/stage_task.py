@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 
-from flows.launch import Chain, Result, discard_partial, ensure, is_valid
+from flows.launch import Chain, Result, ensure, is_settled
 from stages.plan import PlannedStage
 
 
@@ -43,8 +43,6 @@ def stage_task(title: str, call: StageCall, upstream: list[str]) -> str:
     """Make sure that the stage's result stands in the store; returns its fingerprint."""
     spec, chain = call.spec, call.chain
     inputs = {key: chain.manifest(key) for key in spec.inputs}
-    if call.rerun:
-        discard_partial(spec, store=chain.store)
     with chain.slots:
         call.result = ensure(spec, inputs=inputs, chain=chain, rerun=call.rerun)
     create_markdown_artifact(
@@ -56,11 +54,11 @@ def stage_task(title: str, call: StageCall, upstream: list[str]) -> str:
 
 
 def submit(call: StageCall, *, upstream: list[PrefectFuture[str]]) -> PrefectFuture[str]:
-    """Start the task; Prefect's cached answer is refused where the artifact does not verify or a rerun was asked for."""
+    """Start the task; Prefect's cached answer is refused for a rerun, and where the result does not verify or its record has no end."""
     spec, chain = call.spec, call.chain
     configured = stage_task.with_options(
         tags=[f"ring.stage={spec.stage}", f"fingerprint={spec.fingerprint[:12]}", f"recipe={chain.tracker.recipe}"],
-        refresh_cache=call.rerun or not is_valid(spec, store=chain.store, display=chain.display),
+        refresh_cache=call.rerun or not is_settled(spec, chain=chain),
     )
     return configured.submit(spec.title, call, upstream)  # ty: ignore[invalid-argument-type] - futures are resolved
 
@@ -94,5 +92,10 @@ def markdown_table(rows: list[dict[str, Any]]) -> list[str]:
     """Rows of equal keys as lines of a Markdown table."""
     if not rows:
         return ["(empty)"]
-    cells = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+    cells = [[_cell(value) for value in row.values()] for row in rows]
     return [" | ".join(["", *row, ""]).strip() for row in [list(rows[0]), ["---"] * len(rows[0]), *cells]]
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401 - any table value
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return " ".join(text.replace("|", "\\|").splitlines())

@@ -62,10 +62,12 @@ class Engine:
             deepspeed_engine.basic_optimizer.register_step_pre_hook(self._clip)
 
     @classmethod
-    def start(cls, model: BailingMoe, *, optimizer: OptimizerSettings, zero_stage: int = 1) -> Self:
+    def start(
+        cls, model: BailingMoe, *, optimizer: OptimizerSettings, zero_stage: int = 1, device: str = "cpu"
+    ) -> Self:
         """Join the process group that the environment describes and shard the optimizer by `zero_stage`.
 
-        One rank always uses stage 0, where there is nothing to shard. With a GPU the model moves to this rank's.
+        One rank always uses stage 0, where there is nothing to shard. With `device` "cuda" the model moves to this rank's GPU.
 
         Raises:
             ValueError: the stage is not supported.
@@ -73,15 +75,18 @@ class Engine:
         """
         if zero_stage not in ZERO_STAGES:
             raise ValueError(f"zero_stage = {zero_stage} is not supported; choose one of {ZERO_STAGES}")
-        deepspeed = _import_deepspeed()
+        uses_gpu = device == "cuda"
+        if uses_gpu and not torch.cuda.is_available():
+            raise ValueError("runtime.device = 'cuda', but torch sees no GPU here: set it to 'cpu'")
+        deepspeed = _import_deepspeed(uses_gpu=uses_gpu)
         world_size = int(os.environ["WORLD_SIZE"])
         if world_size > 1:
             die_with_parent()
         stage = zero_stage if world_size > 1 else 0
-        if torch.cuda.is_available():
+        if uses_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             model.to("cuda")
-        deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+        deepspeed.init_distributed(dist_backend="nccl" if uses_gpu else "gloo", verbose=False)
         config = {
             "train_micro_batch_size_per_gpu": 1,
             "managed_gradient_accumulation": False,
@@ -228,18 +233,17 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
-def _import_deepspeed() -> ModuleType:
+def _import_deepspeed(*, uses_gpu: bool) -> ModuleType:
     """Import DeepSpeed after the environment it reads at import time is complete."""
     if "RANK" not in os.environ:
         os.environ.update(_ONE_RANK)
-    has_gpu = torch.cuda.is_available()
-    if not has_gpu:
+    if not uses_gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     import deepspeed
     import deepspeed.ops
 
-    if not has_gpu:
+    if not uses_gpu:
         # Otherwise every start on a CPU compiles a shared-memory extension and needs a C++ compiler for it.
         deepspeed.ops.__dict__["__compatible_ops__"] = {}
     deepspeed.logger.setLevel("ERROR")

@@ -134,6 +134,7 @@ class _Slots:
         self.seed_R = np.zeros(num_rows, dtype=np.uint64)
         self.start_R = np.zeros(num_rows, dtype=np.int64)
         self.emitted_R = np.zeros(num_rows, dtype=np.int64)
+        self.limit_R = np.full(num_rows, max_new_tokens, dtype=np.int64)
         self.token_RT = np.zeros((num_rows, max_new_tokens), dtype=np.int64)
         self.logprob_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
         self.entropy_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
@@ -143,13 +144,14 @@ class _Slots:
         """Rows that belong to a sample."""
         return int((self.sample_R >= 0).sum())
 
-    def place(self, row: int, *, sample: int, seed: int, state: tuple[Tensor, Tensor]) -> None:
-        """Start a sample in a free row from its prompt's keys, values and last hidden state."""
+    def place(self, row: int, *, sample: int, seed: int, limit: int, state: tuple[Tensor, Tensor]) -> None:
+        """Start a sample of at most `limit` tokens in a free row from its prompt's keys, values and last hidden state."""
         keys_values, hidden_D = state
         length = keys_values.shape[3]
         self.cache[:, :, row, :, :length] = keys_values
         self.hidden_RD[row] = hidden_D
         self.sample_R[row], self.seed_R[row], self.start_R[row], self.emitted_R[row] = sample, seed, length, 0
+        self.limit_R[row] = limit
 
     def record(self, chosen: _Chosen) -> None:
         """Append the chosen tokens to every row; rows without a sample hold nothing that is read."""
@@ -162,7 +164,7 @@ class _Slots:
     def take_done(self, eos_id: int) -> Iterator[tuple[int, Completion]]:
         """Free the rows that are complete and yield (sample, completion)."""
         last_R = self.token_RT[np.arange(len(self.sample_R)), np.maximum(self.emitted_R - 1, 0)]
-        done_R = (self.sample_R >= 0) & ((last_R == eos_id) | (self.emitted_R == self.token_RT.shape[1]))
+        done_R = (self.sample_R >= 0) & ((last_R == eos_id) | (self.emitted_R == self.limit_R))
         for row in np.flatnonzero(done_R):
             length = self.emitted_R[row]
             yield (
@@ -182,7 +184,7 @@ class _Slots:
         keep_tensor = torch.from_numpy(keep).to(self.cache.device)
         self.cache = self.cache.index_select(2, keep_tensor)
         self.hidden_RD = self.hidden_RD.index_select(0, keep_tensor)
-        for name in ("sample_R", "seed_R", "start_R", "emitted_R", "token_RT", "logprob_RT", "entropy_RT"):
+        for name in ("sample_R", "seed_R", "start_R", "emitted_R", "limit_R", "token_RT", "logprob_RT", "entropy_RT"):
             setattr(self, name, getattr(self, name)[keep])
 
 
@@ -197,32 +199,38 @@ def generate(
     top_p: float = 1.0,
     eos_id: int,
     max_rows: int = 128,
+    max_total_tokens: int | None = None,
 ) -> list[Completion]:
     """Sample one response per prompt (repeat a prompt for several), each with its own seed in [0, 2**64).
 
-    A response ends with `eos_id` or at `max_new_tokens`. `temperature` 0 is greedy. At most `max_rows` rows are
+    A response ends with `eos_id`, at `max_new_tokens`, or where prompt and response together reach `max_total_tokens`
+    (default: the model's positions). `temperature` 0 is greedy. At most `max_rows` rows are
     decoded at once; a finished row is replaced by the next prompt in the queue. The result does not depend on
     `max_rows` beyond float32 rounding.
 
     Raises:
-        ValueError: an argument is out of range, or a prompt with its response could exceed the model's positions.
+        ValueError: an argument is out of range, or a prompt leaves no room for a response.
 
     """
-    _check(model, prompts, seeds, max_new_tokens, temperature, top_p, max_rows)
+    positions = model.config.max_position_embeddings
+    room = positions if max_total_tokens is None else min(max_total_tokens, positions)
+    _check(prompts, seeds, max_new_tokens, temperature, top_p, max_rows, room)
     if not prompts:
         return []
     keys = [tuple(prompt) for prompt in prompts]
     prefilled = _Prefilled(model, keys)
     rank = {prompt: index for index, prompt in enumerate(prefilled.order)}
     queue = deque(sorted(range(len(keys)), key=lambda sample: (rank[keys[sample]], sample)))
-    width = max(map(len, keys)) + max_new_tokens
-    slots = _Slots(model, num_rows=min(max_rows, len(keys)), width=width, max_new_tokens=max_new_tokens)
+    limits = [min(max_new_tokens, room - len(key)) for key in keys]
+    width = max(len(key) + limit for key, limit in zip(keys, limits, strict=True))
+    slots = _Slots(model, num_rows=min(max_rows, len(keys)), width=width, max_new_tokens=max(limits))
     completions: dict[int, Completion] = {}
     divisor_D = model.head_norm()
     while len(completions) < len(keys):
         for row in np.flatnonzero(slots.sample_R < 0)[: len(queue)]:
             sample = queue.popleft()
-            slots.place(int(row), sample=sample, seed=seeds[sample], state=prefilled.take(keys[sample]))
+            state = prefilled.take(keys[sample])
+            slots.place(int(row), sample=sample, seed=seeds[sample], limit=limits[sample], state=state)
         if 2 * slots.num_active <= len(slots.sample_R):
             slots.compact()
         uniform_R = torch.from_numpy(uniforms(slots.seed_R, slots.emitted_R.astype(np.uint64))).to(model.device)
@@ -294,13 +302,13 @@ def _experts(layer: Layer, x_RD: Tensor) -> Tensor:
 
 
 def _check(
-    model: BailingMoe,
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
     max_new_tokens: int,
     temperature: float,
     top_p: float,
     max_rows: int,
+    room: int,
 ) -> None:
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed per prompt")
@@ -312,7 +320,6 @@ def _check(
         raise ValueError(f"max_new_tokens = {max_new_tokens} and max_rows = {max_rows} must be at least 1")
     if not (temperature >= 0.0 and 0.0 < top_p <= 1.0):
         raise ValueError(f"temperature = {temperature} must be >= 0 and top_p = {top_p} in (0, 1]")
-    longest = max(map(len, prompts), default=0) + max_new_tokens
-    if prompts and longest > model.config.max_position_embeddings:
-        limit = model.config.max_position_embeddings
-        raise ValueError(f"longest prompt + max_new_tokens = {longest} exceeds max_position_embeddings = {limit}")
+    longest = max(map(len, prompts), default=0)
+    if longest >= room:
+        raise ValueError(f"the longest prompt has {longest} tokens, prompt and response together may have {room}")

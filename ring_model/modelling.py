@@ -24,12 +24,24 @@ HEAD_NORM_EPS = 1e-7
 class RouterOutput:
     """What the routers of all layers report on the valid tokens of one forward pass."""
 
-    balance_loss: Tensor
-    """Scalar: mean over layers of the load-balance loss B, 1 when routing is uniform (see `balance_loss`)."""
+    probability_LE: Tensor
+    """P: mean router probability of each expert, with its gradient; each row sums to 1."""
+    load_LE: Tensor
+    """F: share of the selections that went to each expert, detached; each row sums to 1."""
     z_loss: Tensor
     """Scalar: mean over layers of Z, the mean over tokens of logsumexp(router logits) squared."""
-    load_LE: Tensor
-    """Share of the selections that went to each expert, detached; each row sums to 1."""
+
+    def balance_loss(self, load_LE: Tensor) -> Tensor:
+        """Load-balance loss B of paper eq. 6 against loads F, mean over layers.
+
+        P_i is the mean router probability of expert i and F_i its share of the selections (both sum to 1). We read
+        B = (1/Ne) sum_i P_i F_i Ne as (1/Ne) sum_i (Ne P_i)(Ne F_i) = Ne sum_i P_i F_i: uniform routing gives 1 whatever
+        Ne, a single expert taking all gives Ne / K or more. The literal product, where both Ne cancel, is B / Ne.
+
+        With F of this very pass it is eq. 6 for these tokens. With F known beforehand it is linear in P, so that the parts
+        of a batch add up however they are cut: that is what training does (F of the step before).
+        """
+        return load_LE.shape[1] * (self.probability_LE * load_LE).sum(dim=1).mean()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +194,6 @@ def expert_load(routing: Routing) -> Tensor:
     return counts_E.float() / max(routing.expert_NK.numel(), 1)
 
 
-def balance_loss(routing: Routing, load_E: Tensor) -> Tensor:
-    """Load-balance loss B of paper eq. 6, over the given tokens.
-
-    With P_i the mean router probability of expert i and F_i its share of the selections (both sum to 1), we read
-    B = (1/Ne) sum_i P_i F_i Ne as (1/Ne) sum_i (Ne P_i)(Ne F_i) = Ne sum_i P_i F_i: uniform routing gives 1 whatever
-    Ne, a single expert taking all gives Ne / K or more. The literal product, where both Ne cancel, is B / Ne.
-    """
-    return len(load_E) * torch.dot(routing.probability_NE.mean(dim=0), load_E)
-
-
 def z_loss(routing: Routing) -> Tensor:
     """Z of paper eq. 6: mean over tokens of the squared logsumexp of the router logits."""
     return routing.logits_NE.logsumexp(dim=1).square().mean()
@@ -278,7 +280,7 @@ class BailingMoe(nn.Module):
             routings.append(routing)
             if keep_keys_values:
                 keys_values.append(layer_keys_values)
-        return ModelOutput(self.norm(x_ND), _router_output(routings), keys_values if keep_keys_values else None)
+        return ModelOutput(self.norm(x_ND), router_output(routings), keys_values if keep_keys_values else None)
 
     def head_norm(self) -> Tensor:
         """Divisor [D] of the columns of the output matrix: L2 norm over the vocabulary + 1e-7, a constant in training.
@@ -295,11 +297,13 @@ class BailingMoe(nn.Module):
         return F.linear(hidden_MD / self.head_norm(), self.lm_head)
 
 
-def _router_output(routings: list[Routing]) -> RouterOutput:
-    loads = [expert_load(routing) for routing in routings]
-    balance = torch.stack([balance_loss(routing, load_E) for routing, load_E in zip(routings, loads, strict=True)])
-    z = torch.stack([z_loss(routing) for routing in routings])
-    return RouterOutput(balance_loss=balance.mean(), z_loss=z.mean(), load_LE=torch.stack(loads))
+def router_output(routings: list[Routing]) -> RouterOutput:
+    """Gather what the routers of all layers report."""
+    return RouterOutput(
+        probability_LE=torch.stack([routing.probability_NE.mean(dim=0) for routing in routings]),
+        load_LE=torch.stack([expert_load(routing) for routing in routings]),
+        z_loss=torch.stack([z_loss(routing) for routing in routings]).mean(),
+    )
 
 
 @torch.no_grad()

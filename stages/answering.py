@@ -72,22 +72,22 @@ def answer(
 ) -> Answers:
     """Sample (or decode greedily, when the questions say so) and judge. All questions must be of one of the two kinds.
 
-    `max_total_tokens` bounds prompt and response together, for the longest of the prompts.
+    `max_total_tokens` bounds prompt and response together, row by row.
     """
     started = time.monotonic()
     greedy = bool(asked) and asked[0].sample == GREEDY
     ids = {question.problem.id: prompt_ids(tokenizer, question.problem) for question in asked}
     prompts = [ids[question.problem.id] for question in asked]
-    room = (max_total_tokens or model.config.max_position_embeddings) - max(map(len, prompts), default=0)
     completions = generate(
         model,
         prompts,
         seeds=[question.seed for question in asked],
-        max_new_tokens=min(sampling.max_new_tokens, room),
+        max_new_tokens=sampling.max_new_tokens,
         temperature=0.0 if greedy else sampling.temperature,
         top_p=1.0 if greedy else sampling.top_p,
         eos_id=tokenizer.eos_id,
         max_rows=max_rows,
+        max_total_tokens=max_total_tokens,
     )
     responses = [_text(tokenizer, completion) for completion in completions]
     generated = time.monotonic()

@@ -3,31 +3,39 @@
 An artifact is the folder `artifacts/<stage>/<fingerprint>/`. It is built beside its place (`<fingerprint>.partial`) and
 renamed into it once `manifest.json` is written, so a folder without a manifest does not exist. The manifest holds the
 fingerprint and the payload that was hashed, the inputs, every file with size and sha256, metrics, Runtime, code version,
-package versions, hardware and the ids of the runs that made it. Manifests are the lineage; MLflow and Prefect show it.
+package versions, hardware, the ids of the runs that made it, and a seal over all of that. Manifests are the lineage; MLflow
+and Prefect show it. A dot in the name of a folder beside the results says that it is none: half built, or on its way out.
 """
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from stages.stage import STATE
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_HALF_WRITTEN = re.compile(r"\..+\.\d+")  # `.name.<pid>`, what `write_json` and `write_table` rename when it is whole
 
 
 class ArtifactError(ValueError):
     """An artifact that is absent, damaged or of a newer format."""
+
+
+class DamagedError(ArtifactError):
+    """An artifact whose manifest cannot be read: it is built again."""
 
 
 # ---------------------------------------------------------------- fingerprint
@@ -120,10 +128,26 @@ def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
     return hashlib.sha256(canonical_json({name: entry["sha256"] for name, entry in files.items()}).encode()).hexdigest()
 
 
-def folder_content(folder: Path, pattern: str) -> str:
-    """Content digest of the files of a data folder that match a pattern."""
-    files = {path.name: {"sha256": file_digest(path)} for path in sorted(folder.glob(pattern))}
-    return content_digest(files)
+def matching_files(folder: Path, pattern: str) -> dict[str, str]:
+    """Relative path -> sha256 of the files of a folder that match; a file is read once a process, while its size and time stay."""
+    paths = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
+    return {str(path.relative_to(folder)): _known_digest(path.absolute(), *_size_and_time(path)) for path in paths}
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+@functools.cache
+def _known_digest(path: Path, _size: int, _modified_ns: int) -> str:
+    return file_digest(path)
+
+
+def document_seal(document: Mapping[str, Any]) -> str:
+    """sha256 over the canonical JSON of a manifest but its seal. A NaN among the metrics has its word here, as in the file."""
+    body = {key: value for key, value in document.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - any JSON value
@@ -140,24 +164,67 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - any JSON value
         beside.unlink(missing_ok=True)
 
 
+class _Payload(BaseModel):
+    stage: str
+    arm: str | None
+
+
+class _File(BaseModel):
+    bytes: int
+    sha256: str
+
+
+class _Input(BaseModel):
+    content: str
+    stage: str | None = None
+    fingerprint: str | None = None
+
+
+class _Document(BaseModel):
+    """What a manifest holds at least."""
+
+    payload: _Payload
+    fingerprint: str
+    content: str
+    seal: str
+    files: dict[str, _File]
+    inputs: dict[str, _Input]
+    metrics: dict[str, float]
+    timings: dict[str, float]
+    notes: list[str]
+    code: dict[str, str | bool | None]
+    recipe: str
+    status: str
+    seconds: float
+    made_at: str
+    mlflow_run_id: str
+
+
 def read_manifest(folder: Path) -> Manifest:
-    """Raises ArtifactError where there is none, or where a newer version of this program wrote it."""
+    """Raises ArtifactError where there is none, or a newer version of this program wrote it; DamagedError where it is unreadable."""
     path = folder / MANIFEST
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{folder} holds no {MANIFEST}: it is not a finished result") from None
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error}); remove the folder and run the stage again") from error
-    if document.get("format", 0) > FORMAT:
+    except ValueError as error:
+        raise DamagedError(f"{path} is not valid JSON ({error}): the stage that made it builds it again") from error
+    written = document.get("format") if isinstance(document, dict) else None
+    if isinstance(written, int) and written > FORMAT:
         raise ArtifactError(
-            f"{path} has format {document['format']}, this program reads up to {FORMAT}: update it, or use another RING_HOME"
+            f"{path} has format {written}, this program reads up to {FORMAT}: update it, or use another RING_HOME"
         )
+    try:
+        _Document.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DamagedError(f"{path}: {where}: {first['msg']}: the stage that made it builds it again") from error
     return Manifest(folder=folder, document=document)
 
 
 def problems_of(manifest: Manifest) -> list[str]:
-    """What does not hold: a file missing, added, or changed; a fingerprint that is not the hash of its payload. Empty: verified."""
+    """What does not hold: a file missing, added, or changed; a seal, fingerprint or content that is not the hash. Empty: verified."""
     found: list[str] = []
     expected, actual = manifest.document["files"], list_files(manifest.folder)
     for name in sorted(expected.keys() | actual.keys()):
@@ -171,9 +238,21 @@ def problems_of(manifest: Manifest) -> list[str]:
             )
     if fingerprint(manifest.document["payload"]) != manifest.fingerprint:
         found.append("fingerprint: not the hash of the payload")
+    if manifest.folder.name != manifest.fingerprint:
+        found.append(f"fingerprint: {manifest.fingerprint[:12]} stands in the folder {manifest.folder.name[:12]}")
     if content_digest(expected) != manifest.content:
         found.append("content: not the hash of the list of files")
+    if document_seal(manifest.document) != manifest.document["seal"]:
+        found.append("seal: not the hash of the manifest, which was changed after it was written")
     return found
+
+
+def folder_problems(folder: Path) -> list[str]:
+    """What does not hold of the result in a folder, its manifest included. Raises ArtifactError for a newer format."""
+    try:
+        return problems_of(read_manifest(folder))
+    except DamagedError as error:
+        return [f"manifest: {error}"]
 
 
 # ---------------------------------------------------------------- the store
@@ -199,27 +278,31 @@ class Store:
         return self.root / stage / f"{identity}.partial"
 
     def find(self, stage: str, identity: str) -> Manifest | None:
-        """The sealed result, unverified, or None."""
-        folder = self.place(stage, identity)
-        return read_manifest(folder) if (folder / MANIFEST).is_file() else None
+        """The sealed result, unverified; None where there is none, or none with a manifest that can be read."""
+        return _readable(self.place(stage, identity))
+
+    def folders(self) -> list[Path]:
+        """Folder of every sealed result."""
+        paths = sorted(self.root.glob(f"*/*/{MANIFEST}"))
+        return [path.parent for path in paths if "." not in path.parent.name]
 
     def all(self) -> list[Manifest]:
-        """Every sealed result."""
-        return [
-            read_manifest(path.parent)
-            for path in sorted(self.root.glob(f"*/*/{MANIFEST}"))
-            if not path.parent.name.endswith(".partial")
-        ]
+        """Every sealed result with a manifest that can be read."""
+        return [manifest for folder in self.folders() if (manifest := _readable(folder))]
 
-    def by_id(self, prefix: str) -> Manifest:
-        """The one result whose fingerprint begins with `prefix`. Raises ArtifactError for none or several."""
-        found = [manifest for manifest in self.all() if manifest.fingerprint.startswith(prefix)]
+    def folder_of(self, prefix: str) -> Path:
+        """Folder of the one result whose fingerprint begins with `prefix`. Raises ArtifactError for none or several."""
+        found = [folder for folder in self.folders() if folder.name.startswith(prefix)]
         if len(found) != 1:
-            names = ", ".join(f"{m.stage} {m.fingerprint[:12]}" for m in found[:5])
+            names = ", ".join(f"{folder.parent.name} {folder.name[:12]}" for folder in found[:5])
             raise ArtifactError(
                 f"{len(found)} results begin with {prefix!r}" + (f" ({names})" if found else "; `ring ls` lists them")
             )
         return found[0]
+
+    def by_id(self, prefix: str) -> Manifest:
+        """The one result whose fingerprint begins with `prefix`. Raises ArtifactError for none, several or a damaged one."""
+        return read_manifest(self.folder_of(prefix))
 
     @contextlib.contextmanager
     def lock(self, stage: str, identity: str) -> Iterator[None]:
@@ -230,30 +313,51 @@ class Store:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
+    def prepare(self, stage: str, identity: str, *, afresh: bool) -> Path:
+        """The folder to build in, free of what killed builders left in it and beside it; empty when `afresh`. Under the lock."""
+        partial = self.partial(stage, identity)
+        for leftover in partial.parent.glob(f"{identity}.old.*"):
+            shutil.rmtree(leftover)
+        if partial.exists() and (afresh or not (partial / STATE).is_dir()):
+            self._remove(partial, stage, identity)
+        (partial / STATE).mkdir(parents=True, exist_ok=True)
+        for path in partial.rglob(".*"):
+            if _HALF_WRITTEN.fullmatch(path.name) and path.is_file():
+                path.unlink()
+        return partial
+
     def seal(self, *, stage: str, identity: str, document: dict[str, Any]) -> Manifest:
-        """Drop the resume state, write the manifest last, and move the folder into its place (an older one is replaced)."""
+        """Drop the resume state, write the manifest last, and move the folder into its place. Under the lock.
+
+        Where the same bytes stand there already, only their manifest is replaced: another chain may be reading them.
+        """
         partial, place = self.partial(stage, identity), self.place(stage, identity)
-        shutil.rmtree(partial / STATE, ignore_errors=True)
+        self._remove(partial / STATE, stage, identity)
         files = list_files(partial)
-        sealed = {
-            **document,
-            "format": FORMAT,
-            "fingerprint": identity,
-            "files": files,
-            "content": content_digest(files),
-        }
-        write_json(partial / MANIFEST, sealed)
-        self.discard(stage, identity)
-        partial.rename(place)
+        described = {"format": FORMAT, "fingerprint": identity, "files": files, "content": content_digest(files)}
+        sealed = json.loads(json.dumps({**document, **described}))
+        write_json(partial / MANIFEST, {**sealed, "seal": document_seal(sealed)})
+        if place.is_dir() and list_files(place) == files:
+            (partial / MANIFEST).replace(place / MANIFEST)
+            self._remove(partial, stage, identity)
+        else:
+            self._remove(place, stage, identity)
+            partial.rename(place)
         return read_manifest(place)
 
-    def discard(self, stage: str, identity: str) -> None:
-        """Remove a sealed result; first by rename, so that it is gone at once."""
-        place = self.place(stage, identity)
-        if place.exists():
-            away = place.with_name(f"{identity}.old.{os.getpid()}")
-            place.rename(away)
-            shutil.rmtree(away)
+    def _remove(self, folder: Path, stage: str, identity: str) -> None:
+        """Remove a folder of this result, if it is there; first by rename, so that it is gone at once."""
+        if folder.exists():
+            shutil.rmtree(folder.rename(self.root / stage / f"{identity}.old.{os.getpid()}"))
+
+
+def _readable(folder: Path) -> Manifest | None:
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        return read_manifest(folder)
+    except DamagedError:
+        return None
 
 
 def ring_home() -> Path:

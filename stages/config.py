@@ -19,7 +19,7 @@ STAGES: tuple[StageName, ...] = ("curation", "base", "sft", "selection", "rl", "
 class Record(BaseModel):
     """A frozen record that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def paper(default: Any, section: str, doc: str, **limits: Any) -> Any:  # noqa: ANN401 - a pydantic field of any type
@@ -156,6 +156,7 @@ class ModelSizes(Record):
     num_shared_experts: int = paper(2, "model table", "shared experts", ge=0)
     moe_intermediate_size: int = paper(1408, "model table", "width of one expert", ge=1)
     max_position_embeddings: int = paper(32_768, "4.1.1", "context, tokens", ge=8)
+    rope_theta: float = paper(600_000.0, "4.1.1", "base of the rotary frequencies", gt=1)
     initializer_range: float = ours(0.02, "standard deviation of the initial matrices", gt=0)
 
 
@@ -246,11 +247,6 @@ class C3po(Record):
     )
     clip: float = paper(0.2, "3.2", "epsilon", gt=0)
 
-    @property
-    def tokens_per_step(self) -> int:
-        """|Psi| of a step, over all ranks."""
-        return self.token_budget * (self.budget_ranks if self.scope == "rank" else 1)
-
 
 class Grpo(Record):
     """GRPO (paper eq. 1): mean over responses of the mean over their tokens; no budget."""
@@ -260,11 +256,6 @@ class Grpo(Record):
     token_budget: int = paper(
         409_600, "3.2", "tokens per step that arms are compared by; the loss does not use it", ge=1
     )
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens that a step counts for in the comparison of arms."""
-        return self.token_budget
 
 
 class RlOptimizer(Record):
@@ -346,8 +337,8 @@ class RlConfig(Record):
         return self
 
     def total_token_budget(self, arm: RlArm) -> int:
-        """Tokens that the arm may train on: the steps of its phases x Phi."""
-        return sum(phase.steps for phase in arm.phases) * self.objective.tokens_per_step
+        """Tokens that the arm may train on: the steps of its phases x Phi (in the scope that all arms share)."""
+        return sum(phase.steps for phase in arm.phases) * self.objective.token_budget
 
     def for_arm(self, name: str | None) -> "RlConfig":
         """The same configuration with one arm: what an arm's artifact is made from."""
@@ -374,7 +365,6 @@ class EvaluationConfig(Record):
 class ReportConfig(Record):
     """The HTML page."""
 
-    seed: int = ours(0, "not used; every stage has one")
     title: str = ours("Ring, in the open", "headline")
 
 
@@ -391,7 +381,7 @@ class Runtime(Record):
     workers: int = ours(2, "sampling and curation processes", ge=1)
     threads: int = ours(1, "torch threads per process (one does best on a shared CPU)", ge=1)
     zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=1)
-    device: str = ours("cpu", "torch device of training and sampling")
+    device: str = ours("cpu", "torch device of training and sampling: cpu, or cuda", pattern=r"^(cpu|cuda)$")
     max_rows: int = ours(128, "rows decoded together", ge=1)
     micro_batch_tokens: int = ours(4096, "padded tokens per forward and backward pass", ge=16)
     checkpoint_seconds: float = ours(30.0, "least seconds between two resume points", ge=0)

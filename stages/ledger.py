@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from stages.stage import Row
+from stages.stage import Row, StageLog
 
 STEPS = "steps.jsonl"
 
@@ -36,6 +36,13 @@ class StepLedger:
         """Close the file."""
         if self._stream is not None:
             self._stream.close()
+
+
+def replay(artifact: Path, log: StageLog, *, every: int = 1) -> None:
+    """Log the metrics of finished steps again: after a kill the tracker may have lost the last of them; it drops what it has."""
+    for row in steps_of(artifact):
+        if row["step"] % every == 0:
+            log.metrics(row["step"], {name: value for name, value in row.items() if "/" in name})
 
 
 def checkpoint_name(epoch: int) -> str:

@@ -1,13 +1,23 @@
 """The chain of a recipe as data: which stage takes what, and the fingerprint of each, known before anything runs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.artifact import Manifest, Store, fingerprint, folder_content
+from stages.artifact import Manifest, Store, content_digest, fingerprint, matching_files
 from stages.code_digest import code_digest
-from stages.config import STAGES, Recipe, Record, SftArm, SftConfig, StageName
+from stages.config import (
+    STAGES,
+    BaseConfig,
+    CurationConfig,
+    ParquetSource,
+    Recipe,
+    Record,
+    SftArm,
+    SftConfig,
+    StageName,
+)
 
 MODULES: dict[str, str] = {
     "curation": "stages.curation",
@@ -20,6 +30,8 @@ MODULES: dict[str, str] = {
 }
 FURTHER_SFT = "stages.sft.further"  # an arm of kind `sft` is SFT from another start
 DATA_DIR = "data-dir"
+CHECKPOINT = "checkpoint"
+_PARQUET, _EVERY_FILE = "*.parquet", "**/*"
 _INPUTS: dict[str, tuple[str, ...]] = {
     "curation": (),
     "base": ("curation",),
@@ -32,8 +44,21 @@ _INPUTS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class DataFolder:
+    """A folder outside the store that a stage reads. `files`: relative path -> sha256 of each file that counts."""
+
+    folder: Path
+    files: dict[str, str]
+
+    @property
+    def content(self) -> str:
+        """One sha256 over the names and sha256 of the files."""
+        return content_digest({name: {"sha256": sha256} for name, sha256 in self.files.items()})
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """One stage of a chain. `inputs` are keys of earlier stages; `key` is the stage, or `rl/<arm>`."""
+    """One stage of a chain. `inputs` are keys of earlier stages, `data` folders by name; `key` is the stage, or `rl/<arm>`."""
 
     key: str
     stage: StageName
@@ -44,7 +69,7 @@ class PlannedStage:
     ranks: int
     payload: dict[str, Any]
     fingerprint: str
-    data_dir: Path | None = None
+    data: dict[str, DataFolder] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -55,13 +80,18 @@ class PlannedStage:
 def plan_chain(recipe: Recipe, *, until: StageName | None = None, data_dir: Path | None = None) -> list[PlannedStage]:
     """Every stage up to `until`, in an order in which inputs come first.
 
-    Raises ValueError for a data folder that is missing or holds no parquet file.
+    Raises ValueError for an end that the recipe does not reach, and for a data folder that is missing or holds no file.
     """
     last = STAGES.index(until or recipe.until)
+    if recipe.rl is None and last >= STAGES.index("rl"):
+        raise ValueError(
+            f"recipe {recipe.name!r} has no [rl], so it cannot go until {until!r}; it can go until selection: "
+            "choose an earlier stage, or add [rl] with [[rl.arms]]"
+        )
     planned: dict[str, PlannedStage] = {}
     for stage in STAGES[: last + 1]:
         for arm in _arms(recipe, stage):
-            spec = _plan_stage(recipe, stage, arm, planned, data_dir if stage == "curation" else None)
+            spec = _plan_stage(recipe, stage, arm, planned, data_dir)
             planned[spec.key] = spec
     return list(planned.values())
 
@@ -77,9 +107,8 @@ def _plan_stage(
         tuple(key for key in planned if key.startswith("rl/")) if stage in ("evaluation", "report") else ()
     )
     config, module = _config(recipe, stage, arm)
-    digests = {key: planned[key].fingerprint for key in inputs}
-    if data_dir is not None:
-        digests[DATA_DIR] = data_folder_content(data_dir)
+    data = data_folders(config, data_dir)
+    digests = {key: planned[key].fingerprint for key in inputs} | {name: item.content for name, item in data.items()}
     payload = {
         "stage": stage,
         "arm": arm,
@@ -97,7 +126,7 @@ def _plan_stage(
         ranks=_ranks(recipe, module),
         payload=payload,
         fingerprint=fingerprint(payload),
-        data_dir=data_dir,
+        data=data,
     )
 
 
@@ -117,19 +146,45 @@ def _ranks(recipe: Recipe, module: str) -> int:
     return {**ranks, MODULES["rl"]: runtime.rl_ranks}.get(module, 1)
 
 
-def data_folder_content(folder: Path) -> str:
-    """Content digest of a data folder's parquet files. Raises ValueError where there are none."""
+def data_folders(config: Record, data_dir: Path | None) -> dict[str, DataFolder]:
+    """What a stage reads from outside the store, by the name it has in manifests: `data-dir`, `source/<name>`, `checkpoint`.
+
+    Raises ValueError for a folder that is missing or holds nothing to read.
+    """
+    match config:
+        case CurationConfig():
+            named = {
+                f"source/{source.name}": _data_folder(Path(source.folder), _PARQUET, what=f"source {source.name!r}")
+                for source in config.sources
+                if isinstance(source, ParquetSource) and source.folder != DATA_DIR
+            }
+            return named | ({DATA_DIR: _data_folder(data_dir, _PARQUET, what="--data-dir")} if data_dir else {})
+        case BaseConfig() if config.checkpoint is not None:
+            return {CHECKPOINT: _data_folder(Path(config.checkpoint), _EVERY_FILE, what="base.checkpoint")}
+        case _:
+            return {}
+
+
+def _data_folder(folder: Path, pattern: str, *, what: str) -> DataFolder:
+    kind = (
+        "*.parquet files in the schema of data/schema.py"
+        if pattern == _PARQUET
+        else "config.json, model*.safetensors and the tokenizer's files"
+    )
     if not folder.is_dir():
         raise ValueError(
-            f"--data-dir {folder}: no such folder; give one that holds *.parquet files in the schema of data/schema.py"
+            f"{what} {folder}: no such folder (looked for {folder.absolute()}); give one that holds {kind}"
         )
-    if not any(folder.glob("*.parquet")):
-        raise ValueError(f"--data-dir {folder}: holds no *.parquet file; every parquet file in it is a source")
-    return folder_content(folder, "*.parquet")
+    files = matching_files(folder, pattern)
+    if not files:
+        raise ValueError(
+            f"{what} {folder}: holds no {'*.parquet ' if pattern == _PARQUET else ''}file; it needs {kind}"
+        )
+    return DataFolder(folder=folder.absolute(), files=files)
 
 
 def input_contents(spec: PlannedStage, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, str]]:
-    """What a stage's manifest says of each input: its stage, fingerprint and content."""
+    """What a stage's manifest says of each input: its stage, fingerprint and content; of a data folder its content."""
     known = {
         key: {
             "stage": manifests[key].stage,
@@ -138,13 +193,22 @@ def input_contents(spec: PlannedStage, manifests: Mapping[str, Manifest]) -> dic
         }
         for key in spec.inputs
     }
-    return known | ({DATA_DIR: {"content": spec.payload["inputs"][DATA_DIR]}} if spec.data_dir else {})
+    return known | {name: {"content": item.content} for name, item in spec.data.items()}
 
 
 def up_to_date(spec: PlannedStage, *, store: Store) -> bool:
     """Whether the stage's result is there and was made from inputs with the bytes that stand there now."""
     manifest = store.find(spec.stage, spec.fingerprint)
     return manifest is not None and all(_input_holds(entry, store) for entry in manifest.inputs.values())
+
+
+def outdated(specs: Sequence[PlannedStage], *, store: Store) -> set[str]:
+    """Keys of the stages whose result is not there, was made from other bytes, or follows from such a one."""
+    found: set[str] = set()
+    for spec in specs:  # inputs come first
+        if found.intersection(spec.inputs) or not up_to_date(spec, store=store):
+            found.add(spec.key)
+    return found
 
 
 def _input_holds(entry: Mapping[str, str], store: Store) -> bool:

@@ -7,17 +7,16 @@ where, the limit and what to do.
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from stages.config import Recipe
+from stages.config import STAGES, Recipe
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
-_SEEDED = ("curation", "base", "sft", "selection", "rl", "evaluation", "report")
 
 
 class RecipeError(ValueError):
@@ -26,20 +25,30 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRecipe:
-    """A recipe with every value filled in. `lines`: dotted key -> line of the file that set it; `overrides`: keys from --set."""
+    """A recipe with every value filled in, and what its origins are told from; all keys are dotted, list elements numbers."""
 
     recipe: Recipe
     path: Path
-    lines: dict[str, int]
-    overrides: frozenset[str]
+    lines: dict[str, int]  # key -> line of the file that sets it
+    overrides: frozenset[str]  # keys from --set
+    stated: frozenset[str]  # keys that the file or --set states, tables included
+    seeded: frozenset[str]  # seeds that follow the recipe's
 
     def origin(self, key: str, declared: str) -> str:
         """Where the value of a dotted key comes from: a command line, a recipe line, the paper, or our default."""
-        if key in self.overrides:
-            return "--set"
-        if key in self.lines:
-            return f"{self.path.name}:{self.lines[key]}"
+        source = "seed" if key in self.seeded else key
+        if source in self.stated:
+            if _related(source, self.overrides):
+                return "--set"
+            if line := _related(source, self.lines):
+                return f"{self.path.name}:{self.lines[line]}"
         return {"ours": "class default", "recipe": "recipe"}.get(declared, declared)
+
+
+def _related(key: str, known: Iterable[str]) -> str | None:
+    """The known key that sets this one: itself, else one that it lies in, else one that lies in it."""
+    found = [name for name in known if f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.")]
+    return min(found, key=lambda name: (name != key, -len(name), name), default=None)
 
 
 def recipe_names() -> list[str]:
@@ -58,15 +67,36 @@ def load_recipe(name: str, *, overrides: Sequence[str] = ()) -> ResolvedRecipe:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
-    keys = [_override(raw, item) for item in overrides]
-    for stage in _SEEDED:
-        if isinstance(raw.get(stage, {}), dict) and (stage != "rl" or "rl" in raw):
-            raw.setdefault(stage, {}).setdefault("seed", raw.get("seed", 0))
+    overridden = frozenset(_override(raw, item) for item in overrides)
+    stated = frozenset(_dotted_keys(raw))
+    seeded = _spread_seed(raw)
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise RecipeError(_explain(error, path)) from error
-    return ResolvedRecipe(recipe=recipe, path=path, lines=key_lines(text), overrides=frozenset(keys))
+    return ResolvedRecipe(
+        recipe=recipe, path=path, lines=key_lines(text), overrides=overridden, stated=stated, seeded=seeded
+    )
+
+
+def _spread_seed(raw: dict[str, Any]) -> frozenset[str]:
+    """Give the recipe's seed to every stage that takes one and states none; returns the keys that were set."""
+    found = set()
+    for stage in STAGES:
+        takes_seed = any("seed" in model.model_fields for model in _models(Recipe.model_fields[stage].annotation))
+        is_there = isinstance(raw.get(stage, {}), dict) and (stage != "rl" or "rl" in raw)
+        if takes_seed and is_there and "seed" not in raw.setdefault(stage, {}):
+            raw[stage]["seed"] = raw.get("seed", 0)
+            found.add(f"{stage}.seed")
+    return frozenset(found)
+
+
+def _dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:  # noqa: ANN401 - a TOML node
+    """Every key below a TOML node, tables and list elements included."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield f"{prefix}{key}"
+        yield from _dotted_keys(value, f"{prefix}{key}.")
 
 
 def _find(name: str) -> Path:
@@ -80,32 +110,31 @@ def _find(name: str) -> Path:
 
 
 def _override(raw: dict[str, Any], item: str) -> str:
+    """Change one value; returns its dotted key, list elements by number."""
     key, separator, value = item.partition("=")
     if not separator or not key:
         raise RecipeError(f"--set {item!r}: write KEY=VALUE, for example --set rl.samples_per_prompt=8")
-    parts = key.split(".")
+    *parents, last = key.split(".")
     target: Any = raw
-    for part in parts[:-1]:
-        target = _descend(target, part, key)
-    _assign(target, parts[-1], _toml_value(value), key)
-    return key
-
-
-def _descend(target: Any, part: str, key: str) -> Any:  # noqa: ANN401 - a TOML node
+    path: list[str] = []
+    for part in parents:
+        path.append(_step(target, part, key))
+        target = target[int(path[-1])] if isinstance(target, list) else target.setdefault(part, {})
+    path.append(_step(target, last, key))
     if isinstance(target, list):
-        return target[_index(target, part, key)]
+        target[int(path[-1])] = _toml_value(value)
+    else:
+        target[last] = _toml_value(value)
+    return ".".join(path)
+
+
+def _step(target: Any, part: str, key: str) -> str:  # noqa: ANN401 - a TOML node
+    """The key of one step down from a TOML node: a table's as it is, a list element's as its number."""
+    if isinstance(target, list):
+        return str(_index(target, part, key))
     if not isinstance(target, dict):
         raise RecipeError(f"--set {key}: {part!r} lies below a plain value")
-    return target.setdefault(part, {})
-
-
-def _assign(target: Any, part: str, value: Any, key: str) -> None:  # noqa: ANN401 - a TOML node
-    if isinstance(target, list):
-        target[_index(target, part, key)] = value
-    elif isinstance(target, dict):
-        target[part] = value
-    else:
-        raise RecipeError(f"--set {key}: {part!r} lies below a plain value")
+    return part
 
 
 def _index(target: list[Any], part: str, key: str) -> int:
@@ -179,7 +208,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - a type 
 
 
 _HEADER = re.compile(r"^\s*\[(\[)?\s*([A-Za-z0-9_.\-]+)\s*\]\]?")
-_KEY = re.compile(r"^\s*([A-Za-z0-9_\-]+)\s*=")
+_KEY = re.compile(r"^\s*([A-Za-z0-9_.\-]+)\s*=")
 
 
 def key_lines(text: str) -> dict[str, int]:

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from stages.artifact import Manifest
 
@@ -15,10 +14,14 @@ def chain_results(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, floa
     return json.loads((evaluation.folder / "results.json").read_text(encoding="utf-8")) if evaluation else {}
 
 
-def chain_comparisons(manifests: Mapping[str, Manifest]) -> list[dict[str, Any]]:
-    """Rows of the paired comparisons; empty before evaluation."""
+def chain_metrics(manifests: Mapping[str, Manifest]) -> dict[str, float]:
+    """What the chain's own run shows: each result with its interval, and each paired difference (`mixed - sft/all/greedy`)."""
+    results = chain_results(manifests)
+    ends = {f"{name}/{end}": entry[end] for name, entry in results.items() for end in ("low", "high")}
     evaluation = manifests.get("evaluation")
-    return evaluation.tables().get("comparisons", []) if evaluation else []
+    found = evaluation.metrics if evaluation else {}
+    differences = {name: value for name, value in found.items() if " - " in name}
+    return {name: entry["value"] for name, entry in results.items()} | ends | differences
 
 
 def publish_report(manifests: Mapping[str, Manifest], *, home: Path, chain: str) -> Path | None:

@@ -7,21 +7,13 @@ A job is cut into chunks of a fixed number of problems. A chunk is a pure functi
 result does not depend on the number of workers; it is written to `state` when done, so after a kill only missing ones run.
 """
 
-import ctypes
-import multiprocessing
-import multiprocessing.util
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import torch
 
-from data.domains import Judge
 from data.schema import SAMPLE_SCHEMA, Problem, read_table, write_table
 from ring_model.checkpoint import load_model
 from ring_model.modelling import BailingMoe
@@ -30,6 +22,7 @@ from stages.answering import GREEDY, Asked, answer
 from stages.config import Runtime, Sampling
 from stages.seeds import derive_seed
 from stages.stage import StageLog
+from stages.workers import Worker, work_through
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,89 +93,23 @@ def _run_chunks(
     total = sum(chunk.num_responses for chunk in chunks)
     done = total - sum(chunk.num_responses for chunk in missing)
     seconds = {"generate": 0.0, "judge": 0.0}
-    if not missing:
-        return seconds
     for chunk in missing:
         chunk.part.parent.mkdir(parents=True, exist_ok=True)
-    with _pool(min(runtime.workers, len(missing)), runtime) as pool:
-        futures = {pool.submit(_answer, chunk): chunk for chunk in missing}
-        try:
-            for future in as_completed(futures):
-                for activity, value in _result(future).items():
-                    seconds[activity] += value
-                done += futures[future].num_responses
-                log.progress(done, total, unit="responses", detail=futures[future].job.name)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for position, spent in work_through(_answer, missing, runtime=runtime):
+        for activity, value in spent.items():
+            seconds[activity] += value
+        done += missing[position].num_responses
+        log.progress(done, total, unit="responses", detail=missing[position].job.name)
     return seconds
-
-
-def _pool(num_workers: int, runtime: Runtime) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(
-        num_workers, mp_context=context, initializer=_start_worker, initargs=(runtime, os.getpid())
-    )
-
-
-def _result(future: Future[dict[str, float]]) -> dict[str, float]:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "a sampling process died; if memory ran out, lower runtime.max_rows or runtime.workers and run again"
-        ) from error
 
 
 # ---------------------------------------------------------------- inside a worker
 
 
-@dataclass(slots=True)
-class _Worker:
-    """What a worker process keeps between chunks: its judge and the last model."""
-
-    runtime: Runtime
-    judge: Judge
-    folder: Path | None = None
-    model: BailingMoe | None = None
-    tokenizer: Tokenizer | None = None
-
-    def load(self, folder: Path) -> tuple[BailingMoe, Tokenizer]:
-        """The model and tokenizer of a folder; the last one is kept."""
-        if self.folder != folder or self.model is None or self.tokenizer is None:
-            self.model, self.tokenizer = load_model(folder, device=self.runtime.device), Tokenizer.from_folder(folder)
-            self.folder = folder
-        return self.model, self.tokenizer
-
-
-@dataclass(slots=True)
-class _Process:
-    """The one mutable global of a worker process."""
-
-    worker: _Worker | None = field(default=None)
-
-
-_process = _Process()
-
-
-def _start_worker(runtime: Runtime, parent: int) -> None:
-    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-    if os.getppid() != parent:  # the parent died before the line above
-        os._exit(1)
-    torch.set_num_threads(runtime.threads)
-    stack = ExitStack()
-    _process.worker = _Worker(
-        runtime, stack.enter_context(Judge(unsafe_local_execution=runtime.unsafe_local_execution))
-    )
-    multiprocessing.util.Finalize(None, stack.close, exitpriority=100)
-
-
-def _answer(chunk: Chunk) -> dict[str, float]:
+def _answer(worker: Worker, chunk: Chunk) -> dict[str, float]:
     """Write the chunk's part; returns the seconds spent."""
-    worker = _process.worker
-    assert worker is not None
     job = chunk.job
-    model, tokenizer = worker.load(job.model)
+    model, tokenizer = _load(worker, job.model)
     asked = [
         Asked(problem, sample, seed=derive_seed(job.seed, problem.id, sample))
         for problem in job.problems
@@ -193,3 +120,12 @@ def _answer(chunk: Chunk) -> dict[str, float]:
     )
     write_table(answers.table(), chunk.part)
     return answers.seconds
+
+
+def _load(worker: Worker, folder: Path) -> tuple[BailingMoe, Tokenizer]:
+    """The model and tokenizer of a folder; the process keeps the last ones."""
+    if worker.kept.get("folder") != folder:
+        torch.set_num_threads(worker.runtime.threads)
+        model, tokenizer = load_model(folder, device=worker.runtime.device), Tokenizer.from_folder(folder)
+        worker.kept.update(folder=folder, model=model, tokenizer=tokenizer)
+    return worker.kept["model"], worker.kept["tokenizer"]

@@ -2,11 +2,13 @@
 
 One experiment a recipe (`ring/<recipe>`), one run a chain, one nested run an executed stage; a cached stage is linked from
 the chain's run by a tag. Everything goes through `MlflowClient`, which has no global state, so stages may run side by side.
-A record that cannot be written raises `TrackingError`: the chain stops rather than go on unseen.
+A record that cannot be written raises `TrackingError`: the chain stops rather than go on unseen. The tag `ring.status` of a
+chain is running, done, failed or killed, of a stage running, ran, resumed, failed or killed; the reason is in `ring.error`.
 
 MLflow allows no `@` in a metric's name: `pass@1` is recorded as `pass_at_1`.
 """
 
+import calendar
 import contextlib
 import fcntl
 import json
@@ -31,7 +33,9 @@ from stages.stage import Row
 
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 1000
-_CHAIN_KEY = "ring.process"  # pid and start time of the process that holds a run open
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # of `made_at` in a manifest
+_PROCESS = "ring.process"  # pid and start time of the process that holds a run open
+_ENDS = {"done": RunStatus.FINISHED, "failed": RunStatus.FAILED, "killed": RunStatus.KILLED}
 
 
 @contextlib.contextmanager
@@ -68,23 +72,54 @@ def process_stamp(pid: int) -> str | None:
     return f"{pid}:{text.rpartition(')')[2].split()[19]}"
 
 
+def _close(client: MlflowClient, run_id: str, *, status: str, error: str) -> None:
+    client.set_tag(run_id, "ring.status", status)
+    client.set_tag(run_id, "ring.error", error[:4000])
+    client.set_terminated(run_id, RunStatus.to_string(_ENDS[status]))
+
+
+@contextlib.contextmanager
+def _closed_on_failure(client: MlflowClient, run_id: str) -> Iterator[None]:
+    """Close the run as failed when what follows fails, as far as that can still be recorded; the failure goes on."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(MlflowException, OSError):
+            _close(client, run_id, status="failed", error=_described(error))
+        raise
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 @dataclass(slots=True)
 class StageRun:
-    """An open run of a stage; metrics are buffered and written in batches."""
+    """An open run of a stage; metrics are buffered and written in batches.
+
+    recorded: metric -> last step that the run recorded before it was killed; it is not recorded twice.
+    """
 
     client: MlflowClient
     experiment_id: str
     run_id: str
-    last_step: int
+    recorded: dict[str, int] = field(default_factory=dict)
+    last_step: int = -1
     _buffer: list[Metric] = field(default_factory=list)
     _written: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Go on after the last step of any metric."""
+        self.last_step = max([self.last_step, *self.recorded.values()])
+
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Record per-step values; steps that a run recorded before it was killed are not recorded twice."""
-        if step <= self.last_step:
-            return
+        """Record per-step values."""
         now = int(time.time() * 1000)
-        self._buffer += [Metric(metric_name(name), float(value), now, step) for name, value in values.items()]
+        self.last_step = max(self.last_step, step)
+        named = {metric_name(name): float(value) for name, value in values.items()}
+        self._buffer += [
+            Metric(name, value, now, step) for name, value in named.items() if step > self.recorded.get(name, -1)
+        ]
         if len(self._buffer) >= METRICS_PER_CALL or time.monotonic() - self._written > 5:
             self.flush()
 
@@ -97,31 +132,45 @@ class StageRun:
                 self.client.log_batch(self.run_id, metrics=pending[start : start + METRICS_PER_CALL])
 
     def finish(self, manifest: Manifest) -> None:
-        """Final metrics, timings, tables, the manifest, and models that point at the artifact; then close the run."""
+        """Final metrics, timings, tables, the manifest, and models that point at the artifact; then close the run.
+
+        May be called again after it was cut short: what stands there already is not recorded twice.
+        """
         document = manifest.document
         final = {**document["metrics"], **{f"time/{name}": value for name, value in document["timings"].items()}}
+        made_at = calendar.timegm(time.strptime(document["made_at"], TIME_FORMAT)) * 1000  # an equal point is one point
         step = max(self.last_step, 0)
-        self._buffer += [
-            Metric(metric_name(name), float(value), int(time.time() * 1000), step) for name, value in final.items()
-        ]
+        self._buffer += [Metric(metric_name(name), float(value), made_at, step) for name, value in final.items()]
         self.flush()
         with _reported("tables and models in MLflow"):
-            for name, rows in manifest.tables().items():
-                if rows:
-                    self.client.log_table(self.run_id, data=_columns(rows), artifact_file=f"{name}.json")
+            self._log_tables(manifest)
             self.client.log_dict(self.run_id, document, "manifest.json")
-            for folder in sorted({path.split("/")[0] for path in document["files"] if path.endswith("/config.json")}):
-                self._log_model(manifest, folder)
+            self._log_models(manifest)
             self.client.set_tag(self.run_id, "ring.status", document["status"])
+            _drop_error(self.client, self.run_id)
             self.client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FINISHED))
 
-    def fail(self, reason: str) -> None:
+    def fail(self, error: BaseException) -> None:
         """Close the run as failed."""
         with _reported("a failed stage in MLflow"):
             self.flush()
-            self.client.set_tag(self.run_id, "ring.status", "failed")
-            self.client.set_tag(self.run_id, "ring.error", reason[:4000])
-            self.client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FAILED))
+            _close(self.client, self.run_id, status="failed", error=_described(error))
+
+    def _log_tables(self, manifest: Manifest) -> None:
+        there = {
+            item.path for item in self.client.list_artifacts(self.run_id)
+        }  # MLflow appends to a table that is there
+        for name, rows in manifest.tables().items():
+            if rows and f"{name}.json" not in there:
+                self.client.log_table(self.run_id, data=_columns(rows), artifact_file=f"{name}.json")
+
+    def _log_models(self, manifest: Manifest) -> None:
+        folders = {path.split("/")[0] for path in manifest.document["files"] if path.endswith("/config.json")}
+        known = self.client.search_logged_models(
+            [self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'", max_results=1000
+        )
+        for folder in sorted(folders - {Path(model.tags["ring.folder"]).name for model in known}):
+            self._log_model(manifest, folder)
 
     def _log_model(self, manifest: Manifest, folder: str) -> None:
         weights = {
@@ -170,20 +219,36 @@ class Tracker:
         )
 
     def _close_dead_runs(self) -> None:
-        for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
-            stamp = run.data.tags.get(_CHAIN_KEY, "")
+        """Runs of any recipe: a home folder has one database."""
+        experiments = self.client.search_experiments(filter_string="name LIKE 'ring/%'", max_results=1000)
+        ids = [experiment.experiment_id for experiment in experiments]
+        for run in self.client.search_runs(ids, "attributes.status = 'RUNNING'", max_results=10_000):
+            stamp = run.data.tags.get(_PROCESS, "")
             if stamp != process_stamp(int(stamp.partition(":")[0] or 0)):
-                self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+                _close(self.client, run.info.run_id, status="killed", error="the process that held the run open died")
 
     def start_chain(self, name: str, *, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
         """Open the run of a chain; returns its id."""
         with _reported("the chain in MLflow"):
-            run = self.client.create_run(
-                self.experiment_id,
-                run_name=name,
-                tags={"ring.recipe": self.recipe, "ring.status": "running", **_stamp(), **tags},
-            )
+            return self._create(name, tags=tags, params=params)
+
+    def _create(
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        datasets: Sequence[tuple[str, Path, str]] = (),
+    ) -> str:
+        run = self.client.create_run(
+            self.experiment_id,
+            run_name=name,
+            tags={"ring.recipe": self.recipe, "ring.status": "running", **_stamp(), **tags},
+        )
+        with _closed_on_failure(self.client, run.info.run_id):
             self._log_params(run.info.run_id, params)
+            if datasets:
+                self.client.log_inputs(run.info.run_id, [_dataset_input(*item) for item in datasets])
         return run.info.run_id
 
     def start_stage(
@@ -200,21 +265,8 @@ class Tracker:
         with _reported(f"the stage {name} in MLflow"):
             if resume and self._known(resume):
                 return self._continue(resume, parent=parent)
-            run = self.client.create_run(
-                self.experiment_id,
-                run_name=name,
-                tags={
-                    "mlflow.parentRunId": parent,
-                    "ring.recipe": self.recipe,
-                    "ring.status": "running",
-                    **_stamp(),
-                    **tags,
-                },
-            )
-            self._log_params(run.info.run_id, params)
-            if datasets:
-                self.client.log_inputs(run.info.run_id, [_dataset_input(*item) for item in datasets])
-        return StageRun(self.client, self.experiment_id, run.info.run_id, last_step=-1)
+            run_id = self._create(name, tags={"mlflow.parentRunId": parent, **tags}, params=params, datasets=datasets)
+        return StageRun(self.client, self.experiment_id, run_id)
 
     def _known(self, run_id: str) -> bool:
         try:
@@ -223,12 +275,36 @@ class Tracker:
             return False
 
     def _continue(self, run_id: str, *, parent: str) -> StageRun:
-        self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
-        for key, value in {"mlflow.parentRunId": parent, **_stamp()}.items():
+        """First say which process holds the run, then that it runs: else another chain's start would take it for dead."""
+        for key, value in {"mlflow.parentRunId": parent, **_stamp(), "ring.status": "running"}.items():
             self.client.set_tag(run_id, key, value)
-        names = list(self.client.get_run(run_id).data.metrics)
-        steps = [metric.step for name in names[:1] for metric in self.client.get_metric_history(run_id, name)]
-        return StageRun(self.client, self.experiment_id, run_id, last_step=max(steps, default=-1))
+        with _closed_on_failure(self.client, run_id):
+            _drop_error(self.client, run_id)
+            self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+            return self._stage_run(run_id)
+
+    def _stage_run(self, run_id: str) -> StageRun:
+        run = self.client.get_run(run_id)
+        steps = {
+            name: max(metric.step for metric in self.client.get_metric_history(run_id, name))
+            for name in run.data.metrics
+        }
+        return StageRun(self.client, run.info.experiment_id, run_id, recorded=steps)
+
+    def is_unfinished(self, manifest: Manifest) -> bool:
+        """Whether the run that made a sealed result is there, but was cut short before its end was recorded."""
+        with _reported("a cached stage in MLflow"):
+            try:
+                run = self.client.get_run(manifest.document["mlflow_run_id"])
+            except MlflowException:
+                return False  # the database is another one
+            return run.info.status != RunStatus.to_string(RunStatus.FINISHED)
+
+    def finish_stage(self, manifest: Manifest) -> None:
+        """Finish the run of a sealed result from its manifest. Call it under the result's lock."""
+        with _reported("a cached stage in MLflow"):
+            run = self._stage_run(manifest.document["mlflow_run_id"])
+        run.finish(manifest)
 
     def link_cached(self, chain_run: str, *, stage: str, run_id: str | None, identity: str) -> None:
         """Point from the chain's run to the run that made a cached result."""
@@ -237,9 +313,7 @@ class Tracker:
                 chain_run, f"ring.cached.{stage}", json.dumps({"fingerprint": identity, "run_id": run_id})
             )
 
-    def finish_chain(
-        self, run_id: str, *, status: str, metrics: Mapping[str, float], files: Sequence[Path] = ()
-    ) -> None:
+    def finish_chain(self, run_id: str, *, metrics: Mapping[str, float], files: Sequence[Path] = ()) -> None:
         """Record the chain's results (the numbers of the last table, under the same names) and close its run."""
         now = int(time.time() * 1000)
         entries = [Metric(metric_name(name), float(value), now, 0) for name, value in metrics.items()]
@@ -248,10 +322,14 @@ class Tracker:
                 self.client.log_batch(run_id, metrics=entries[start : start + METRICS_PER_CALL])
             for path in files:
                 self.client.log_artifact(run_id, str(path))
-            self.client.set_tag(run_id, "ring.status", status)
-            self.client.set_terminated(
-                run_id, RunStatus.to_string(RunStatus.FINISHED if status == "done" else RunStatus.FAILED)
-            )
+            self.client.set_tag(run_id, "ring.status", "done")
+            self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+    def fail_chain(self, run_id: str, error: BaseException) -> None:
+        """Close the run of a chain that failed, or that a person stopped."""
+        status = "failed" if isinstance(error, Exception) else "killed"
+        with _reported("a failed chain in MLflow"):
+            _close(self.client, run_id, status=status, error=_described(error))
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         entries = [Param(key, str(value)[:6000]) for key, value in params.items()]
@@ -275,7 +353,12 @@ def _require_writable(database: Path) -> None:
 
 
 def _stamp() -> dict[str, str]:
-    return {_CHAIN_KEY: process_stamp(os.getpid()) or "", "mlflow.source.name": "ring", "mlflow.user": "ring"}
+    return {_PROCESS: process_stamp(os.getpid()) or "", "mlflow.source.name": "ring", "mlflow.user": "ring"}
+
+
+def _drop_error(client: MlflowClient, run_id: str) -> None:
+    if "ring.error" in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, "ring.error")
 
 
 def _dataset_input(name: str, path: Path, sha256: str) -> DatasetInput:

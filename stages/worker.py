@@ -1,7 +1,7 @@
 """The process in which a stage runs: `python -m stages.worker JOB.json`, for one rank or (through torchrun's launcher) several.
 
-The job file names the stage's module, its config, inputs, Runtime, output folder and where events go. The process dies with
-the one that started it. Exit codes: 0 done, 2 a user's mistake (its message is an event), anything else a failure.
+The job file names the stage's module, its config, inputs, Runtime, output folder, where events go, and the process that wrote
+it, with which this one dies. Exit codes: 0 done, 2 a user's mistake (its message is an event), anything else a failure.
 """
 
 import ctypes
@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -45,10 +46,11 @@ RECORD = "record.json"
 
 def main(job_path: Path) -> int:
     """Run the job, as its launcher when it asks for several ranks and as a rank of it otherwise."""
-    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
     job = json.loads(job_path.read_text(encoding="utf-8"))
+    is_rank = job["ranks"] > 1 and "RANK" in os.environ
+    _die_with_parent(None if is_rank else job["parent"])
     os.environ.setdefault("OMP_NUM_THREADS", str(job["runtime"]["threads"]))
-    if job["ranks"] > 1 and "RANK" not in os.environ:
+    if job["ranks"] > 1 and not is_rank:
         return _launch_ranks(job_path, job["ranks"])
     with Path(job["events"]).open("a", encoding="utf-8") as stream:
         log = StageLog(stream if os.environ.get("RANK", "0") == "0" else None)
@@ -59,6 +61,13 @@ def main(job_path: Path) -> int:
             log.error(str(error) or type(error).__name__)
             return 2
     return 0
+
+
+def _die_with_parent(parent: int | None) -> None:
+    """Ask the kernel to kill this process when its parent dies; if `parent`, who started it, has died before, go at once."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
 
 
 def _launch_ranks(job_path: Path, ranks: int) -> int:

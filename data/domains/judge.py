@@ -40,16 +40,25 @@ class Judge:
     def verify(self, answered: Sequence[tuple[str, Problem]]) -> list[Verdict]:
         """One verdict per (response, problem), in order.
 
+        Responses that say the same after their thinking are judged once: samples of one prompt often agree.
+
         Raises:
             SandboxError: a response holds code and untrusted code cannot be run safely here.
             ValueError: a problem's domain is unknown.
 
         """
-        return [self._verdict(response, problem) for response, problem in answered]
+        known: dict[tuple[str | None, Problem], Verdict] = {}
+        verdicts = []
+        for response, problem in answered:
+            text = after_thinking(response, requires_thinking=self._requires_thinking)
+            if (text, problem) not in known:
+                known[text, problem] = self._verdict(text, problem)
+            verdicts.append(known[text, problem])
+        return verdicts
 
-    def _verdict(self, response: str, problem: Problem) -> Verdict:
+    def _verdict(self, text: str | None, problem: Problem) -> Verdict:
         started = time.perf_counter()
-        outcome = self._outcome(response, problem)
+        outcome = self._outcome(text, problem)
         return Verdict(
             status=outcome.status,
             score=1.0 if outcome.status == "correct" else 0.0,
@@ -58,13 +67,12 @@ class Judge:
             seconds=time.perf_counter() - started,
         )
 
-    def _outcome(self, response: str, problem: Problem) -> Outcome:
+    def _outcome(self, text: str | None, problem: Problem) -> Outcome:
         domain = DOMAINS.get(problem.domain)
         if domain is None:
             raise ValueError(
                 f"problem {problem.id!r}: unknown domain {problem.domain!r}; there are {', '.join(DOMAINS)}"
             )
-        text = after_thinking(response, requires_thinking=self._requires_thinking)
         if text is None:
             return Outcome("no_answer", reason="the thinking was not finished")
         return domain.verify(text, problem, self._instruments)

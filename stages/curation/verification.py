@@ -9,15 +9,8 @@ Work is cut into chunks of a fixed number of rows, each a pure function of its r
 A departure: the paper takes the pass rate of several models; here one solution is enough, and selection measures solve rates.
 """
 
-import ctypes
-import multiprocessing
-import multiprocessing.util
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from data.domains import FAILED_STATUSES, Judge, Verdict
 from data.schema import Problem
@@ -27,6 +20,7 @@ from stages.curation.pool import Candidate, Drop, Sifted
 from stages.curation.solutions import boxed_gold, trace_of
 from stages.seeds import derive_seed
 from stages.stage import StageLog
+from stages.workers import Worker, work_through
 
 JUDGE_FAILED = "judge failed"  # how the reason begins where the judge does not know
 _CHUNK_ROWS = 16
@@ -94,65 +88,17 @@ def _chunks(candidates: Sequence[Candidate], teachers: Mapping[str, Teacher | No
 
 def _run(chunks: Sequence[Chunk], *, runtime: Runtime, log: StageLog) -> list[Finding]:
     """The findings of every row, in order."""
-    if not chunks:
-        return []
     total, done = sum(len(chunk.problems) for chunk in chunks), 0
-    with _pool(min(runtime.workers, len(chunks)), runtime) as pool:
-        futures = {pool.submit(_verify_chunk, chunk): position for position, chunk in enumerate(chunks)}
-        found: dict[int, list[Finding]] = {}
-        try:
-            for future in as_completed(futures):
-                position = futures[future]
-                found[position] = _result(future)
-                done += len(chunks[position].problems)
-                log.progress(done, total, unit="problems", detail="verification")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    found: dict[int, list[Finding]] = {}
+    for position, findings in work_through(_verify_chunk, chunks, runtime=runtime):
+        found[position] = findings
+        done += len(chunks[position].problems)
+        log.progress(done, total, unit="problems", detail="verification")
     return [finding for position in range(len(chunks)) for finding in found[position]]
 
 
-def _pool(num_workers: int, runtime: Runtime) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
-        num_workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(runtime.unsafe_local_execution, os.getpid()),
-    )
-
-
-def _result(future: Future[list[Finding]]) -> list[Finding]:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "a verification process died; if memory ran out, lower runtime.workers and run again"
-        ) from error
-
-
-@dataclass(slots=True)
-class _Process:
-    """The one mutable global of a worker process."""
-
-    judge: Judge | None = field(default=None)
-
-
-_process = _Process()
-
-
-def _start_worker(unsafe_local_execution: bool, parent: int) -> None:
-    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-    if os.getppid() != parent:  # the parent died before the line above
-        os._exit(1)
-    stack = ExitStack()
-    _process.judge = stack.enter_context(Judge(unsafe_local_execution=unsafe_local_execution))
-    multiprocessing.util.Finalize(None, stack.close, exitpriority=100)
-
-
-def _verify_chunk(chunk: Chunk) -> list[Finding]:
-    judge = _process.judge
-    assert judge is not None
-    return verify_chunk(chunk, judge)
+def _verify_chunk(worker: Worker, chunk: Chunk) -> list[Finding]:
+    return verify_chunk(chunk, worker.judge)
 
 
 # ---------------------------------------------------------------- inside a worker

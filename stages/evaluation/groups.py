@@ -6,7 +6,7 @@ from data.schema import Problem
 
 
 def problem_groups(problems: Sequence[Problem], *, trained_levels: Iterable[int | None]) -> dict[str, list[str]]:
-    """Group -> problem ids: `all` and the domains without what is harder than RL trains on, `harder`, levels, benchmarks.
+    """Group -> problem ids: `all`, domains and levels without what is harder than RL trains on, `harder`, benchmarks.
 
     A problem belongs to `harder` if its level is above every level of `trained_levels`. Problems of a benchmark (their `split`
     is "eval") form a group named by their source and belong to no other one.
@@ -24,8 +24,9 @@ def _names(problem: Problem, highest: int | None) -> list[str]:
         return [problem.source]
     if problem.level is not None and highest is not None and problem.level > highest:
         return ["harder"]
-    level = [] if problem.level is None else [f"level {problem.level}"]
-    return ["all", problem.domain, *level]
+    level = f"level {problem.level}"
+    levels = [] if problem.level is None else [level, f"{problem.domain} {level}"]
+    return ["all", problem.domain, *levels]
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -4,8 +4,8 @@ In: `curation` (heldout.parquet; rl.parquet for the levels trained on), `sft`, `
 (SAMPLE_SCHEMA + `model`) and results.json {`<model>/<group>/<metric>`: {value, low, high, n}}; the tables `results`,
 `comparisons` and `ledger`.
 
-Groups: `all` and each domain over the levels that RL trains on, `harder` for levels above them, each level by itself, and each
-benchmark. Metrics: `greedy`, `pass@1` (average over K samples), `pass@K`. Differences are paired by problem.
+Groups: `all` and each domain over the levels that RL trains on, `harder` for levels above them, each level and each domain's
+levels, and each benchmark. Metrics: `greedy`, `pass@1` (average over K samples), `pass@K`. Differences are paired by problem.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +27,7 @@ from stages.seeds import derive_seed
 from stages.stage import STATE, Row, StageLog, StageRecord
 
 SFT = "sft"
+_SHOWN_PROBLEMS = 8
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # model -> metric -> problem id -> value, NaN where not judged
 
 
@@ -46,14 +47,20 @@ def run(
     results = _results(scores, groups, config)
     write_json(out / "results.json", results)
     comparisons = _comparisons(scores, groups, config, rl_arms=_rl_arms(inputs))
+    differences = {
+        f"{row['model']} - {row['against']}/{row['group']}/{row['metric']}": row["difference"] for row in comparisons
+    }
     failures = sum(judge_failures(table) for table in sampled.tables.values())
     return StageRecord(
-        metrics={name: entry["value"] for name, entry in results.items()} | {"judge/failures": float(failures)},
+        metrics={name: entry["value"] for name, entry in results.items()}
+        | differences
+        | {"judge/total_failures": float(failures)},
         tables={
             "summary": _summary(results, models, groups),
             "results": [_result_row(name, entry) for name, entry in results.items()],
             "comparisons": comparisons,
             "ledger": _ledger(inputs, results),
+            "samples": _shown_samples(sampled.tables, problems),
             "verdicts": [{"status": name, "count": n} for name, n in status_counts(sampled.tables.values()).items()],
         },
         notes=_notes(failures),
@@ -91,6 +98,21 @@ def _samples(tables: Mapping[str, pa.Table]) -> pa.Table:
         for name, table in tables.items()
     ]
     return pa.concat_tables(named)
+
+
+def _shown_samples(tables: Mapping[str, pa.Table], problems: Sequence[Problem]) -> list[Row]:
+    """The greedy responses of every model to the same few problems, with their verdicts, for people."""
+    step = max(1, len(problems) // _SHOWN_PROBLEMS)
+    shown = {problem.id: problem.prompt for problem in problems[::step][:_SHOWN_PROBLEMS]}
+    rows = [
+        {"problem": row["problem_id"], "prompt": shown[row["problem_id"]], "model": name.removesuffix(".greedy")}
+        | {column: row[column] for column in ("status", "extracted", "response")}
+        for name, table in tables.items()
+        if name.endswith(".greedy")
+        for row in table.to_pylist()
+        if row["problem_id"] in shown
+    ]
+    return sorted(rows, key=lambda row: row["problem"])
 
 
 # ---------------------------------------------------------------- scores and intervals
@@ -190,7 +212,7 @@ def _result_row(name: str, entry: Mapping[str, float]) -> Row:
 
 def _summary(results: Mapping[str, Mapping[str, float]], models: Iterable[str], groups: Iterable[str]) -> list[Row]:
     """A row a model and metric, a column a group: value and interval as text."""
-    shown = [group for group in groups if not group.startswith("level")]
+    shown = [group for group in groups if "level" not in group]
     return [
         {"model": model, "metric": metric} | {group: _text(results.get(f"{model}/{group}/{metric}")) for group in shown}
         for metric in ("greedy", "pass@1")

@@ -3,10 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import pyarrow.parquet as pq
 
 from stages.artifact import Manifest, read_manifest
 from stages.config import STAGES, ReportConfig, Runtime
@@ -50,7 +48,7 @@ def render(title: str, manifests: Mapping[str, Manifest]) -> str:
         stages=[_stage_row(key, manifest) for key, manifest in ordered.items()],
         notes=_notes(ordered),
         sections=[*_sections(ordered)],
-        samples=_samples(ordered),
+        samples=ordered["evaluation"].tables()["samples"],
     )
 
 
@@ -76,7 +74,12 @@ def _sections(manifests: Mapping[str, Manifest]) -> Sequence[Row]:
     """Each section: title, text, charts (title, svg), tables (title, rows)."""
     tables = {key: manifest.tables() for key, manifest in manifests.items()}
     return [
-        _section("Evaluation on problems never seen", _EVALUATION, _evaluation_charts(manifests), tables["evaluation"]),
+        _section(
+            "Evaluation on problems never seen",
+            _EVALUATION,
+            _evaluation_charts(manifests),
+            {name: rows for name, rows in tables["evaluation"].items() if name != "samples"},
+        ),
         _section("Curation", _CURATION, [], tables["curation"]),
         _section("Long-CoT SFT", _SFT, _sft_charts(tables["sft"]), tables["sft"]),
         _section(
@@ -138,10 +141,7 @@ def _evaluation_charts(manifests: Mapping[str, Manifest]) -> list[tuple[str, str
         for row in manifests["evaluation"].tables().get("comparisons", [])
         if row["group"] == "all"
     ]
-    charts = [
-        (metric, interval_chart(sorted(group, key=lambda row: row[0]), x_label=metric))
-        for metric, group in rows.items()
-    ]
+    charts = [(metric, interval_chart(points, x_label=metric)) for metric, points in rows.items()]
     return [
         *charts,
         ("paired differences, 95 % intervals", interval_chart(comparisons, x_label="difference", zero_line=True)),
@@ -202,17 +202,3 @@ def _smoothed(values: Sequence[float]) -> list[tuple[float, float]]:
         (start + block, sum(values[start : start + block]) / block)
         for start in range(0, len(values) - block + 1, block)
     ]
-
-
-def _samples(manifests: Mapping[str, Manifest], limit: int = 8) -> list[dict[str, Any]]:
-    """A few evaluated responses with their verdicts, the same problems for every model."""
-    columns = ["model", "problem_id", "sample", "response", "status", "extracted"]
-    rows = pq.read_table(manifests["evaluation"].folder / "samples.parquet", columns=columns).to_pylist()
-    wanted = list(dict.fromkeys(row["problem_id"] for row in rows))[
-        :: max(1, len({row["problem_id"] for row in rows}) // limit)
-    ][:limit]
-    first: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows:
-        if row["problem_id"] in wanted:
-            first.setdefault((row["problem_id"], row["model"]), row)
-    return [first[key] for key in sorted(first)]

@@ -54,12 +54,16 @@ def step_loss(
     tokens: TokenBatch,
     *,
     config: RlConfig,
+    load_LE: Tensor,
     router_share: float,
 ) -> LossOutput:
-    """Eq. 6 for a micro-batch. `router_share`: its tokens / the tokens of the step, which weighs its router losses."""
+    """Eq. 6 for a micro-batch; the parts of a step add up, however it is cut.
+
+    `load_LE`: the experts' loads F in the step before. `router_share`: its tokens / the tokens of the step, for B and Z.
+    """
     losses_M, kl_M = token_losses(logprobs_M, tokens, clip=config.objective.clip, kl_coefficient=config.kl_coefficient)
     policy = (tokens.weights_M * (losses_M - config.entropy_coefficient * entropies_M)).sum()
-    balance = config.balance_coefficient * router.balance_loss + config.z_coefficient * router.z_loss
+    balance = config.balance_coefficient * router.balance_loss(load_LE) + config.z_coefficient * router.z_loss
     return LossOutput(
         policy + router_share * balance,
         kl_sum=float(kl_M.detach().double().sum()),

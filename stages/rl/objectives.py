@@ -39,14 +39,22 @@ class Share:
 Shares = dict[tuple[int, int], Share]  # by (group, sample)
 
 
+def tokens_per_step(objective: C3po | Grpo) -> int | None:
+    """|Psi| = Phi of a step over all ranks; None where the objective has no budget."""
+    if isinstance(objective, Grpo):
+        return None
+    return objective.token_budget * (objective.budget_ranks if objective.scope == "rank" else 1)
+
+
 def c3po_shares(responses: Sequence[Response], *, objective: C3po, seed: int) -> Shares:
     """Whole responses in a seeded random order of prompts until their tokens first reach Phi (eq. 2), each token weighing 1/Phi.
 
-    Phi is `objective.tokens_per_step`. Groups whose advantages are all zero come last: they carry no policy gradient. With
+    Phi is `tokens_per_step(objective)`. Groups whose advantages are all zero come last: they carry no policy gradient. With
     cut = "token" (Fig. 3) the last response's tokens past Phi are left out, so that exactly Phi tokens are used; with
     "response" it stays whole (eq. 3). Where a step has fewer than Phi tokens all are used, and the weight is still 1/Phi.
     """
-    budget = objective.tokens_per_step
+    budget = tokens_per_step(objective)
+    assert budget is not None
     shares: Shares = {}
     used = 0
     for response in _greedy_order(responses, seed=seed):

@@ -20,12 +20,13 @@ from ring_model.engine import Engine, OptimizerSettings
 from ring_model.policy import micro_batches, pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, RlOptimizer, Runtime
-from stages.ledger import StepLedger
+from stages.ledger import StepLedger, replay
 from stages.prompting import MODEL
 from stages.rl.losses import TokenBatch, step_loss
-from stages.rl.objectives import Response, Share, Shares, choose_shares
+from stages.rl.objectives import Response, Share, Shares, choose_shares, tokens_per_step
 from stages.rl.pool import PlannedStep, Pool, extra_problems, plan_arm
 from stages.rl.rollout import Rollout, figures, roll_out, write_rollout
+from stages.router_load import Load, load_metrics, no_load, step_load, uniform_load, weighed_load
 from stages.seeds import derive_seed
 from stages.stage import STATE, StageLog, StageRecord
 from stages.stage import Row as TableRow
@@ -45,6 +46,7 @@ class Progress:
     verdicts: int = 0
     failures: int = 0  # verdicts that were the judge's failure
     underfilled: int = 0  # steps with fewer tokens than Phi
+    load: Load = field(default_factory=list)  # of the last step
     phases: dict[str, TableRow] = field(default_factory=dict)  # a row per phase
 
 
@@ -106,11 +108,15 @@ class _Run:
         self.runtime, self.out, self.log = runtime, out, log
         self.tokenizer = Tokenizer.from_folder(start)
         self.model = load_model(start)
-        self.engine = Engine.start(self.model, optimizer=_optimizer(config.optimizer), zero_stage=runtime.zero_stage)
+        self.engine = Engine.start(
+            self.model, optimizer=_optimizer(config.optimizer), zero_stage=runtime.zero_stage, device=runtime.device
+        )
         self.reference = load_model(start, device=self.engine.device).requires_grad_(requires_grad=False)
-        self.progress = Progress()
+        self.budget = tokens_per_step(config.objective)
+        self.progress = Progress(load=uniform_load(self.model.config))
         self.values: dict[str, float] = {}  # metrics of the step in the making
         self.seconds: dict[str, float] = {}  # of that step, by activity
+        self.generated = 0.0  # tokens of that step, over all ranks
         self.timings: dict[str, float] = {}  # of the whole arm
         self.last_save = time.monotonic()
         self.ledger: StepLedger
@@ -126,6 +132,8 @@ class _Run:
             self.progress = Progress(**saved)
             self.log.resumed(f"step {self.progress.step} of {len(self.plan)}")
         self.ledger = StepLedger(self.out, size=self.progress.ledger_bytes, writes=self._writes)
+        if saved is not None and self._writes:
+            replay(self.out, self.log)
         self.last_save = time.monotonic()
 
     # ------------------------------------------------------------ one step
@@ -152,7 +160,7 @@ class _Run:
             write_rollout(rollout, self.out / _ROLLOUTS, step=step, round_=round_, rank=self.engine.rank)
             _add(self.seconds, rollout.answers.seconds)
             rollouts.append(rollout)
-            if self._informative_tokens(rollouts) >= self.config.objective.tokens_per_step:
+            if self.budget is None or self._informative_tokens(rollouts) >= self.budget:
                 break
         self._describe(rollouts)
         return rollouts
@@ -173,6 +181,7 @@ class _Run:
             _add(sums, rollout.sums())
         totals = self.engine.all_reduce_sum(sums)
         self.values |= figures(totals)
+        self.generated = totals["tokens"]
         self.progress.tokens_generated += int(totals["tokens"])
         self.progress.verdicts += int(totals["responses"])
         self.progress.failures += int(totals["failures"])
@@ -184,7 +193,7 @@ class _Run:
         responses = [response for responses in self.engine.all_gather_object(mine) for response in responses]
         seed = derive_seed(self.config.seed, "rl", "choice", step)
         shares = choose_shares(responses, objective=self.config.objective, seed=seed)
-        self.values |= _budget_figures(responses, shares, budget=self.config.objective.tokens_per_step)
+        self.values |= _budget_figures(responses, shares, budget=self.budget)
         return shares
 
     def train_on(self, rollouts: Sequence[Rollout], shares: Shares) -> None:
@@ -194,20 +203,16 @@ class _Run:
         total = self.engine.all_reduce_sum({"tokens": float(sum(_num_tokens(item) for item in chosen))})["tokens"]
         budget = self.runtime.micro_batch_tokens
         batches = micro_batches([_num_tokens(item) for item in chosen], token_budget=budget) if chosen else []
-        sums = {"kl": 0.0, "clipped": 0.0, "tokens": 0.0}
-        loads = torch.zeros(self.model.config.num_hidden_layers, self.model.config.num_experts, dtype=torch.float64)
+        sums = {"kl": 0.0, "clipped": 0.0, "tokens": 0.0, **no_load(self.model.config)}
         for batch in self.engine.padded(batches):
             if batch is None:
                 self.engine.backward_nothing()
             else:
-                part = [chosen[index] for index in batch]
-                _add(sums, self._train_micro_batch(part, total_tokens=total, loads=loads))
-        self._describe_training(sums, loads)
+                _add(sums, self._train_micro_batch([chosen[index] for index in batch], total_tokens=total))
+        self._describe_training(self.engine.all_reduce_sum(sums))
         _add(self.seconds, {"train": time.monotonic() - started})
 
-    def _train_micro_batch(
-        self, chosen: Sequence[Chosen], *, total_tokens: float, loads: torch.Tensor
-    ) -> dict[str, float]:
+    def _train_micro_batch(self, chosen: Sequence[Chosen], *, total_tokens: float) -> dict[str, float]:
         device = self.engine.device
         rows = pack_rows([item.prompt for item in chosen], [item.token_ids for item in chosen], device=device)
         temperature = self.config.sampling.temperature
@@ -223,24 +228,21 @@ class _Run:
             scored.router,
             _token_batch(chosen, reference),
             config=self.config,
+            load_LE=torch.tensor(self.progress.load, device=device),
             router_share=router_share,
         )
         self.engine.backward(output.loss, denominator=1.0)
-        loads += router_share * scored.router.load_LE.cpu()
-        return {"kl": output.kl_sum, "clipped": output.num_clipped, "tokens": float(rows.num_response_tokens)}
+        figures = {"kl": output.kl_sum, "clipped": output.num_clipped, "tokens": float(rows.num_response_tokens)}
+        return figures | weighed_load(scored.router.load_LE, router_share)
 
-    def _describe_training(self, sums: dict[str, float], loads: torch.Tensor) -> None:
-        shape = loads.shape
-        flat = {f"load/{index:05d}": value for index, value in enumerate(loads.flatten().tolist())}
-        totals = self.engine.all_reduce_sum({**sums, **flat})
-        load_LE = torch.tensor([totals[name] for name in flat]).view(shape)
+    def _describe_training(self, totals: Mapping[str, float]) -> None:
         tokens = max(totals["tokens"], 1.0)
         self.progress.tokens_trained += int(totals["tokens"])
+        self.progress.load = step_load(totals, self.model.config)
         self.values |= {
             "policy/kl": totals["kl"] / tokens,
             "loss/clip_fraction": totals["clipped"] / tokens,
-            "router/max_load": float(load_LE.max()) * shape[1],
-            "router/dead_experts": float((load_LE == 0).sum()),
+            **load_metrics(self.progress.load),
         }
 
     def apply_gradients(self, step: int) -> None:
@@ -257,7 +259,7 @@ class _Run:
         """Count the step, write its line, and report it."""
         progress, phase = self.progress, self.plan[step - 1].phase
         progress.step = step
-        progress.underfilled += self.values["budget/tokens_used"] < self.config.objective.tokens_per_step
+        progress.underfilled += self.values.get("budget/fill", 1.0) < 1.0
         values = {
             **self.values,
             "tokens/trained": progress.tokens_trained,
@@ -268,8 +270,7 @@ class _Run:
         progress.ledger_bytes = self.ledger.size
         _add(self.timings, self.seconds)
         times = {f"time/{name}_seconds": value for name, value in sorted(self.seconds.items())}
-        tokens = values["response/mean_tokens"] * len(self.plan[step - 1].problems) * self.config.samples_per_prompt
-        rate = tokens / max(sum(self.seconds.values()), 1e-9)
+        rate = self.generated / max(sum(self.seconds.values()), 1e-9)
         self.log.progress(step, len(self.plan), unit="steps", detail=f"{phase.name} reward {values['reward/mean']:.3f}")
         self.log.metrics(step, {**values, **times, "speed/tokens_per_second": rate})
 
@@ -297,9 +298,9 @@ class _Run:
             "tokens/trained": float(progress.tokens_trained),
             "tokens/generated": float(progress.tokens_generated),
             "budget/underfilled_steps": float(progress.underfilled),
-            "judge/failures": float(progress.failures),
+            "judge/total_failures": float(progress.failures),
             "pool/problems": float(self.pool.num_problems),
-            **{name: self.values[name] for name in ("reward/mean", "policy/entropy", "policy/kl")},
+            **{f"{name}_final": self.values[name] for name in ("reward/mean", "policy/entropy", "policy/kl")},
         }
         self.engine.close()
         return StageRecord(
@@ -368,14 +369,14 @@ def _token_batch(chosen: Sequence[Chosen], reference_M: torch.Tensor) -> TokenBa
     )
 
 
-def _budget_figures(responses: Sequence[Response], shares: Shares, *, budget: int) -> dict[str, float]:
+def _budget_figures(responses: Sequence[Response], shares: Shares, *, budget: int | None) -> dict[str, float]:
     groups: dict[int, bool] = {}
     for response in responses:
         groups[response.group] = groups.get(response.group, False) or response.advantage != 0.0
     used = sum(share.kept_tokens for share in shares.values())
     return {
+        **({} if budget is None else {"budget/fill": used / budget}),
         "budget/tokens_used": float(used),
-        "budget/fill": used / budget,
         "budget/tokens_informative": float(sum(r.num_tokens for r in responses if r.advantage)),
         "group/zero_advantage_share": sum(not informative for informative in groups.values()) / max(len(groups), 1),
     }

@@ -133,7 +133,8 @@ def _row(candidate: Candidate, choice: Choice, tokens: Mapping[str, int]) -> Row
         "pass@1": candidate.pass_at_1,
         "greedy": candidate.greedy,
         "mean_tokens": candidate.mean_tokens,
-        "sft_tokens": tokens.get(candidate.checkpoint),
+        "sft_tokens": tokens[candidate.checkpoint],
+        "share of SFT": tokens[candidate.checkpoint] / max(tokens.values()),
         "chosen": chosen,
         "why": choice.why if chosen else "",
     }

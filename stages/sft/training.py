@@ -5,7 +5,8 @@ object a step of values that depend on inputs and seed alone. Every rank calls `
 
 loss = sum over the batch's response tokens of -log p / loss_tokens + balance and z losses of the routers, where `loss_tokens`
 (mean response tokens per batch of the whole plan) never changes during a run: every token weighs the same. A batch is cut
-into rectangular micro-batches shared by the ranks; the router losses are taken within each and weighed by its tokens.
+into rectangular micro-batches shared by the ranks; so that neither changes the loss, the balance loss takes the experts' loads
+from the step before (uniform at first) and the probabilities from this one.
 """
 
 import math
@@ -23,8 +24,9 @@ from ring_model.modelling import BailingMoe
 from ring_model.policy import PackedRows, ResponseLogprobs, micro_batches, pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, Training
-from stages.ledger import StepLedger, checkpoint_name
+from stages.ledger import StepLedger, checkpoint_name, replay
 from stages.prompting import MODEL
+from stages.router_load import Load, load_metrics, no_load, step_load, uniform_load, weighed_load
 from stages.sft.batches import Batch, Plan, PlannedStep, Row, Rows, plan_steps, share_of_rank
 from stages.stage import STATE, StageLog, StageRecord
 from stages.stage import Row as TableRow
@@ -56,6 +58,7 @@ class Progress:
     steps_bytes: int = 0  # length of steps.jsonl
     epoch_nll: float = 0.0  # sum over the response tokens of the epoch so far
     epoch_tokens: int = 0
+    load: Load = field(default_factory=list)  # of the last step
     epochs: list[TableRow] = field(default_factory=list)  # a row per finished epoch
 
 
@@ -67,7 +70,7 @@ class StepFigures:
     num_response_tokens: int
     balance_loss: float
     z_loss: float
-    max_load: float  # largest share of an expert in any layer x number of experts; 1 is uniform
+    load: Load
     save_is_due: bool
 
 
@@ -75,7 +78,9 @@ def train(job: SupervisedJob, *, runtime: Runtime, out: Path, log: StageLog) -> 
     """Train the job to its end, going on from the last resume point if there is one."""
     torch.set_num_threads(runtime.threads)
     plan = plan_steps(job.rows, num_epochs=job.training.epochs, batch_tokens=job.training.batch_tokens, seed=job.seed)
-    engine = Engine.start(job.model, optimizer=_optimizer(job.training), zero_stage=runtime.zero_stage)
+    engine = Engine.start(
+        job.model, optimizer=_optimizer(job.training), zero_stage=runtime.zero_stage, device=runtime.device
+    )
     run = _Run(job, plan, engine=engine, runtime=runtime, out=out, log=log)
     run.resume()
     for step in plan.steps[run.progress.step :]:
@@ -101,9 +106,15 @@ def learning_rate_at(step: int, *, num_steps: int, training: Training) -> float:
     return training.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * way)))
 
 
-def supervised_loss(scored: ResponseLogprobs, *, loss_tokens: float, token_share: float, training: Training) -> Tensor:
-    """One micro-batch's part of the batch's loss; the parts add up. `token_share`: its tokens / the batch's tokens."""
-    router = training.balance_coefficient * scored.router.balance_loss + training.z_coefficient * scored.router.z_loss
+def supervised_loss(
+    scored: ResponseLogprobs, *, loss_tokens: float, token_share: float, load_LE: Tensor, training: Training
+) -> Tensor:
+    """One micro-batch's part of the batch's loss; the parts add up, however the batch is cut.
+
+    `token_share`: its tokens / the batch's tokens. `load_LE`: the experts' loads in the step before.
+    """
+    balance = training.balance_coefficient * scored.router.balance_loss(load_LE)
+    router = balance + training.z_coefficient * scored.router.z_loss
     return -scored.logprobs_M.sum() / loss_tokens + token_share * router
 
 
@@ -135,7 +146,7 @@ class _Run:
     ) -> None:
         self.job, self.plan, self.engine, self.runtime, self.out, self.log = job, plan, engine, runtime, out, log
         self.num_steps = len(plan.steps)
-        self.progress = Progress()
+        self.progress = Progress(load=uniform_load(job.model.config))
         self.lengths = [row.num_tokens for row in job.rows.rows]
         self.timings = {"train": 0.0, "validate": 0.0, "save": 0.0}
         self.last_save = self.step_started = time.monotonic()
@@ -153,6 +164,8 @@ class _Run:
             self.progress = Progress(**saved)
             self.log.resumed(f"step {self.progress.step} of {self.num_steps}")
         self.ledger = StepLedger(self.out, size=self.progress.steps_bytes, writes=self._writes)
+        if saved is not None and self._writes:
+            replay(self.out, self.log, every=self.log_every)
         self.step_started = self.last_save = time.monotonic()
 
     def train_batch(self, batch: Batch) -> StepFigures:
@@ -165,6 +178,7 @@ class _Run:
             device=self.engine.device,
         )
         sums = self._empty_sums()
+        load_LE = torch.tensor(self.progress.load, device=self.engine.device)
         for micro_batch in self.engine.padded(packed):
             if micro_batch is None:
                 self.engine.backward_nothing()
@@ -172,27 +186,28 @@ class _Run:
             share = int(micro_batch.lengths_B.sum()) / batch_tokens
             scored = response_logprobs(self.job.model, micro_batch, entropy="none")
             loss = supervised_loss(
-                scored, loss_tokens=self.plan.loss_tokens, token_share=share, training=self.job.training
+                scored,
+                loss_tokens=self.plan.loss_tokens,
+                token_share=share,
+                load_LE=load_LE,
+                training=self.job.training,
             )
             self.engine.backward(loss, denominator=1.0)
             _add(sums, scored, share)
         return self._figures(sums, batch)
 
     def _empty_sums(self) -> dict[str, float]:
-        config = self.job.model.config
-        loads = {f"load/{index}": 0.0 for index in range(config.num_hidden_layers * config.num_experts)}
         due = self._writes and time.monotonic() - self.last_save >= self.runtime.checkpoint_seconds
-        return {"nll": 0.0, "balance": 0.0, "z": 0.0, "due": float(due), **loads}
+        return {"nll": 0.0, "balance": 0.0, "z": 0.0, "due": float(due), **no_load(self.job.model.config)}
 
     def _figures(self, sums: dict[str, float], batch: Batch) -> StepFigures:
         totals = self.engine.all_reduce_sum(sums)
-        loads = [value for name, value in totals.items() if name.startswith("load/")]
         return StepFigures(
             nll=totals["nll"],
             num_response_tokens=sum(len(self.job.rows.rows[index].response) for index in batch),
             balance_loss=totals["balance"],
             z_loss=totals["z"],
-            max_load=max(loads) * self.job.model.config.num_experts,
+            load=step_load(totals, self.job.model.config),
             save_is_due=totals["due"] > 0,
         )
 
@@ -213,11 +228,12 @@ class _Run:
         progress.tokens_processed += batch_tokens
         progress.epoch_nll += figures.nll
         progress.epoch_tokens += figures.num_response_tokens
+        progress.load = figures.load
         values = {
             "train/loss": figures.nll / figures.num_response_tokens,
             "train/gradient_norm": gradient_norm,
             "train/learning_rate": self._learning_rate(progress.step),
-            "router/max_load": figures.max_load,
+            **load_metrics(figures.load),
             "router/balance_loss": figures.balance_loss,
             "router/z_loss": figures.z_loss,
             "tokens/batch": batch_tokens,
@@ -308,10 +324,10 @@ class _Run:
 
 def _add(sums: dict[str, float], scored: ResponseLogprobs, share: float) -> None:
     sums["nll"] -= float(scored.logprobs_M.detach().double().sum())
-    sums["balance"] += share * float(scored.router.balance_loss.detach())
+    sums["balance"] += share * float(scored.router.balance_loss(scored.router.load_LE).detach())
     sums["z"] += share * float(scored.router.z_loss.detach())
-    for index, load in enumerate(scored.router.load_LE.flatten().tolist()):
-        sums[f"load/{index}"] += share * load
+    for name, value in weighed_load(scored.router.load_LE, share).items():
+        sums[name] += value
 
 
 @torch.no_grad()

@@ -26,6 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
         (["run", "smoke", "--set", "seed"], "KEY=VALUE"),
         (["run", "smoke", "--until", "nothing"], "nothing"),
         (["run", "smoke", "--data-dir", "no/such/folder"], "no such folder"),
+        (["run", "smoke", "--rerun", "rl", "--arm", "mixd"], "did you mean 'mixed'"),
+        (["run", "smoke", "--arm", "mixed"], "--rerun rl"),
+        (["run", "smoke", "--rerun", "evaluation", "--until", "rl"], "the chain ends with rl"),
+        (["run", "curate-public", "--until", "rl"], "has no [rl]"),
+        (["run", "smoke", "--set", "sft.training.learning_rate=inf"], "finite"),
         (["lineage", "0123"], "ring ls"),
         (["show", "smok"], "did you mean 'smoke'"),
     ],
@@ -56,6 +61,23 @@ def test_an_artifact_of_a_newer_format_is_refused(ring) -> None:
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"format": FORMAT + 1}), encoding="utf-8")
     assert "update" in ring("ls", code=2).stderr
+
+
+def test_a_damaged_manifest_is_broken_and_stops_nothing(ring) -> None:
+    folder = ring.home / "artifacts" / "sft" / ("0" * 32)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"format": 1', encoding="utf-8")
+    assert json.loads(ring("verify", "--json", code=1).stdout)["problems"].keys() == {"0" * 32}
+    assert "BROKEN sft" in ring("verify", "0000", code=1).stdout
+    listed = ring("ls", "--json")
+    assert json.loads(listed.stdout) == {"artifacts": []}
+    assert "1 results are left out" in listed.stderr
+
+
+def test_status_takes_the_same_changes_as_run(ring) -> None:
+    plain, changed = (ring("status", "smoke", *more).stdout for more in ((), ("--set", "rl.seed=1")))
+    assert plain.count("to be made") == changed.count("to be made") == 9
+    assert plain != changed
 
 
 def test_a_home_that_cannot_be_written_is_named(ring) -> None:
@@ -95,7 +117,7 @@ def test_a_full_disk_stops_the_chain_with_a_message_and_seals_nothing(ring) -> N
 def test_show_says_where_each_value_comes_from(ring) -> None:
     shown = ring("show", "smoke", "--set", "seed=3", env={"COLUMNS": "220"}).stdout
     lines = {line.split("│")[1].strip(): line for line in shown.splitlines() if line.count("│") > 3}
-    assert "--set" in lines["seed"]
+    assert "--set" in lines["seed"] and "--set" in lines["sft.seed"]
     assert "paper 3.2" in lines["rl.objective.clip"]
     assert "smoke.toml:" in lines["rl.samples_per_prompt"]
     assert "class default" in lines["rl.advantage_epsilon"]

@@ -37,7 +37,9 @@ def rows_of(step: int) -> list:
 def loss_of(model: BailingMoe, rows) -> torch.Tensor:
     scored = response_logprobs(model, rows)
     tokens = rows.num_response_tokens
-    return -scored.logprobs_M.sum() + 0.01 * tokens * (scored.router.balance_loss + scored.router.z_loss)
+    return -scored.logprobs_M.sum() + 0.01 * tokens * (
+        scored.router.balance_loss(scored.router.load_LE) + scored.router.z_loss
+    )
 
 
 def main(out: str, zero_stage: int, num_steps: int, folder: str | None) -> None:

@@ -64,6 +64,12 @@ def test_a_response_ends_at_its_end_token_or_its_limit(model: BailingMoe) -> Non
         assert len(completion.logprobs) == len(completion.entropies) == len(completion.token_ids)
 
 
+def test_the_limit_of_prompt_and_response_together_is_each_rows_own(model: BailingMoe) -> None:
+    limited = sample(model, PROMPTS * 3, max_total_tokens=14)
+    for prompt, made, free in zip(PROMPTS * 3, limited, sample(model, PROMPTS * 3), strict=True):
+        assert made.token_ids == free.token_ids[: 14 - len(prompt)]
+
+
 @pytest.mark.parametrize("top_p", [1.0, 0.75])
 def test_sampled_frequencies_follow_the_distribution(top_p: float) -> None:
     probabilities = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
@@ -94,7 +100,7 @@ def test_uniforms_differ_by_seed_and_position_and_fill_the_interval() -> None:
         ({"max_new_tokens": 0}, "max_new_tokens = 0"),
         ({"temperature": -1.0}, "temperature = -1"),
         ({"top_p": 0.0}, "top_p = 0"),
-        ({"max_new_tokens": 250}, "max_position_embeddings = 256"),
+        ({"max_total_tokens": 2}, "prompt and response together may have 2"),
     ],
 )
 def test_an_argument_out_of_range_is_named(model: BailingMoe, changes: dict, message: str) -> None:

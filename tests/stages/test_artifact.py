@@ -5,10 +5,33 @@ import math
 
 import pytest
 
-from stages.artifact import ArtifactError, Store, canonical_json, fingerprint, problems_of, read_manifest, write_json
+from stages.artifact import (
+    ArtifactError,
+    DamagedError,
+    Store,
+    canonical_json,
+    fingerprint,
+    folder_problems,
+    matching_files,
+    problems_of,
+    read_manifest,
+    write_json,
+)
 from stages.stage import STATE
 
 PAYLOAD = {"stage": "sft", "arm": None, "config": {"a": 1}, "code": "c", "inputs": {}}
+DOCUMENT = {
+    "inputs": {},
+    "metrics": {"sft/loss": 0.5},
+    "timings": {},
+    "notes": [],
+    "code": {"commit": None, "dirty": None},
+    "recipe": "test",
+    "status": "ran",
+    "seconds": 1.0,
+    "made_at": "2026-01-01T00:00:00Z",
+    "mlflow_run_id": "run",
+}
 
 
 def sealed(store: Store, payload=PAYLOAD, text="weights"):
@@ -19,9 +42,7 @@ def sealed(store: Store, payload=PAYLOAD, text="weights"):
     (partial / "model").mkdir()
     (partial / "model" / "weights").write_text(text)
     (partial / "tables.json").write_text("{}")
-    return store.seal(
-        stage=payload["stage"], identity=identity, document={"payload": payload, "inputs": {}, "metrics": {}}
-    )
+    return store.seal(stage=payload["stage"], identity=identity, document={**DOCUMENT, "payload": payload})
 
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys():
@@ -94,3 +115,75 @@ def test_an_id_must_begin_exactly_one_fingerprint(tmp_path):
     assert store.by_id(manifest.fingerprint[:6]).fingerprint == manifest.fingerprint
     with pytest.raises(ArtifactError, match="0 results begin"):
         store.by_id("zz")
+
+
+@pytest.mark.parametrize("key", ["metrics", "made_at", "inputs"])
+def test_a_change_of_any_part_of_a_manifest_breaks_its_seal(tmp_path, key):
+    manifest = sealed(Store(tmp_path))
+    other = {"metrics": {"sft/loss": 0.4}, "made_at": "2026-01-02T00:00:00Z", "inputs": {"base": {"content": "c"}}}
+    write_json(manifest.folder / "manifest.json", {**manifest.document, key: other[key]})
+    assert [line.partition(":")[0] for line in problems_of(read_manifest(manifest.folder))] == ["seal"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 1, "payload": {}}', "\udcff"])
+def test_a_manifest_that_cannot_be_read_is_damage_and_hides_no_other_result(tmp_path, text):
+    store = Store(tmp_path)
+    broken, whole = sealed(store), sealed(store, payload={**PAYLOAD, "arm": "x"})
+    (broken.folder / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DamagedError, match="builds it again"):
+        read_manifest(broken.folder)
+    assert [bool(folder_problems(folder)) for folder in (broken.folder, whole.folder)] == [True, False]
+    assert store.find("sft", broken.fingerprint) is None
+    assert [manifest.fingerprint for manifest in store.all()] == [whole.fingerprint]
+    assert store.folder_of(broken.fingerprint[:8]) == broken.folder
+
+
+def test_sealing_the_same_bytes_again_leaves_the_files_that_others_read_in_place(tmp_path):
+    store = Store(tmp_path)
+    first = sealed(store)
+    inode = (first.folder / "model" / "weights").stat().st_ino
+    second = sealed(store)
+    assert (second.folder / "model" / "weights").stat().st_ino == inode
+    assert problems_of(second) == []
+    assert not store.partial("sft", second.fingerprint).exists()
+
+
+def test_sealing_over_a_damaged_result_replaces_its_files(tmp_path):
+    store = Store(tmp_path)
+    (sealed(store).folder / "model" / "weights").write_text("flipped")
+    assert problems_of(sealed(store)) == []
+
+
+def test_what_a_killed_builder_left_is_no_result_and_is_cleared_before_the_next_build(tmp_path):
+    store = Store(tmp_path)
+    manifest = sealed(store)
+    leftover = manifest.folder.with_name(f"{manifest.fingerprint}.old.123")
+    manifest.folder.rename(leftover)
+    assert store.all() == []
+    partial = store.prepare("sft", manifest.fingerprint, afresh=False)
+    assert not leftover.exists()
+    kept, half = partial / STATE / "resume", partial / "rollouts" / ".step-1.parquet.4711"
+    half.parent.mkdir()
+    for path in (kept, half, partial / ".hidden"):
+        path.write_text("x")
+    store.prepare("sft", manifest.fingerprint, afresh=False)
+    assert kept.exists() and (partial / ".hidden").exists() and not half.exists()
+    store.prepare("sft", manifest.fingerprint, afresh=True)
+    assert [*partial.rglob("*")] == [partial / STATE]
+
+
+def test_a_half_built_folder_that_lost_its_resume_state_is_built_from_the_start(tmp_path):
+    partial = Store(tmp_path).prepare("sft", "abc", afresh=False)
+    (partial / "epoch-09").mkdir()
+    (partial / STATE).rmdir()
+    assert [*Store(tmp_path).prepare("sft", "abc", afresh=False).iterdir()] == [partial / STATE]
+
+
+def test_a_changed_file_has_another_digest_in_the_same_process(tmp_path):
+    (tmp_path / "model").mkdir()
+    path = tmp_path / "model" / "weights"
+    path.write_text("one")
+    before = matching_files(tmp_path, "**/*")
+    path.write_text("other")
+    assert before.keys() == matching_files(tmp_path, "**/*").keys() == {"model/weights"}
+    assert before != matching_files(tmp_path, "**/*")

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from stages.artifact import Store
+from stages.config import Record
+from stages.plan import PlannedStage, outdated, plan_chain
+from stages.recipe import RecipeError, load_recipe
+
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = (
     "import json,sys;from stages.plan import plan_chain;from stages.recipe import load_recipe;"
@@ -96,3 +101,92 @@ def test_recipes_that_share_a_prefix_share_its_fingerprints(project: Path) -> No
     other = PLAN.replace("'smoke'", "'other'")
     done = subprocess.run([sys.executable, "-c", other], cwd=project, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == fingerprints(project)
+
+
+def fingerprint_of(stage: str, *overrides: str) -> str:
+    specs = plan_chain(load_recipe("smoke", overrides=overrides).recipe, until="base")
+    return next(spec.fingerprint for spec in specs if spec.stage == stage)
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "override"),
+    [
+        ("curation", "rows.parquet", "curation.sources=[{{kind='parquet', folder='{}'}}]"),
+        ("base", "deeper/model.safetensors", "base.checkpoint='{}'"),
+    ],
+)
+def test_a_folder_from_outside_counts_by_its_bytes(tmp_path: Path, stage: str, file: str, override: str) -> None:
+    override = override.format(tmp_path)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("one")
+    before = fingerprint_of(stage, override)
+    (tmp_path / file).touch()
+    assert fingerprint_of(stage, override) == before
+    (tmp_path / file).write_text("other")
+    assert fingerprint_of(stage, override) != before
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("base.checkpoint='no/such'", "base.checkpoint no/such: no such folder"),
+        ("curation.sources=[{kind='parquet', name='mine', folder='no/such'}]", "source 'mine' no/such: no such folder"),
+    ],
+)
+def test_a_folder_that_is_missing_is_named(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fingerprint_of("base", override)
+
+
+def test_an_end_that_the_recipe_does_not_reach_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'curate-public' has no \[rl\].*until selection"):
+        plan_chain(load_recipe("curate-public").recipe, until="rl")
+
+
+def test_an_infinite_number_in_a_recipe_is_a_message() -> None:
+    with pytest.raises(RecipeError, match=r"kl_coefficient = inf: .*finite"):
+        load_recipe("smoke", overrides=["rl.kl_coefficient=inf"])
+
+
+def test_what_follows_from_an_outdated_stage_is_outdated_too(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    specs = [spec_of("curation"), spec_of("base", "curation"), spec_of("sft", "base"), spec_of("selection")]
+    contents: dict[str, dict[str, str]] = {}
+    for spec in specs:
+        contents[spec.key] = seal(store, spec, {key: contents[key] for key in spec.inputs})
+    assert outdated(specs, store=store) == set()
+    seal(store, specs[0], {}, text="other bytes")
+    assert outdated(specs, store=store) == {"base", "sft"}
+
+
+def spec_of(stage: str, *inputs: str) -> PlannedStage:
+    return PlannedStage(
+        key=stage,
+        stage=stage,  # ty: ignore[invalid-argument-type]
+        arm=None,
+        module="",
+        config=Record(),
+        inputs=inputs,
+        ranks=1,
+        payload={"stage": stage, "arm": None},
+        fingerprint=stage,
+    )
+
+
+def seal(store: Store, spec: PlannedStage, inputs: dict[str, dict[str, str]], text: str = "bytes") -> dict[str, str]:
+    (store.prepare(spec.stage, spec.fingerprint, afresh=True) / "file").write_text(text)
+    document = {
+        "payload": spec.payload,
+        "inputs": inputs,
+        "metrics": {},
+        "timings": {},
+        "code": {},
+        "notes": [],
+        "seconds": 0.0,
+        "recipe": "",
+        "status": "ran",
+        "made_at": "",
+        "mlflow_run_id": "",
+    }
+    manifest = store.seal(stage=spec.stage, identity=spec.fingerprint, document=document)
+    return {"stage": spec.stage, "fingerprint": spec.fingerprint, "content": manifest.content}

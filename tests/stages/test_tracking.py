@@ -1,7 +1,10 @@
 """Tracking with the real MLflow: nothing stays RUNNING, nothing is recorded twice, and a record that fails stops the run."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,15 +30,27 @@ def open_stage(tracker, *, resume=None, datasets=()):
     )
 
 
-def sealed(home, metrics):
-    payload = {"stage": "sft", "arm": None, "config": {"m": len(metrics)}, "code": "c", "inputs": {}}
+def sealed(home, metrics, *, run_id="", tables=None):
+    payload = {"stage": "sft", "arm": None, "config": {"m": [*metrics]}, "code": "c", "inputs": {}}
     store, identity = Store(home), fingerprint(payload)
     folder = store.partial("sft", identity)
     (folder / "epoch-01").mkdir(parents=True)
     (folder / "epoch-01" / "config.json").write_text("{}")
     (folder / "epoch-01" / "model.safetensors").write_text("w")
-    (folder / "tables.json").write_text('{"epochs": [{"epoch": 1, "loss": 0.5}]}')
-    document = {"payload": payload, "inputs": {}, "metrics": metrics, "timings": {"cpu_seconds": 1.0}, "status": "ran"}
+    (folder / "tables.json").write_text(json.dumps(tables or {"epochs": [{"epoch": 1, "loss": 0.5}]}))
+    document = {
+        "payload": payload,
+        "inputs": {},
+        "metrics": metrics,
+        "timings": {"cpu_seconds": 1.0},
+        "notes": [],
+        "code": {},
+        "recipe": "test",
+        "status": "ran",
+        "seconds": 1.0,
+        "made_at": "2026-01-01T00:00:00Z",
+        "mlflow_run_id": run_id,
+    }
     return store.seal(stage="sft", identity=identity, document=document)
 
 
@@ -74,14 +89,87 @@ def test_a_resumed_run_does_not_record_a_step_twice(tracker):
     assert [m.step for m in tracker.client.get_metric_history(first.run_id, "loss")] == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_run_whose_process_was_killed_is_closed_by_the_next_start(home, tracker):
-    script = f"import os,signal;from pathlib import Path;from stages.tracking import Tracker;t=Tracker(Path({str(home)!r}),'test');"
+def test_the_final_metrics_stand_at_the_last_step(tracker, home):
+    run = open_stage(tracker)
+    for step in (1, 2, 3):
+        run.metrics(step, {"loss": 1.0})
+    run.finish(sealed(home, {"loss": 0.5}))
+    history = tracker.client.get_metric_history(run.run_id, "loss")
+    assert sorted((m.step, m.value) for m in history) == [(1, 1.0), (2, 1.0), (3, 0.5), (3, 1.0)]
+
+
+def test_a_resumed_run_goes_on_after_the_last_step_of_any_metric(tracker):
+    first = open_stage(tracker)
+    for step in range(4):
+        first.metrics(step, {"often": 1.0, **({"seldom": 1.0} if step == 0 else {})})
+    first.flush()
+    tracker.client.set_tag(first.run_id, "ring.error", "killed")
+    second = open_stage(tracker, resume=first.run_id)
+    assert second.last_step == 3
+    stored = tracker.client.get_run(first.run_id)
+    assert stored.info.status == "RUNNING"
+    assert stored.data.tags["ring.status"] == "running" and "ring.error" not in stored.data.tags
+    assert stored.data.tags["ring.process"] == process_stamp(os.getpid())
+
+
+def test_a_run_cut_short_between_seal_and_end_is_finished_from_the_manifest_and_recorded_once(tracker, home):
+    run = open_stage(tracker)
+    run.metrics(2, {"loss": 1.0})
+    manifest = sealed(home, {"cut": 0.5}, run_id=run.run_id)
+    run.finish(manifest)
+    tracker.client.update_run(run.run_id, status="KILLED")
+    assert tracker.is_unfinished(manifest)
+    tracker.finish_stage(manifest)
+    assert not tracker.is_unfinished(manifest)
+    assert [(m.step, m.value) for m in tracker.client.get_metric_history(run.run_id, "cut")] == [(2, 0.5)]
+    models = tracker.client.search_logged_models([tracker.experiment_id])
+    assert len([model for model in models if model.source_run_id == run.run_id]) == 1
+    assert stored_table(tracker, run, "epochs")["data"] == [[1, 0.5]]
+
+
+def stored_table(tracker, run, name):
+    path = tracker.client.download_artifacts(run.run_id, f"{name}.json")
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def test_a_table_of_text_is_recorded_as_it_is(tracker, home):
+    rows = [
+        {"model": "mixed", "response": "a | b\nc ∎", "extracted": None},
+        {"model": "sft", "response": "", "extracted": "3"},
+    ]
+    run = open_stage(tracker)
+    run.finish(sealed(home, {"text": 1.0}, tables={"samples": rows}))
+    stored = stored_table(tracker, run, "samples")
+    assert [dict(zip(stored["columns"], row, strict=True)) for row in stored["data"]] == rows
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "ended"), [(ValueError("no"), "failed", "FAILED"), (KeyboardInterrupt(), "killed", "KILLED")]
+)
+def test_a_chain_that_stops_says_how_and_why(tracker, error, status, ended):
+    run_id = tracker.start_chain("chain", tags={}, params={})
+    tracker.fail_chain(run_id, error)
+    stored = tracker.client.get_run(run_id)
+    assert (stored.info.status, stored.data.tags["ring.status"]) == (ended, status)
+    assert stored.data.tags["ring.error"].startswith(type(error).__name__)
+
+
+def test_a_run_whose_parameters_cannot_be_recorded_is_closed_as_failed(tracker):
+    with pytest.raises(TrackingError):
+        tracker.start_chain("bad", tags={}, params={"a=b": 1})
+    runs = tracker.client.search_runs([tracker.experiment_id], "attributes.run_name = 'bad'")
+    assert [run.info.status for run in runs] == ["FAILED"]
+
+
+def test_a_run_whose_process_was_killed_is_closed_by_the_next_start_of_any_recipe(home, tracker):
+    script = f"import os,signal;from pathlib import Path;from stages.tracking import Tracker;t=Tracker(Path({str(home)!r}),'other');"
     script += "print(t.start_chain('dead',tags={},params={}),flush=True);os.kill(os.getpid(),signal.SIGKILL)"
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     run_id = killed.stdout.strip()
     assert tracker.client.get_run(run_id).info.status == "RUNNING"
     Tracker(home, "test")
-    assert tracker.client.get_run(run_id).info.status == "KILLED"
+    stored = tracker.client.get_run(run_id)
+    assert (stored.info.status, stored.data.tags["ring.status"]) == ("KILLED", "killed")
 
 
 def test_a_process_stamp_tells_a_reused_pid():

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from random import Random
 
 from data.sources.procedural.kind import Kind, Operands, Slips, Statement
@@ -14,13 +13,13 @@ NUM_OPERATIONS = {1: (2, 3), 2: (4, 5), 3: (6, 7), 4: (8, 8)}
 NUM_DIGITS = 4
 OPERATIONS: dict[str, Callable[[list[int]], list[int]]] = {
     "inc": lambda state: [(digit + 1) % 10 for digit in state],
+    "dec": lambda state: [(digit - 1) % 10 for digit in state],  # running sums stayed at 9 % right after SFT
     "dbl": lambda state: [digit * 2 % 10 for digit in state],
     "neg": lambda state: [-digit % 10 for digit in state],
     "rev": lambda state: state[::-1],
     "swap": lambda state: [state[1], state[0], *state[2:]],  # the first two
     "rot": lambda state: [*state[1:], state[0]],  # the first goes to the end
     "sort": sorted,
-    "cum": lambda state: [total % 10 for total in accumulate(state)],
 }
 NAMES = tuple(OPERATIONS)
 

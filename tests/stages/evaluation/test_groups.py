@@ -29,6 +29,8 @@ def test_what_is_harder_than_training_and_benchmarks_stand_by_themselves() -> No
         "code": ["b"],
         "level 2": ["a"],
         "level 3": ["b"],
+        "code level 3": ["b"],
+        "math level 2": ["a"],
         "math500": ["d"],
         "harder": ["c"],
     }

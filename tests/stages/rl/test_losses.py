@@ -22,7 +22,8 @@ def config(**values: object) -> RlConfig:
     return RlConfig(arms=(arm,), objective=C3po(token_budget=4, scope="global"), **{**zero, **values})
 
 
-ROUTER = RouterOutput(balance_loss=torch.tensor(3.0), z_loss=torch.tensor(5.0), load_LE=torch.ones(1, 2) / 2)
+LOAD = torch.tensor([[2.0, 1.0]])  # no real load: 2 (0.5 x 2 + 0.5 x 1) = 3 is easy to see
+ROUTER = RouterOutput(probability_LE=torch.tensor([[0.5, 0.5]]), load_LE=torch.ones(1, 2) / 2, z_loss=torch.tensor(5.0))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_kl_is_the_estimator_of_grpo_and_never_negative() -> None:
 def test_on_policy_gradient_is_minus_weight_times_advantage() -> None:
     logprobs_M = torch.tensor([-1.0, -2.0, -0.5, -3.0], requires_grad=True)
     tokens = batch([-1.0, -2.0, -0.5, -3.0], [1.0, 1.0, -2.0, -2.0], weight=1 / 4)
-    output = step_loss(logprobs_M, torch.zeros(4), ROUTER, tokens, config=config(), router_share=1.0)
+    output = step_loss(logprobs_M, torch.zeros(4), ROUTER, tokens, config=config(), load_LE=LOAD, router_share=1.0)
     output.loss.backward()
     assert logprobs_M.grad is not None
     assert logprobs_M.grad.tolist() == [-0.25, -0.25, 0.5, 0.5]
@@ -64,7 +65,13 @@ def test_on_policy_gradient_is_minus_weight_times_advantage() -> None:
 def test_a_clipped_token_has_no_gradient_and_is_counted() -> None:
     logprobs_M = torch.tensor([math.log(1.5), math.log(0.5)], requires_grad=True)
     output = step_loss(
-        logprobs_M, torch.zeros(2), ROUTER, batch([0.0, 0.0], [1.0, 1.0]), config=config(), router_share=1.0
+        logprobs_M,
+        torch.zeros(2),
+        ROUTER,
+        batch([0.0, 0.0], [1.0, 1.0]),
+        config=config(),
+        load_LE=LOAD,
+        router_share=1.0,
     )
     output.loss.backward()
     assert logprobs_M.grad is not None
@@ -77,7 +84,13 @@ def test_entropy_is_encouraged() -> None:
     entropies_M = torch.tensor([1.0, 3.0], requires_grad=True)
     tokens = batch([0.0, 0.0], [0.0, 0.0], weight=1 / 2)
     output = step_loss(
-        torch.zeros(2), entropies_M, ROUTER, tokens, config=config(entropy_coefficient=0.1), router_share=1.0
+        torch.zeros(2),
+        entropies_M,
+        ROUTER,
+        tokens,
+        config=config(entropy_coefficient=0.1),
+        load_LE=LOAD,
+        router_share=1.0,
     )
     assert output.loss.item() == pytest.approx(-0.1 * 2.0)
     output.loss.backward()
@@ -87,7 +100,9 @@ def test_entropy_is_encouraged() -> None:
 
 def test_router_losses_weigh_by_the_share_of_the_micro_batch() -> None:
     weighed = config(balance_coefficient=0.1, z_coefficient=0.01)
-    output = step_loss(torch.zeros(1), torch.zeros(1), ROUTER, batch([0.0], [0.0]), config=weighed, router_share=0.5)
+    output = step_loss(
+        torch.zeros(1), torch.zeros(1), ROUTER, batch([0.0], [0.0]), config=weighed, load_LE=LOAD, router_share=0.5
+    )
     assert output.loss.item() == pytest.approx(0.5 * (0.1 * 3.0 + 0.01 * 5.0))
 
 
@@ -99,6 +114,8 @@ def test_the_loss_does_not_depend_on_the_split_into_micro_batches() -> None:
     def part(rows: slice) -> float:
         tokens = TokenBatch(old[rows], old[rows] + 0.1, advantages[rows], torch.full((len(old[rows]),), 1 / 12))
         share = len(old[rows]) / 12
-        return step_loss(logprobs[rows], entropies[rows], ROUTER, tokens, config=full, router_share=share).loss.item()
+        return step_loss(
+            logprobs[rows], entropies[rows], ROUTER, tokens, config=full, load_LE=LOAD, router_share=share
+        ).loss.item()
 
     assert part(slice(0, 5)) + part(slice(5, 12)) == pytest.approx(part(slice(0, 12)), rel=1e-5)

@@ -3,7 +3,7 @@
 import pytest
 
 from stages.config import C3po, Grpo
-from stages.rl.objectives import Response, choose_shares
+from stages.rl.objectives import Response, choose_shares, tokens_per_step
 
 
 def response(group: int, sample: int, num_tokens: int, advantage: float = 1.0, *, judged: bool = True) -> Response:
@@ -76,8 +76,9 @@ def test_responses_that_the_judge_failed_on_take_no_part() -> None:
 
 
 def test_a_budget_per_rank_is_multiplied_by_the_papers_ranks() -> None:
-    assert C3po().tokens_per_step == 409_600 * 256 == 512 * 16 * 12_800
-    assert c3po(400).tokens_per_step == 400
+    assert tokens_per_step(C3po()) == 409_600 * 256 == 512 * 16 * 12_800
+    assert tokens_per_step(c3po(400)) == 400
+    assert tokens_per_step(Grpo()) is None
 
 
 def test_grpo_weighs_a_token_by_its_responses_length() -> None:

@@ -60,7 +60,7 @@ def is_right_list(prompt: str, answer: str) -> bool:
             "swap": [second, first, third, fourth],
             "rot": [second, third, fourth, first],
             "sort": sorted(state),
-            "cum": [first, first + second, first + second + third, first + second + third + fourth],
+            "dec": [(first + 9) % 10, (second + 9) % 10, (third + 9) % 10, (fourth + 9) % 10],
         }[name]
         state = [int(str(value)[-1]) for value in state]
     return state == [int(digit) for digit in answer.split()]

@@ -1,0 +1,62 @@
+"""What a person asks of a chain, and the plan that answers it; a request that cannot be met is told before anything starts."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.config import StageName
+from stages.plan import PlannedStage, plan_chain
+from stages.recipe import ResolvedRecipe, load_recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asks of a chain."""
+
+    recipe: str
+    until: StageName | None = None
+    rerun: StageName | None = None
+    arm: str | None = None
+    overrides: tuple[str, ...] = ()
+    data_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request, its recipe, and the stages in order."""
+
+    request: Request
+    resolved: ResolvedRecipe
+    specs: list[PlannedStage]
+
+
+def plan_request(request: Request) -> Plan:
+    """Raises ValueError for a mistake in the recipe, the data folder, or what is to be rerun."""
+    resolved = load_recipe(request.recipe, overrides=request.overrides)
+    specs = plan_chain(resolved.recipe, until=request.until, data_dir=request.data_dir)
+    _check_rerun(request, specs)
+    _check_arm(request, specs)
+    return Plan(request=request, resolved=resolved, specs=specs)
+
+
+def _check_rerun(request: Request, specs: list[PlannedStage]) -> None:
+    stages = list(dict.fromkeys(spec.stage for spec in specs))
+    if request.rerun is not None and request.rerun not in stages:
+        raise ValueError(
+            f"--rerun {request.rerun}: the chain ends with {stages[-1]}; "
+            f"rerun one of {', '.join(stages)}, or let it go until {request.rerun}"
+        )
+
+
+def _check_arm(request: Request, specs: list[PlannedStage]) -> None:
+    if request.arm is None:
+        return
+    if request.rerun != "rl":
+        raise ValueError(
+            f"--arm {request.arm}: an arm is chosen among those of --rerun rl; add that, or leave --arm out"
+        )
+    arms = [spec.arm for spec in specs if spec.arm]
+    if request.arm not in arms:
+        near = difflib.get_close_matches(request.arm, arms, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"--arm {request.arm}: no such arm{hint} The arms are {', '.join(arms)}")

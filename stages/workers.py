@@ -1,0 +1,92 @@
+"""Worker processes of a stage: chunks of work go in, results come out as they finish.
+
+Each process keeps a judge, and what its function wants to keep between chunks. It dies with the stage. A chunk must be a pure
+function of its contents, so that results do not depend on the number of processes.
+"""
+
+import ctypes
+import multiprocessing
+import multiprocessing.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from data.domains import Judge
+from stages.config import Runtime
+
+Chunk = TypeVar("Chunk")
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class Worker:
+    """What a process keeps between chunks."""
+
+    runtime: Runtime
+    judge: Judge
+    kept: dict[str, Any] = field(default_factory=dict)  # any: each function keeps what it needs, such as the last model
+
+
+def work_through(
+    function: Callable[[Worker, Chunk], Result], chunks: Sequence[Chunk], *, runtime: Runtime
+) -> Iterator[tuple[int, Result]]:
+    """Yield (position of the chunk, its result) in the order in which chunks finish. `function` is a module's own, to be pickled.
+
+    Raises RuntimeError when a process dies.
+    """
+    if not chunks:
+        return
+    with _pool(min(runtime.workers, len(chunks)), runtime) as pool:
+        futures = {pool.submit(_call, function, chunk): position for position, chunk in enumerate(chunks)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], _result(future)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _pool(num_workers: int, runtime: Runtime) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start, initargs=(runtime, os.getpid()))
+
+
+def _result(future: Future[Any]) -> Any:  # noqa: ANN401 - what the function returns
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a worker process died; if memory ran out, lower runtime.workers or runtime.max_rows and run again"
+        ) from error
+
+
+# ---------------------------------------------------------------- inside a worker
+
+
+@dataclass(slots=True)
+class _Process:
+    """The one mutable global of a worker process."""
+
+    worker: Worker | None = None
+
+
+_process = _Process()
+
+
+def _start(runtime: Runtime, parent: int) -> None:
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+    if os.getppid() != parent:  # the parent died before the line above
+        os._exit(1)
+    stack = ExitStack()
+    judge = stack.enter_context(Judge(unsafe_local_execution=runtime.unsafe_local_execution))
+    _process.worker = Worker(runtime, judge)
+    multiprocessing.util.Finalize(None, stack.close, exitpriority=100)
+
+
+def _call(function: Callable[[Worker, Chunk], Result], chunk: Chunk) -> Result:
+    assert _process.worker is not None
+    return function(_process.worker, chunk)
