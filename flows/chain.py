@@ -81,6 +81,7 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
             files=[Path(document["report"])] if document["report"] else [],
         )
     except BaseException as error:
+        chain.is_stopped.set()
         with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
             chain.tracker.fail_chain(chain.run_id, error)
         raise

@@ -24,7 +24,7 @@ from stages.errors import StageError, TrackingError
 from stages.plan import PlannedStage, outdated, plan_chain
 from stages.recipe import load_recipe, recipe_names, walk_values
 
-LEAST_FREE_BYTES = 20_000_000  # the databases of a first run take a third of it before a stage has begun
+LEAST_FREE_BYTES = 20_000_000  # the databases of a first run alone take 8 MB
 
 app = App(
     name="ring",
@@ -72,22 +72,15 @@ def run(
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=tuple(set_ or ()), data_dir=data_dir)
     plan_request(request)  # a mistake is told before a server starts
-    from flows.chain import full_chain
-    from flows.terminal import ACTIVE_DISPLAY, progress_display, show_chain
+    from flows.serve import temporary_server
 
-    with progress_display() as display:
-        ACTIVE_DISPLAY.set(display)
-        document = full_chain(
-            recipe,
-            until=until,
-            rerun=rerun,
-            arm=arm,
-            overrides=set_ or [],
-            data_dir=str(data_dir) if data_dir else None,
-        )
+    with temporary_server(home):
+        document = _run_chain(request)
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
+    from flows.terminal import show_chain
+
     show_chain(document, console=_out)
     if document["report"]:
         _out.print(f"report: {document['report']}", highlight=False, soft_wrap=True)
@@ -97,6 +90,22 @@ def run(
         soft_wrap=True,
     )
     return 0
+
+
+def _run_chain(request: Request) -> dict[str, Any]:
+    from flows.chain import full_chain  # Prefect reads its settings when it is imported
+    from flows.terminal import ACTIVE_DISPLAY, progress_display
+
+    with progress_display() as display:
+        ACTIVE_DISPLAY.set(display)
+        return full_chain(
+            request.recipe,
+            until=request.until,
+            rerun=request.rerun,
+            arm=request.arm,
+            overrides=list(request.overrides),
+            data_dir=str(request.data_dir) if request.data_dir else None,
+        )
 
 
 @app.command

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from flows.slots import Slots
 from stages.artifact import MANIFEST, Manifest, Store, folder_problems
 from stages.config import Runtime
 from stages.errors import StageError, TrackingError
@@ -70,7 +71,8 @@ class Chain:
         self.display = display
         self.prefect_run = prefect_run
         self.specs = {spec.key: spec for spec in specs}
-        self.slots = threading.Semaphore(runtime.parallel_arms)
+        self.slots = Slots(runtime.parallel_arms)
+        self.is_stopped = threading.Event()  # set when the chain ends before its stages do
 
     def manifest(self, key: str) -> Manifest:
         """The sealed result of a stage that has been made sure of. Raises StageError where it vanished."""
@@ -259,6 +261,8 @@ def _follow(
                 _handle(event, spec=spec, chain=chain, run=run)
             if has_ended:
                 break
+            if chain.is_stopped.is_set():
+                raise StageError(f"{spec.title} was stopped; the same command goes on", is_user_mistake=False)
             time.sleep(_POLL_SECONDS)
     if child.returncode != 0:
         message = f"{mistake}\nLog: {log_path}" if mistake else _failure(child.returncode, spec, log_path)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -56,6 +56,41 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
             return 0
         finally:
             _stop(children)
+
+
+@contextmanager
+def temporary_server(home: Path) -> Generator[None]:
+    """Prefect's server for one chain, unless one is named already. Unlike Prefect's own temporary one it ends with a killed chain."""
+    if "PREFECT_API_URL" in os.environ:
+        yield
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        "uvicorn",
+        "--factory",
+        "prefect.server.api.server:create_app",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    environment = {
+        **os.environ,
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+    }
+    with (home / "server.log").open("ab") as log:
+        child = _start([*command, "--log-level", "error", "--lifespan", "on"], environment, log)
+        try:
+            _await_http(f"http://127.0.0.1:{port}/api/health", [child], log_path=home / "server.log")
+            os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+            yield
+        finally:
+            os.environ.pop("PREFECT_API_URL", None)
+            _stop([child])
 
 
 def _require_free(host: str, port: int, *, option: str) -> None:
@@ -150,7 +185,7 @@ def _greet(api: str, host: str, mlflow_port: int) -> None:
 
 
 @contextmanager
-def _announced(home: Path, api: str) -> Iterator[None]:
+def _announced(home: Path, api: str) -> Generator[None]:
     """While the servers run, `ring run` uses them, and so does `prefect` in the project's folder."""
     texts = {
         home / "up.url": api,

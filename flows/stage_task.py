@@ -43,7 +43,7 @@ def stage_task(title: str, call: StageCall, upstream: list[str]) -> str:
     """Make sure that the stage's result stands in the store; returns its fingerprint."""
     spec, chain = call.spec, call.chain
     inputs = {key: chain.manifest(key) for key in spec.inputs}
-    with chain.slots:
+    with chain.slots.taken(spec.ranks):
         call.result = ensure(spec, inputs=inputs, chain=chain, rerun=call.rerun)
     create_markdown_artifact(
         markdown(spec, call.result),

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -305,7 +305,7 @@ class Store:
         return read_manifest(self.folder_of(prefix))
 
     @contextlib.contextmanager
-    def lock(self, stage: str, identity: str) -> Iterator[None]:
+    def lock(self, stage: str, identity: str) -> Generator[None]:
         """One builder per result, over threads and processes; released by the kernel when its holder dies."""
         folder = self.home / "locks"
         folder.mkdir(parents=True, exist_ok=True)

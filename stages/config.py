@@ -377,7 +377,7 @@ class Runtime(Record):
     base_ranks: int = ours(1, "data-parallel ranks of the base stage", ge=1)
     sft_ranks: int = ours(1, "data-parallel ranks of SFT, and of a further-SFT arm", ge=1)
     rl_ranks: int = ours(1, "data-parallel ranks of an RL arm", ge=1)
-    parallel_arms: int = ours(2, "arms that run side by side", ge=1)
+    parallel_arms: int = ours(2, "arms that run side by side; one of several ranks counts as many", ge=1)
     workers: int = ours(2, "sampling and curation processes", ge=1)
     threads: int = ours(1, "torch threads per process (one does best on a shared CPU)", ge=1)
     zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=1)

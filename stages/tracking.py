@@ -15,7 +15,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ _ENDS = {"done": RunStatus.FINISHED, "failed": RunStatus.FAILED, "killed": RunSt
 
 
 @contextlib.contextmanager
-def _reported(what: str) -> Iterator[None]:
+def _reported(what: str) -> Generator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
@@ -79,7 +79,7 @@ def _close(client: MlflowClient, run_id: str, *, status: str, error: str) -> Non
 
 
 @contextlib.contextmanager
-def _closed_on_failure(client: MlflowClient, run_id: str) -> Iterator[None]:
+def _closed_on_failure(client: MlflowClient, run_id: str) -> Generator[None]:
     """Close the run as failed when what follows fails, as far as that can still be recorded; the failure goes on."""
     try:
         yield
@@ -195,6 +195,14 @@ class StageRun:
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
+@contextlib.contextmanager
+def _held(lock: Path) -> Generator[None]:
+    """One holder over threads and processes; released by the kernel when it dies."""
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
 class Tracker:
     """The records of one recipe in one home folder."""
 
@@ -202,8 +210,8 @@ class Tracker:
         """Open (or make) the database and the experiment, and close runs whose process died."""
         self.recipe = recipe
         home.mkdir(parents=True, exist_ok=True)
-        with _reported(f"in {home / 'mlflow.db'}"), (home / "mlflow.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        self._lock = home / "mlflow.lock"
+        with _reported(f"in {home / 'mlflow.db'}"), _held(self._lock):
             _require_writable(home / "mlflow.db")
             self.client = MlflowClient(tracking_uri=tracking_uri(home))
             self.experiment_id = self._experiment(home)
@@ -248,7 +256,10 @@ class Tracker:
         with _closed_on_failure(self.client, run.info.run_id):
             self._log_params(run.info.run_id, params)
             if datasets:
-                self.client.log_inputs(run.info.run_id, [_dataset_input(*item) for item in datasets])
+                with _held(
+                    self._lock
+                ):  # two runs that bring the same new data set at once break a constraint of MLflow's
+                    self.client.log_inputs(run.info.run_id, [_dataset_input(*item) for item in datasets])
         return run.info.run_id
 
     def start_stage(

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import by_key, content
 from mlflow import MlflowClient
 
 from stages.artifact import read_manifest
 from stages.tracking import metric_name, tracking_uri
+from tests.flows.conftest import by_key, content
 
 STAGES = ["curation", "base", "sft", "selection", "rl/phased", "rl/mixed", "rl/more-sft", "evaluation", "report"]
 
@@ -71,6 +71,7 @@ def test_every_number_of_the_last_table_is_in_mlflow_under_the_same_name(smoke) 
     recorded = client.get_run(smoke.document["mlflow_run_id"]).data.metrics
     for name, entry in smoke.document["results"].items():
         assert recorded[metric_name(name)] == pytest.approx(entry["value"])
+        assert recorded[metric_name(f"{name}/low")] <= recorded[metric_name(f"{name}/high")]
 
 
 def test_mlflow_holds_every_parameter_data_set_and_model(smoke) -> None:
@@ -99,7 +100,8 @@ def test_mlflow_holds_every_parameter_data_set_and_model(smoke) -> None:
     }
     assert digests["curation/rl"] == manifest.document["files"]["rl.parquet"]["sha256"]
     history = client.get_metric_history(mixed.info.run_id, "reward/mean")
-    assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 5]
+    assert sorted({metric.step for metric in history}) == [1, 2, 3, 4, 5]
+    assert [metric.step for metric in client.get_metric_history(mixed.info.run_id, "train/steps")] == [5]  # a final one
     models = client.search_logged_models([mixed.info.experiment_id])
     folders = {Path(model.tags["ring.folder"]).name for model in models}
     assert {"model", "epoch-01", "epoch-02"} <= folders

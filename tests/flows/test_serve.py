@@ -8,7 +8,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from conftest import ROOT
+from tests.flows.conftest import ROOT
 
 
 def free_port() -> int:

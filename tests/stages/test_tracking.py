@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,14 @@ def test_a_database_that_cannot_be_written_stops_with_what_to_do(tmp_path):
     (tmp_path / "mlflow.db").mkdir()
     with pytest.raises(TrackingError, match="cannot record"):
         Tracker(tmp_path, "test")
+
+
+def test_runs_that_bring_the_same_new_data_set_at_once_are_all_recorded(tracker, tmp_path):
+    data = tmp_path / "shared.parquet"
+    data.write_bytes(b"rows")
+    datasets = [(f"curation/{index}", data, f"{index:064d}") for index in range(5)]
+    with ThreadPoolExecutor(4) as pool:
+        runs = [future.result() for future in [pool.submit(open_stage, tracker, datasets=datasets) for _ in range(4)]]
+    for run in runs:
+        assert len(tracker.client.get_run(run.run_id).inputs.dataset_inputs) == 5
+        run.fail(RuntimeError("over"))
