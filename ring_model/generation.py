@@ -231,7 +231,7 @@ def generate(
             sample = queue.popleft()
             state = prefilled.take(keys[sample])
             slots.place(int(row), sample=sample, seed=seeds[sample], limit=limits[sample], state=state)
-        if 2 * slots.num_active <= len(slots.sample_R):
+        if 4 * slots.num_active <= 3 * len(slots.sample_R):
             slots.compact()
         uniform_R = torch.from_numpy(uniforms(slots.seed_R, slots.emitted_R.astype(np.uint64))).to(model.device)
         logits_RV = F.linear(slots.hidden_RD / divisor_D, model.lm_head)

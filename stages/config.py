@@ -315,6 +315,9 @@ class RlConfig(Record):
     advantage_epsilon: float = ours(1e-4, "added to the group's standard deviation", gt=0)
     optimizer: RlOptimizer = ours(RlOptimizer(), "AdamW")
     sampling: Sampling = ours(Sampling(), "how rollouts are drawn")
+    min_solve_rate: float = ours(
+        0.0, "problems whose solve rate lies below are dropped, too; 0 keeps what the teacher solves", ge=0, lt=1
+    )
     max_solve_rate: float = paper(1.0, "2.3", "problems whose solve rate reaches this are dropped", gt=0, le=1)
     extra_rounds: int = ours(
         0, "token-budgeted dynamic sampling: more prompt batches a step while Phi is not full (3.2)", ge=0

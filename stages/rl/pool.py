@@ -29,26 +29,28 @@ class Pool:
         return sum(len(problems) for problems in self.problems.values())
 
 
-def load_pool(curation: Path, selection: Path, *, max_solve_rate: float) -> Pool:
+def load_pool(curation: Path, selection: Path, *, min_solve_rate: float = 0.0, max_solve_rate: float) -> Pool:
     """The graded pool after the rule of the paper."""
     graded = read_table(selection / "graded.parquet", GRADED_SCHEMA)
     rates = dict(zip(graded["problem_id"].to_pylist(), graded["solve_rate"].to_pylist(), strict=True))
     kept: dict[str, list[Problem]] = {}
     left_out: Counter[str] = Counter()
     for problem in problems_from_table(read_table(curation / "rl.parquet", PROBLEM_SCHEMA)):
-        if reason := _reason(rates.get(problem.id), problem, max_solve_rate=max_solve_rate):
+        if reason := _reason(rates.get(problem.id), problem, band=(min_solve_rate, max_solve_rate)):
             left_out[reason] += 1
         else:
             kept.setdefault(problem.domain, []).append(problem)
     return Pool({domain: tuple(problems) for domain, problems in kept.items()}, dict(sorted(left_out.items())))
 
 
-def _reason(rate: float | None, problem: Problem, *, max_solve_rate: float) -> str | None:
+def _reason(rate: float | None, problem: Problem, *, band: tuple[float, float]) -> str | None:
     if rate is None:
         return "not judged"
-    if rate >= max_solve_rate:
-        return "always solved"
-    return "never solved, by the checkpoint or the teacher" if rate == 0 and not problem.solution else None
+    if rate >= band[1]:
+        return "always solved" if band[1] == 1.0 else f"solved at {band[1]:g} or more"
+    if rate == 0 and not problem.solution:
+        return "never solved, by the checkpoint or the teacher"
+    return f"solved at less than {band[0]:g}" if rate < band[0] else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,11 @@ def run(config: RlConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: 
     arms = [arm for arm in config.arms if isinstance(arm, RlArm)]
     if len(arms) != 1 or len(config.arms) != 1:
         raise ValueError(f"RL takes exactly one arm of kind 'rl'; got {[(arm.name, arm.kind) for arm in config.arms]}")
-    pool = load_pool(inputs["curation"], inputs["selection"], max_solve_rate=config.max_solve_rate)
+    pool = load_pool(
+        inputs["curation"],
+        inputs["selection"],
+        min_solve_rate=config.min_solve_rate,
+        max_solve_rate=config.max_solve_rate,
+    )
     log.message(f"{pool.num_problems} problems; left out: {dict(pool.left_out)}")
     return train_arm(arms[0], pool, config=config, start=chosen_model(inputs), runtime=runtime, out=out, log=log)

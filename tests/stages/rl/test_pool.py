@@ -16,7 +16,13 @@ def problem(name: str, domain: str = "math", solution: str = "") -> Problem:
     return Problem(id=name, domain=domain, split="rl", prompt=f"what is {name}", answer="1", solution=solution)
 
 
-def written_pool(folder: Path, rates: dict[str, float | None], solved_by_teacher: tuple[str, ...] = ()) -> Pool:
+def written_pool(
+    folder: Path,
+    rates: dict[str, float | None],
+    solved_by_teacher: tuple[str, ...] = (),
+    *,
+    min_solve_rate: float = 0.0,
+) -> Pool:
     problems = [problem(name, solution="steps" if name in solved_by_teacher else "") for name in rates]
     write_table(table_from_problems(problems), folder / "rl.parquet")
     columns = {"problem_id": list(rates), "solve_rate": list(rates.values())}
@@ -24,7 +30,7 @@ def written_pool(folder: Path, rates: dict[str, float | None], solved_by_teacher
     write_table(
         pa.table({**columns, "num_samples": count, "failures": count}, schema=GRADED_SCHEMA), folder / "graded.parquet"
     )
-    return load_pool(folder, folder, max_solve_rate=1.0)
+    return load_pool(folder, folder, min_solve_rate=min_solve_rate, max_solve_rate=1.0)
 
 
 def test_what_is_always_solved_or_hopeless_is_left_out_with_its_reason(tmp_path: Path) -> None:
@@ -40,6 +46,12 @@ def test_what_is_always_solved_or_hopeless_is_left_out_with_its_reason(tmp_path:
 def test_what_the_teacher_solves_stays_though_the_checkpoint_never_does(tmp_path: Path) -> None:
     pool = written_pool(tmp_path, {"hard": 0.0, "hopeless": 0.0}, solved_by_teacher=("hard",))
     assert [row.id for row in pool.problems["math"]] == ["hard"]
+
+
+def test_a_band_leaves_out_what_is_seldom_solved_whoever_else_solves_it(tmp_path: Path) -> None:
+    pool = written_pool(tmp_path, {"hard": 0.0, "rare": 0.1, "mid": 0.25}, ("hard",), min_solve_rate=0.2)
+    assert [row.id for row in pool.problems["math"]] == ["mid"]
+    assert pool.left_out == {"solved at less than 0.2": 2}
 
 
 @pytest.mark.parametrize("shares", [{"math": 0.2, "code": 0.53, "science": 0.27}, {"math": 1.0}])
