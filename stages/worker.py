@@ -100,10 +100,11 @@ def _run(job: dict[str, Any], log: StageLog) -> None:
 
 
 def _usage(import_seconds: float) -> dict[str, float]:
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))  # of which this is the first; they do equal work
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "import_seconds": import_seconds,
-        "cpu_seconds": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+        "cpu_seconds": ranks * (own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime),
         "peak_memory_bytes": 1024 * max(own.ru_maxrss, children.ru_maxrss),
     }
 

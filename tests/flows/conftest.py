@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,25 @@ def by_key(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def content(entry: dict[str, Any]) -> str:
     """Hash over the bytes of a stage's files."""
     return json.loads((Path(entry["artifact"]) / "manifest.json").read_text(encoding="utf-8"))["content"]
+
+
+def processes_of(home: Path) -> list[str]:
+    """Command lines of living processes that were started for this home."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and f"RING_HOME={home}".encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text())
+        except OSError:  # another user's, or gone
+            continue
+    return [line for line in found if line]
+
+
+def assert_all_ended(home: Path) -> None:
+    deadline = time.monotonic() + 15
+    while processes_of(home) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not processes_of(home)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from pathlib import Path
 
-from tests.flows.conftest import ROOT
+from tests.flows.conftest import ROOT, assert_all_ended
 
 
 def free_port() -> int:
@@ -26,18 +24,6 @@ def prefect(ring, api: str, *arguments: str) -> subprocess.CompletedProcess[str]
     }
     command = [sys.executable, "-m", "prefect", *arguments]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
-
-
-def children_of(home: Path) -> list[str]:
-    """Command lines of living processes that were started for this home."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and str(home).encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_text())
-        except OSError:  # another user's, or gone
-            continue
-    return [line for line in found if line]
 
 
 def test_up_serves_both_runs_a_single_stage_deployment_and_stops_cleanly(ring) -> None:
@@ -63,10 +49,7 @@ def test_up_serves_both_runs_a_single_stage_deployment_and_stops_cleanly(ring) -
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 0
-    deadline = time.monotonic() + 10
-    while children_of(ring.home) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not children_of(ring.home)
+    assert_all_ended(ring.home)
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
