@@ -183,7 +183,7 @@ def _datasets(spec: PlannedStage, inputs: Mapping[str, Manifest]) -> list[tuple[
     return [
         (f"{key}/{name.removesuffix('.parquet')}", folder / name, sha256)
         for key, folder, name, sha256 in sealed + outside
-        if name.endswith(".parquet")
+        if name.endswith(".parquet") and "/" not in name  # rollouts lie in a folder of an arm; no stage reads them
     ]
 
 
