@@ -21,7 +21,7 @@ test: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 check: setup
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ty check
 	$(BIN)/lint-imports
 

@@ -7,10 +7,9 @@ the table `epochs`, or reference.json {folder, files: name -> sha256} for a rele
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data.sources.procedural import PHRASES
-
 from data.domains import DOMAINS
 from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
+from data.sources.procedural import PHRASES
 from ring_model.checkpoint import check_folder
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
