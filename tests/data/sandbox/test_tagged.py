@@ -32,7 +32,11 @@ def test_a_built_in_value_comes_back_as_it_was(value):
     assert type(back) is type(value)
 
 
-@pytest.mark.parametrize("value", [object(), int, collections.deque([1]), len, type("E", (int,), {})(3)], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [object(), int, collections.deque([1]), len, type("E", (int,), {})(3)],
+    ids=lambda value: type(value).__name__,
+)
 def test_another_type_is_refused(value):
     with pytest.raises(tagged.NotPlainError):
         tagged.dumps(value)
