@@ -18,7 +18,7 @@ run: setup
 	$(BIN)/ring run laptop
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check --no-cache .
