@@ -122,4 +122,4 @@ def test_meta_and_tests_are_json_with_a_stable_key_order():
     for problem in draw():
         assert json.dumps(json.loads(problem.meta)) == problem.meta
         if problem.tests:
-            assert list(json.loads(problem.tests)) == ["type", "function", "inputs", "outputs"]
+            assert list(json.loads(problem.tests)) == ["type", "function", "inputs", "outputs", "limits"]
