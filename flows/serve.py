@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from flows.settings import PROJECT_SETTINGS
+from stages.artifact import held
 from stages.tracking import tracking_uri
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,9 +84,14 @@ def temporary_server(home: Path) -> Generator[None]:
         "PREFECT__SERVER_FINAL": "1",
     }
     with (home / "server.log").open("ab") as log:
-        child = _start([*command, "--log-level", "error", "--lifespan", "on"], environment, log)
+        with held(home / "locks" / "prefect-server"):  # two servers that open a new database at once break each other
+            child = _start([*command, "--log-level", "error", "--lifespan", "on"], environment, log)
+            try:
+                _await_http(f"http://127.0.0.1:{port}/api/health", [child], log_path=home / "server.log")
+            except BaseException:
+                _stop([child])
+                raise
         try:
-            _await_http(f"http://127.0.0.1:{port}/api/health", [child], log_path=home / "server.log")
             os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
             yield
         finally:

@@ -258,6 +258,15 @@ def folder_problems(folder: Path) -> list[str]:
 # ---------------------------------------------------------------- the store
 
 
+@contextlib.contextmanager
+def held(lock: Path) -> Generator[None]:
+    """One holder of a lock file at a time, over threads and processes; released by the kernel when its holder dies."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """The artifacts of one home folder."""
@@ -304,14 +313,9 @@ class Store:
         """The one result whose fingerprint begins with `prefix`. Raises ArtifactError for none, several or a damaged one."""
         return read_manifest(self.folder_of(prefix))
 
-    @contextlib.contextmanager
-    def lock(self, stage: str, identity: str) -> Generator[None]:
-        """One builder per result, over threads and processes; released by the kernel when its holder dies."""
-        folder = self.home / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{stage}-{identity}").open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+    def lock(self, stage: str, identity: str) -> contextlib.AbstractContextManager[None]:
+        """One builder per result."""
+        return held(self.home / "locks" / f"{stage}-{identity}")
 
     def prepare(self, stage: str, identity: str, *, afresh: bool) -> Path:
         """The folder to build in, free of what killed builders left in it and beside it; empty when `afresh`. Under the lock."""

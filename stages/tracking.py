@@ -10,7 +10,6 @@ MLflow allows no `@` in a metric's name: `pass@1` is recorded as `pass_at_1`.
 
 import calendar
 import contextlib
-import fcntl
 import json
 import os
 import sqlite3
@@ -28,7 +27,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
-from stages.artifact import Manifest
+from stages.artifact import Manifest, held
 from stages.errors import TrackingError
 from stages.stage import Row
 
@@ -196,14 +195,6 @@ class StageRun:
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
-@contextlib.contextmanager
-def _held(lock: Path) -> Generator[None]:
-    """One holder over threads and processes; released by the kernel when it dies."""
-    with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
 class Tracker:
     """The records of one recipe in one home folder."""
 
@@ -212,7 +203,7 @@ class Tracker:
         self.recipe = recipe
         home.mkdir(parents=True, exist_ok=True)
         self._lock = home / "mlflow.lock"
-        with _reported(f"in {home / 'mlflow.db'}"), _held(self._lock):
+        with _reported(f"in {home / 'mlflow.db'}"), held(self._lock):
             _require_writable(home / "mlflow.db")
             self.client = MlflowClient(tracking_uri=tracking_uri(home))
             self.experiment_id = self._experiment(home)
@@ -257,7 +248,7 @@ class Tracker:
         with _closed_on_failure(self.client, run.info.run_id):
             self._log_params(run.info.run_id, params)
             if datasets:
-                with _held(
+                with held(
                     self._lock
                 ):  # two runs that bring the same new data set at once break a constraint of MLflow's
                     self.client.log_inputs(run.info.run_id, [_dataset_input(*item) for item in datasets])
