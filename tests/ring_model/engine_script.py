@@ -4,6 +4,7 @@ usage: engine_script.py OUT.pt ZERO_STAGE NUM_STEPS [CHECKPOINT_FOLDER]
 With a checkpoint folder it resumes from there when there is one, and saves there at the end.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -72,3 +73,5 @@ def main(out: str, zero_stage: int, num_steps: int, folder: str | None) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] if len(sys.argv) > 4 else None)
+    sys.stdout.flush()
+    os._exit(0)  # as stages.worker does: gloo's threads sometimes abort a process that leaves in the ordinary way
