@@ -113,4 +113,4 @@ if __name__ == "__main__":
     code = main(Path(sys.argv[1]))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # DeepSpeed's ZeRO 3 aborts at interpreter exit after all work succeeded (measured)
+    os._exit(code)  # gloo's threads sometimes abort a process at exit, after all work succeeded (seen)
