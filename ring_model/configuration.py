@@ -5,13 +5,10 @@ A key that would change the arithmetic in a way this code does not implement is 
 """
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
-
-logger = logging.getLogger(__name__)
 
 MODEL_TYPE = "bailing_moe"
 ARCHITECTURE = "BailingMoeForCausalLM"
@@ -40,6 +37,18 @@ ONLY_VALUE: dict[str, Any] = {
     "quantization_config": None,
 }
 """Keys of `config.json` for which only one value is implemented. An absent key, or null, means that value."""
+
+WITHOUT_ARITHMETIC = frozenset(
+    {
+        "architectures", "auto_map", "transformers_version", "_name_or_path", "_attn_implementation", "_experts_implementation",
+        "dtype", "use_cache", "return_dict", "output_attentions", "output_hidden_states", "output_router_logits",
+        "router_aux_loss_coef", "bos_token_id", "pretraining_tp", "router_dtype", "chunk_size_feed_forward", "is_encoder_decoder",
+        "is_decoder", "id2label", "label2id", "problem_type", "tokenizer_class", "max_window_layers", "sliding_window",
+        "rope_parameters", "rope_type", "head_dim", "moe_shared_expert_intermediate_size",
+    }
+)  # fmt: skip
+"""Other keys of released or exported files: bookkeeping, or checked by `from_dict`. A key that is in none of the tables is refused
+unless it is off (null, false, 0 or empty)."""
 
 WRITTEN_CONSTANTS = (
     "hidden_act",
@@ -96,7 +105,7 @@ class BailingMoeConfig:
     pad_token_id: int = 126081
     """Id that fills rows up."""
     torch_dtype: str = "float32"
-    """Number type of the stored tensors; this code computes in float32."""
+    """Number type of the stored tensors; `BailingMoe` holds float32."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no model can have."""
@@ -160,17 +169,22 @@ class BailingMoeConfig:
             ValueError: a key has a value that would change the arithmetic, or a number is impossible; it is named.
 
         """
+        values = _rope_at_the_top(values)
         for name, only in ONLY_VALUE.items():
             if values.get(name) is not None and values[name] != only:
                 raise ValueError(
                     f"config.json: {name} = {values[name]!r} is not supported, only {only!r}; convert the model first"
                 )
         names = {field.name for field in fields(cls)}
+        if unknown := sorted(name for name in set(values) - names - set(ONLY_VALUE) - WITHOUT_ARITHMETIC if values[name]):
+            raise ValueError(
+                f"config.json: unknown keys {', '.join(unknown)}: they may change the arithmetic; "
+                "remove those that are known not to"
+            )
         config = cls(**{name: value for name, value in values.items() if name in names})
-        if values.get("head_dim") not in (None, config.head_dim):
-            raise ValueError(f"config.json: head_dim = {values['head_dim']} must be {config.head_dim}, hidden / heads")
-        ignored = sorted(set(values) - names - set(ONLY_VALUE) - {"head_dim", "architectures"})
-        logger.debug("config.json: keys without meaning here are left out: %s", ", ".join(ignored))
+        _require_equal(values, "head_dim", config.head_dim, "hidden_size / num_attention_heads")
+        shared = "num_shared_experts * moe_intermediate_size"
+        _require_equal(values, "moe_shared_expert_intermediate_size", config.shared_size, shared)
         return config
 
     @classmethod
@@ -199,6 +213,24 @@ class BailingMoeConfig:
         """Write `config.json` into an existing folder; the same config gives the same bytes."""
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
         (Path(folder) / "config.json").write_text(text, encoding="utf-8")
+
+
+def _rope_at_the_top(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys as transformers 4 wrote them: version 5 keeps `rope_theta` inside `rope_parameters`."""
+    rope = values.get("rope_parameters") or {}
+    if rope.get("rope_type", "default") != "default" or set(rope) - {"rope_type", "rope_theta", "partial_rotary_factor"}:
+        raise ValueError(f"config.json: rope_parameters = {rope!r} is not supported, only the plain rope_theta")
+    merged = {**values, **rope}
+    if values.get("rope_theta", merged.get("rope_theta")) != merged.get("rope_theta"):
+        raise ValueError(
+            f"config.json: rope_theta = {values['rope_theta']} and rope_parameters.rope_theta = {rope['rope_theta']} differ"
+        )
+    return merged
+
+
+def _require_equal(values: Mapping[str, Any], name: str, expected: int, meaning: str) -> None:
+    if values.get(name) not in (None, expected):
+        raise ValueError(f"config.json: {name} = {values[name]} must be {expected}, {meaning}")
 
 
 def _require_divides(name: str, divisor: int, whole_name: str, whole: int) -> None:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ring_model.experts import routed_experts_padded
+from ring_model.experts import routed_experts
 from ring_model.modelling import BailingMoe, Layer, rotary_table, rotate, route
 from ring_model.policy import entropy_of, micro_batches
 
@@ -291,12 +291,12 @@ def _experts(layer: Layer, x_RD: Tensor) -> Tensor:
     block = layer.mlp
     normed_RD = layer.post_attention_layernorm(x_RD)
     routing = route(block.gate(normed_RD), k=block.k, normalise=block.normalise)
-    out_RD = routed_experts_padded(
+    out_RD = routed_experts(
         normed_RD,
         weight_NK=routing.weight_NK,
         expert_NK=routing.expert_NK,
-        gate_up_EDG=block.gate_up.transpose(1, 2),
-        down_EFD=block.down.transpose(1, 2),
+        gate_up_EGD=block.gate_up,
+        down_EDF=block.down,
     )
     return out_RD if block.shared_experts is None else out_RD.add_(block.shared_experts(normed_RD))
 

@@ -39,6 +39,11 @@ def test_saved_config_reads_back_equal_and_names_the_architecture(tmp_path: Path
         ("model_type", "llama"),
         ("score_function", "sigmoid"),
         ("head_dim", 64),
+        ("moe_shared_expert_intermediate_size", 1408),
+        ("rope_parameters", {"rope_type": "yarn", "rope_theta": 600000.0}),
+        ("rope_parameters", {"rope_type": "default", "rope_theta": 5.0, "factor": 4.0}),
+        ("num_nextn_predict_layers", 1),
+        ("an_unheard_of_switch", "on"),
     ],
 )
 def test_a_key_that_changes_the_arithmetic_is_refused_by_name(name: str, value: object) -> None:
@@ -49,6 +54,20 @@ def test_a_key_that_changes_the_arithmetic_is_refused_by_name(name: str, value: 
 def test_harmless_keys_are_left_out() -> None:
     extra = {"auto_map": {"AutoConfig": "x.Y"}, "transformers_version": "4.36.0", "use_cache": True, "head_dim": 128}
     assert "auto_map" not in BailingMoeConfig.from_dict({**extra, "rope_scaling": None}).to_dict()
+
+
+def test_an_unknown_key_that_is_off_changes_nothing() -> None:
+    off = {"num_nextn_predict_layers": 0, "some_switch": False, "some_list": [], "some_thing": None}
+    assert BailingMoeConfig.from_dict(off) == BailingMoeConfig()
+
+
+def test_rope_theta_is_read_from_either_place_and_may_not_contradict_itself() -> None:
+    new = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
+    assert BailingMoeConfig.from_dict(new).rope_theta == 1e4
+    assert BailingMoeConfig.from_dict({"rope_theta": 1e4}).rope_theta == 1e4
+    assert BailingMoeConfig.from_dict({**new, "rope_theta": 1e4}).rope_theta == 1e4
+    with pytest.raises(ValueError, match="differ"):
+        BailingMoeConfig.from_dict({**new, "rope_theta": 6e5})
 
 
 @pytest.mark.parametrize(
