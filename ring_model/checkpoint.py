@@ -62,8 +62,7 @@ def save_model(model: BailingMoe, folder: Path | str, *, max_shard_bytes: int = 
     weight_map: dict[str, str] = {}
     for index, shard in enumerate(shards, start=1):
         name = SINGLE_FILE if len(shards) == 1 else f"model-{index:05d}-of-{len(shards):05d}.safetensors"
-        copies = {key: tensor.cpu().clone(memory_format=torch.contiguous_format) for key, tensor in shard.items()}
-        save_file(copies, folder / name, metadata={"format": "pt"})
+        save_file({key: tensor.cpu() for key, tensor in shard.items()}, folder / name, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(shard, name)
     if len(shards) > 1:
         total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
@@ -150,10 +149,11 @@ def _read_shard(path: Path, targets: Mapping[str, Tensor], missing: set[str], *,
                 shape, target = tuple(shard.get_slice(name).get_shape()), targets[name]
                 if shape != tuple(target.shape):
                     raise ValueError(f"{path}: {name} has shape {shape}, not {tuple(target.shape)}")
-                if copies:
-                    target.copy_(shard.get_tensor(name))
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    for name in sorted(names) if copies else ():
+        with safe_open(path, framework="pt") as shard:  # opened for each tensor: a map that stays keeps what was read in memory
+            targets[name].copy_(shard.get_tensor(name))
     return names
 
 

@@ -1,11 +1,11 @@
 """The routed experts of one layer: every token visits its chosen experts, whose outputs are summed by weight.
 
-Axes: N tokens, K experts chosen per token, A = N * K assignments, E experts, D hidden, F expert width, C padded
-rows per expert. Weights: `gate_up_EGD` with G = 2F (gate rows, then up rows) and `down_EDF`, both stacked over experts.
+Axes: N tokens, K experts chosen per token, A = N * K assignments, E experts, D hidden, F expert width.
+Weights: `gate_up_EGD` with G = 2F (gate rows, then up rows) and `down_EDF`, both stacked over experts.
 
-Two paths compute the same sum. `routed_experts` (training, prefill) sorts the assignments by expert and multiplies
-group by group, with a backward pass by hand: gathers in place of scatter-adds, no copy of the unused halves.
-`routed_experts_padded` (one-token steps) pads every expert to the busiest one: few large calls for few tokens.
+The assignments are sorted by expert and multiplied group by group, with a backward pass by hand: gathers in place of
+scatter-adds, both halves of a gradient written where they belong. One-token steps take the same path: padding every expert to the
+busiest one for a batched product cost 1.7 to 2.4 times as much (128 tokens, 16 and 32 experts, untrained router, one thread).
 """
 
 from dataclasses import dataclass
@@ -41,9 +41,15 @@ def dispatch(expert_NK: Tensor, *, num_experts: int) -> Dispatch:
 def routed_experts(
     hidden_ND: Tensor, *, weight_NK: Tensor, expert_NK: Tensor, gate_up_EGD: Tensor, down_EDF: Tensor
 ) -> Tensor:
-    """Sum over the K chosen experts of weight * down(silu(gate x) * up x), shape [N, D]; differentiable."""
+    """Sum over the K chosen experts of weight * down(silu(gate x) * up x), shape [N, D]; differentiable.
+
+    Computed in the dtype of autocast where that is on, else in the dtype given.
+    """
     plan = dispatch(expert_NK, num_experts=gate_up_EGD.shape[0])
-    return _RoutedExperts.apply(hidden_ND, weight_NK, gate_up_EGD, down_EDF, plan.token_A, plan.inverse_A, plan.ends_E)
+    device = hidden_ND.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
+    operands = (tensor.to(dtype) for tensor in (hidden_ND, weight_NK, gate_up_EGD, down_EDF))
+    return _RoutedExperts.apply(*operands, plan.token_A, plan.inverse_A, plan.ends_E)
 
 
 class _RoutedExperts(torch.autograd.Function):
@@ -93,8 +99,10 @@ class _RoutedExperts(torch.autograd.Function):
         grad_product_AF = F.grouped_mm(grad_out_AD, down_EDF, offs=ends_E)
         grad_down_EDF = F.grouped_mm(grad_out_AD.t(), product_AF, offs=ends_E)
         gate_AF, up_AF = gate_up_AG.chunk(2, dim=1)
-        grad_gate_AF = torch.ops.aten.silu_backward(grad_product_AF * up_AF, gate_AF)
-        grad_gate_up_AG = torch.cat((grad_gate_AF, grad_product_AF.mul_(active_AF)), dim=1)
+        grad_gate_up_AG = torch.empty_like(gate_up_AG)
+        grad_gate_AF, grad_up_AF = grad_gate_up_AG.chunk(2, dim=1)
+        torch.mul(grad_product_AF, active_AF, out=grad_up_AF)
+        torch.ops.aten.silu_backward.grad_input(grad_product_AF.mul_(up_AF), gate_AF, grad_input=grad_gate_AF)
         grad_hidden_AD = F.grouped_mm(grad_gate_up_AG, gate_up_EGD, offs=ends_E)
         grad_gate_up_EGD = F.grouped_mm(grad_gate_up_AG.t(), hidden_AD, offs=ends_E)
         grad_hidden_ND = grad_hidden_AD.index_select(0, inverse_A).view(num_tokens, k, -1).sum(1)
@@ -107,28 +115,3 @@ def weighted_sum(out_NKD: Tensor, weight_NK: Tensor) -> Tensor:
     for k in range(1, weight_NK.shape[1]):
         total_ND.addcmul_(out_NKD[:, k], weight_NK[:, k, None])
     return total_ND
-
-
-def routed_experts_padded(
-    hidden_ND: Tensor, *, weight_NK: Tensor, expert_NK: Tensor, gate_up_EDG: Tensor, down_EFD: Tensor
-) -> Tensor:
-    """The same sum for few tokens, without gradient: one batched product over experts padded to the busiest one.
-
-    The stacks are given transposed: `gate_up_EDG` and `down_EFD`.
-    """
-    num_tokens, k = expert_NK.shape
-    num_experts, _, num_gate_up = gate_up_EDG.shape
-    expert_A = expert_NK.reshape(-1)
-    sorted_A, order_A = torch.sort(expert_A, stable=True)
-    count_E = torch.bincount(expert_A, minlength=num_experts)
-    capacity = int(count_E.max())
-    start_E = count_E.cumsum(0) - count_E
-    within_A = torch.arange(expert_A.numel(), device=expert_A.device) - start_E.index_select(0, sorted_A)
-    place_A = sorted_A * capacity + within_A
-    hidden_ED = hidden_ND.new_zeros(num_experts * capacity, hidden_ND.shape[1])
-    hidden_ED.index_copy_(0, place_A, hidden_ND.index_select(0, order_A // k))
-    gate_up_ECG = torch.bmm(hidden_ED.view(num_experts, capacity, -1), gate_up_EDG)
-    gate_ECF, up_ECF = gate_up_ECG.split(num_gate_up // 2, dim=2)
-    out_ED = torch.bmm(F.silu(gate_ECF).mul_(up_ECF), down_EFD).view(num_experts * capacity, -1)
-    unsorted_A = torch.empty_like(place_A).index_copy_(0, order_A, place_A)
-    return weighted_sum(out_ED.index_select(0, unsorted_A).view(num_tokens, k, -1), weight_NK)

@@ -1,18 +1,21 @@
-"""BailingMoE (paper section 1): the architecture of Ling-lite and Ring-lite, in float32.
+"""BailingMoE (paper section 1): the architecture of Ling-lite and Ring-lite, with float32 parameters.
 
 In: right-padded rows of token ids. Out: the hidden state of every valid token and the router's losses.
 Everything but attention is computed on the valid tokens alone, row after row: padding costs nothing and enters
-neither experts nor router losses. Attention sees rectangular rows, where a causal mask alone hides the padding.
+neither experts nor router losses. Attention sees rectangular rows, where a causal mask alone hides the padding, and one row never
+sees another: documents are rows, so nothing need be packed. On a GPU that has it, products are computed in bfloat16 (autocast).
 
 Axes: B rows, T tokens of a row, N valid tokens (row-major), M chosen tokens, D hidden, H heads of width W,
 G = query + key heads, E experts, K experts per token, L layers, V vocabulary.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ring_model.configuration import BailingMoeConfig
 from ring_model.experts import routed_experts
@@ -28,6 +31,8 @@ class RouterOutput:
     """P: mean router probability of each expert, with its gradient; each row sums to 1."""
     load_LE: Tensor
     """F: share of the selections that went to each expert, detached; each row sums to 1."""
+    entropy_L: Tensor
+    """Mean over tokens of the entropy of the router's choice among all experts, in nats, detached; ln E when undecided."""
     z_loss: Tensor
     """Scalar: mean over layers of Z, the mean over tokens of logsumexp(router logits) squared."""
 
@@ -194,6 +199,22 @@ def expert_load(routing: Routing) -> Tensor:
     return counts_E.float() / max(routing.expert_NK.numel(), 1)
 
 
+def max_violation(load_LE: Tensor) -> Tensor:
+    """By how much the busiest expert of each layer exceeds a uniform load, as a share of it, [L]: 0 is balanced."""
+    return load_LE.max(dim=1).values * load_LE.shape[1] - 1.0
+
+
+def dead_experts(load_LE: Tensor) -> Tensor:
+    """Number of experts of each layer that no token chose, int64 [L]."""
+    return (load_LE == 0.0).sum(dim=1)
+
+
+def router_entropy(routing: Routing) -> Tensor:
+    """Mean over tokens of the entropy in nats of the softmax over all experts; no gradient."""
+    logits_NE = routing.logits_NE.detach()
+    return (logits_NE.logsumexp(dim=1) - (routing.probability_NE.detach() * logits_NE).sum(dim=1)).mean()
+
+
 def z_loss(routing: Routing) -> Tensor:
     """Z of paper eq. 6: mean over tokens of the squared logsumexp of the router logits."""
     return routing.logits_NE.logsumexp(dim=1).square().mean()
@@ -245,11 +266,18 @@ class Layer(nn.Module):
 
 
 class BailingMoe(nn.Module):
-    """The whole model. Parameters are unset until `initialise` or `checkpoint.load_model` fills them."""
+    """The whole model. Parameters are unset until `initialise` or `checkpoint.load_model` fills them.
+
+    `checkpoints_layers = True` keeps only the input of each layer for the backward pass and computes the rest again: same
+    numbers, about a third more time, far less memory. `compute_dtype` is that of the large products; None means bfloat16
+    on a GPU that has it and float32 elsewhere (bfloat16 is 7 to 150 times slower on a CPU without its instructions).
+    """
 
     def __init__(self, config: BailingMoeConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpoints_layers = False
+        self.compute_dtype: torch.dtype | None = None
         self.word_embeddings = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
@@ -259,6 +287,12 @@ class BailingMoe(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters live."""
         return self.lm_head.device
+
+    def autocast(self) -> torch.autocast:
+        """The context in which products are computed in `compute_dtype`."""
+        has_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        dtype = self.compute_dtype or (torch.bfloat16 if has_bfloat16 else torch.float32)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
     def forward(
         self, tokens_BT: Tensor, *, lengths_B: Tensor | None = None, keep_keys_values: bool = False
@@ -275,12 +309,19 @@ class BailingMoe(nn.Module):
         x_ND = F.embedding(token_N, self.word_embeddings)
         routings: list[Routing] = []
         keys_values: list[tuple[Tensor, Tensor]] = []
-        for layer in self.layers:
-            x_ND, routing, layer_keys_values = layer(x_ND, layout=layout, rotary=rotary)
-            routings.append(routing)
-            if keep_keys_values:
-                keys_values.append(layer_keys_values)
-        return ModelOutput(self.norm(x_ND), router_output(routings), keys_values if keep_keys_values else None)
+        with self.autocast():
+            for layer in self.layers:
+                x_ND, routing, layer_keys_values = self._run_layer(layer, x_ND, layout=layout, rotary=rotary)
+                routings.append(routing)
+                if keep_keys_values:
+                    keys_values.append(layer_keys_values)
+            hidden_ND = self.norm(x_ND)
+        return ModelOutput(hidden_ND, router_output(routings), keys_values if keep_keys_values else None)
+
+    def _run_layer(self, layer: nn.Module, x_ND: Tensor, **rest: Any) -> tuple[Tensor, Routing, tuple[Tensor, Tensor]]:  # noqa: ANN401 - the layer's own
+        if self.checkpoints_layers and torch.is_grad_enabled():
+            return checkpoint(layer, x_ND, use_reentrant=False, preserve_rng_state=False, **rest)
+        return layer(x_ND, **rest)
 
     def head_norm(self) -> Tensor:
         """Divisor [D] of the columns of the output matrix: L2 norm over the vocabulary + 1e-7, a constant in training.
@@ -294,7 +335,8 @@ class BailingMoe(nn.Module):
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
         """Logits [M, V]. The column norms divide the hidden states, which is the same product and far fewer numbers."""
-        return F.linear(hidden_MD / self.head_norm(), self.lm_head)
+        with self.autocast():
+            return F.linear(hidden_MD / self.head_norm(), self.lm_head)
 
 
 def router_output(routings: list[Routing]) -> RouterOutput:
@@ -302,6 +344,7 @@ def router_output(routings: list[Routing]) -> RouterOutput:
     return RouterOutput(
         probability_LE=torch.stack([routing.probability_NE.mean(dim=0) for routing in routings]),
         load_LE=torch.stack([expert_load(routing) for routing in routings]),
+        entropy_L=torch.stack([router_entropy(routing) for routing in routings]),
         z_loss=torch.stack([z_loss(routing) for routing in routings]).mean(),
     )
 
