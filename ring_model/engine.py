@@ -63,11 +63,18 @@ class Engine:
 
     @classmethod
     def start(
-        cls, model: BailingMoe, *, optimizer: OptimizerSettings, zero_stage: int = 1, device: str = "cpu"
+        cls,
+        model: BailingMoe,
+        *,
+        optimizer: OptimizerSettings,
+        zero_stage: int = 1,
+        device: str = "cpu",
+        checkpoints_layers: bool = False,
     ) -> Self:
         """Join the process group that the environment describes and shard the optimizer by `zero_stage`.
 
         One rank always uses stage 0, where there is nothing to shard. With `device` "cuda" the model moves to this rank's GPU.
+        `checkpoints_layers` is the model's (see `BailingMoe`).
 
         Raises:
             ValueError: the stage is not supported.
@@ -87,6 +94,7 @@ class Engine:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             model.to("cuda")
         deepspeed.init_distributed(dist_backend="nccl" if uses_gpu else "gloo", verbose=False)
+        model.checkpoints_layers = checkpoints_layers
         config = {
             "train_micro_batch_size_per_gpu": 1,
             "managed_gradient_accumulation": False,

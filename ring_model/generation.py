@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ring_model.experts import routed_experts
-from ring_model.modelling import BailingMoe, Layer, rotary_table, rotate, route
+from ring_model.modelling import BailingMoe, Layer, rotary_table, rotate
 from ring_model.policy import entropy_of, micro_batches
 
 PREFILL_TOKENS = 4096
@@ -116,7 +115,9 @@ class _Prefilled:
             tokens_BT.to(device), lengths_B=torch.tensor(lengths, device=device), keep_keys_values=True
         )
         assert output.keys_values is not None
-        stacked = torch.stack([torch.stack(pair) for pair in output.keys_values]).transpose(2, 3)
+        dtype = self._model.product_dtype
+        stacked = torch.stack([torch.stack((keys.to(dtype), values)) for keys, values in output.keys_values])
+        stacked = stacked.transpose(2, 3)
         hidden = output.hidden_ND.split(lengths)
         for prompt, kv, hidden_TD in zip(batch, stacked.split(lengths, dim=3), hidden, strict=True):
             self._ready[prompt] = (kv, hidden_TD[-1])
@@ -128,7 +129,7 @@ class _Slots:
     def __init__(self, model: BailingMoe, *, num_rows: int, width: int, max_new_tokens: int) -> None:
         config = model.config
         shape = (config.num_hidden_layers, 2, num_rows, config.num_key_value_heads, width, config.head_dim)
-        self.cache = torch.zeros(shape, device=model.device)
+        self.cache = torch.zeros(shape, device=model.device, dtype=model.product_dtype)
         self.hidden_RD = torch.zeros(num_rows, config.hidden_size, device=model.device)
         self.sample_R = np.full(num_rows, -1, dtype=np.int64)
         self.seed_R = np.zeros(num_rows, dtype=np.uint64)
@@ -225,7 +226,7 @@ def generate(
     width = max(len(key) + limit for key, limit in zip(keys, limits, strict=True))
     slots = _Slots(model, num_rows=min(max_rows, len(keys)), width=width, max_new_tokens=max(limits))
     completions: dict[int, Completion] = {}
-    divisor_D = model.head_norm()
+    head_norm_D = model.head_norm()
     while len(completions) < len(keys):
         for row in np.flatnonzero(slots.sample_R < 0)[: len(queue)]:
             sample = queue.popleft()
@@ -234,7 +235,7 @@ def generate(
         if 4 * slots.num_active <= 3 * len(slots.sample_R):
             slots.compact()
         uniform_R = torch.from_numpy(uniforms(slots.seed_R, slots.emitted_R.astype(np.uint64))).to(model.device)
-        logits_RV = F.linear(slots.hidden_RD / divisor_D, model.lm_head)
+        logits_RV = model.logits(slots.hidden_RD, head_norm_D=head_norm_D)
         chosen = choose_tokens(logits_RV, uniform_R=uniform_R, temperature=temperature, top_p=top_p)
         slots.record(chosen)
         position_R = slots.start_R + slots.emitted_R - 1
@@ -258,11 +259,12 @@ def decode_step(model: BailingMoe, token_R: Tensor, *, position_R: np.ndarray, c
     mask_S1T = mask_R1T.repeat_interleave(model.config.num_key_value_heads, dim=0)[:, None]
     rows_R = torch.arange(len(token_R), device=token_R.device)
     x_RD = F.embedding(token_R, model.word_embeddings)
-    for layer, layer_cache in zip(model.layers, cache, strict=True):
-        assert isinstance(layer, Layer)
-        x_RD = x_RD + _attend(layer, x_RD, rotary, layer_cache, (rows_R, place_R), mask_S1T)
-        x_RD = x_RD + _experts(layer, x_RD)
-    return model.norm(x_RD)
+    with model.autocast():
+        for layer, layer_cache in zip(model.layers, cache, strict=True):
+            assert isinstance(layer, Layer)
+            x_RD = x_RD + _attend(layer, x_RD, rotary, layer_cache, (rows_R, place_R), mask_S1T)
+            x_RD = x_RD + layer.mlp(layer.post_attention_layernorm(x_RD))[0]
+        return model.norm(x_RD)
 
 
 def _attend(
@@ -278,27 +280,13 @@ def _attend(
     num_heads, num_kv, width = attention.num_heads, attention.num_kv_heads, attention.head_dim
     qkv_RGW = attention.query_key_value(layer.input_layernorm(x_RD)).view(len(x_RD), -1, width)
     qk_RGW = rotate(qkv_RGW[:, : num_heads + num_kv], *rotary)
-    keys_values = torch.stack((qk_RGW[:, num_heads:], qkv_RGW[:, num_heads + num_kv :]), dim=1)
+    keys_values = torch.stack((qk_RGW[:, num_heads:].to(cache.dtype), qkv_RGW[:, num_heads + num_kv :]), dim=1)
     cache.permute(1, 3, 0, 2, 4).index_put_(place, keys_values)
     keys_STW, values_STW = cache[:, :, :, : mask_S1T.shape[2]].flatten(1, 2).unbind(0)
     q_SHW = qk_RGW[:, :num_heads].reshape(len(x_RD) * num_kv, num_heads // num_kv, width)
     scores_SHT = torch.baddbmm(mask_S1T, q_SHW, keys_STW.transpose(1, 2), alpha=width**-0.5)
     mixed_SHW = torch.bmm(scores_SHT.softmax(dim=2), values_STW)
     return attention.dense(mixed_SHW.view(len(x_RD), -1))
-
-
-def _experts(layer: Layer, x_RD: Tensor) -> Tensor:
-    block = layer.mlp
-    normed_RD = layer.post_attention_layernorm(x_RD)
-    routing = route(block.gate(normed_RD), k=block.k, normalise=block.normalise)
-    out_RD = routed_experts(
-        normed_RD,
-        weight_NK=routing.weight_NK,
-        expert_NK=routing.expert_NK,
-        gate_up_EGD=block.gate_up,
-        down_EDF=block.down,
-    )
-    return out_RD if block.shared_experts is None else out_RD.add_(block.shared_experts(normed_RD))
 
 
 def _check(

@@ -288,11 +288,16 @@ class BailingMoe(nn.Module):
         """Where the parameters live."""
         return self.lm_head.device
 
-    def autocast(self) -> torch.autocast:
-        """The context in which products are computed in `compute_dtype`."""
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """Dtype of the large products, see `compute_dtype`."""
         has_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        dtype = self.compute_dtype or (torch.bfloat16 if has_bfloat16 else torch.float32)
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+        return self.compute_dtype or (torch.bfloat16 if has_bfloat16 else torch.float32)
+
+    def autocast(self) -> torch.autocast:
+        """The context in which products are computed in `product_dtype`."""
+        enabled = self.product_dtype == torch.bfloat16
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def forward(
         self, tokens_BT: Tensor, *, lengths_B: Tensor | None = None, keep_keys_values: bool = False
@@ -333,10 +338,14 @@ class BailingMoe(nn.Module):
             return weight_VD.new_ones(weight_VD.shape[1])
         return torch.linalg.vector_norm(weight_VD, dim=0) + HEAD_NORM_EPS
 
-    def logits(self, hidden_MD: Tensor) -> Tensor:
-        """Logits [M, V]. The column norms divide the hidden states, which is the same product and far fewer numbers."""
+    def logits(self, hidden_MD: Tensor, *, head_norm_D: Tensor | None = None) -> Tensor:
+        """Logits [M, V], float32. The column norms divide the hidden states: the same product and far fewer numbers.
+
+        `head_norm_D` is `head_norm()`, given by a caller who asks often.
+        """
+        divisor_D = self.head_norm() if head_norm_D is None else head_norm_D
         with self.autocast():
-            return F.linear(hidden_MD / self.head_norm(), self.lm_head)
+            return F.linear(hidden_MD / divisor_D, self.lm_head).float()
 
 
 def router_output(routings: list[Routing]) -> RouterOutput:

@@ -137,7 +137,7 @@ def _response_tokens(rows: PackedRows) -> Tensor:
 def _score(
     model: BailingMoe, hidden_MD: Tensor, target_M: Tensor, temperature: float, entropy: str
 ) -> tuple[Tensor, Tensor | None]:
-    logits_MV = model.logits(hidden_MD).float()
+    logits_MV = model.logits(hidden_MD)
     all_logprobs_MV = logits_MV.log_softmax(dim=1)
     scaled_MV = all_logprobs_MV if temperature == 1.0 else (logits_MV / temperature).log_softmax(dim=1)
     logprobs_M = scaled_MV.gather(1, target_M[:, None]).squeeze(1)

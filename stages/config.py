@@ -385,6 +385,7 @@ class Runtime(Record):
     threads: int = ours(1, "torch threads per process (one does best on a shared CPU)", ge=1)
     zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=1)
     device: str = ours("cpu", "torch device of training and sampling: cpu, or cuda", pattern=r"^(cpu|cuda)$")
+    checkpoint_layers: bool = ours(False, "keep only each layer's input for the backward pass: less memory, a third more time")
     max_rows: int = ours(128, "rows decoded together", ge=1)
     micro_batch_tokens: int = ours(4096, "padded tokens per forward and backward pass", ge=16)
     checkpoint_seconds: float = ours(30.0, "least seconds between two resume points", ge=0)

@@ -26,7 +26,7 @@ from stages.rl.losses import TokenBatch, step_loss
 from stages.rl.objectives import Response, Share, Shares, choose_shares, tokens_per_step
 from stages.rl.pool import PlannedStep, Pool, extra_problems, plan_arm
 from stages.rl.rollout import Rollout, figures, roll_out, write_rollout
-from stages.router_load import Load, load_metrics, no_load, step_load, uniform_load, weighed_load
+from stages.routing import Load, no_routing, routing_metrics, step_load, uniform_load, weighed_routing
 from stages.seeds import derive_seed
 from stages.stage import STATE, StageLog, StageRecord
 from stages.stage import Row as TableRow
@@ -109,7 +109,11 @@ class _Run:
         self.tokenizer = Tokenizer.from_folder(start)
         self.model = load_model(start)
         self.engine = Engine.start(
-            self.model, optimizer=_optimizer(config.optimizer), zero_stage=runtime.zero_stage, device=runtime.device
+            self.model,
+            optimizer=_optimizer(config.optimizer),
+            zero_stage=runtime.zero_stage,
+            device=runtime.device,
+            checkpoints_layers=runtime.checkpoint_layers,
         )
         self.reference = load_model(start, device=self.engine.device).requires_grad_(requires_grad=False)
         self.budget = tokens_per_step(config.objective)
@@ -203,7 +207,7 @@ class _Run:
         total = self.engine.all_reduce_sum({"tokens": float(sum(_num_tokens(item) for item in chosen))})["tokens"]
         budget = self.runtime.micro_batch_tokens
         batches = micro_batches([_num_tokens(item) for item in chosen], token_budget=budget) if chosen else []
-        sums = {"kl": 0.0, "clipped": 0.0, "tokens": 0.0, **no_load(self.model.config)}
+        sums = {"kl": 0.0, "clipped": 0.0, "tokens": 0.0, **no_routing(self.model.config)}
         for batch in self.engine.padded(batches):
             if batch is None:
                 self.engine.backward_nothing()
@@ -233,7 +237,7 @@ class _Run:
         )
         self.engine.backward(output.loss, denominator=1.0)
         figures = {"kl": output.kl_sum, "clipped": output.num_clipped, "tokens": float(rows.num_response_tokens)}
-        return figures | weighed_load(scored.router.load_LE, router_share)
+        return figures | weighed_routing(scored.router, router_share)
 
     def _describe_training(self, totals: Mapping[str, float]) -> None:
         tokens = max(totals["tokens"], 1.0)
@@ -242,7 +246,7 @@ class _Run:
         self.values |= {
             "policy/kl": totals["kl"] / tokens,
             "loss/clip_fraction": totals["clipped"] / tokens,
-            **load_metrics(self.progress.load),
+            **routing_metrics(totals, self.model.config),
         }
 
     def apply_gradients(self, step: int) -> None:

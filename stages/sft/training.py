@@ -26,7 +26,7 @@ from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, Training
 from stages.ledger import StepLedger, checkpoint_name, replay
 from stages.prompting import MODEL
-from stages.router_load import Load, load_metrics, no_load, step_load, uniform_load, weighed_load
+from stages.routing import Load, no_routing, routing_metrics, step_load, uniform_load, weighed_routing
 from stages.sft.batches import Batch, Plan, PlannedStep, Row, Rows, plan_steps, share_of_rank
 from stages.stage import STATE, StageLog, StageRecord
 from stages.stage import Row as TableRow
@@ -71,6 +71,7 @@ class StepFigures:
     balance_loss: float
     z_loss: float
     load: Load
+    routing: dict[str, float]
     save_is_due: bool
 
 
@@ -79,7 +80,11 @@ def train(job: SupervisedJob, *, runtime: Runtime, out: Path, log: StageLog) -> 
     torch.set_num_threads(runtime.threads)
     plan = plan_steps(job.rows, num_epochs=job.training.epochs, batch_tokens=job.training.batch_tokens, seed=job.seed)
     engine = Engine.start(
-        job.model, optimizer=_optimizer(job.training), zero_stage=runtime.zero_stage, device=runtime.device
+        job.model,
+        optimizer=_optimizer(job.training),
+        zero_stage=runtime.zero_stage,
+        device=runtime.device,
+        checkpoints_layers=runtime.checkpoint_layers,
     )
     run = _Run(job, plan, engine=engine, runtime=runtime, out=out, log=log)
     run.resume()
@@ -198,7 +203,7 @@ class _Run:
 
     def _empty_sums(self) -> dict[str, float]:
         due = self._writes and time.monotonic() - self.last_save >= self.runtime.checkpoint_seconds
-        return {"nll": 0.0, "balance": 0.0, "z": 0.0, "due": float(due), **no_load(self.job.model.config)}
+        return {"nll": 0.0, "balance": 0.0, "z": 0.0, "due": float(due), **no_routing(self.job.model.config)}
 
     def _figures(self, sums: dict[str, float], batch: Batch) -> StepFigures:
         totals = self.engine.all_reduce_sum(sums)
@@ -208,6 +213,7 @@ class _Run:
             balance_loss=totals["balance"],
             z_loss=totals["z"],
             load=step_load(totals, self.job.model.config),
+            routing=routing_metrics(totals, self.job.model.config),
             save_is_due=totals["due"] > 0,
         )
 
@@ -233,7 +239,7 @@ class _Run:
             "train/loss": figures.nll / figures.num_response_tokens,
             "train/gradient_norm": gradient_norm,
             "train/learning_rate": self._learning_rate(progress.step),
-            **load_metrics(figures.load),
+            **figures.routing,
             "router/balance_loss": figures.balance_loss,
             "router/z_loss": figures.z_loss,
             "tokens/batch": batch_tokens,
@@ -326,7 +332,7 @@ def _add(sums: dict[str, float], scored: ResponseLogprobs, share: float) -> None
     sums["nll"] -= float(scored.logprobs_M.detach().double().sum())
     sums["balance"] += share * float(scored.router.balance_loss(scored.router.load_LE).detach())
     sums["z"] += share * float(scored.router.z_loss.detach())
-    for name, value in weighed_load(scored.router.load_LE, share).items():
+    for name, value in weighed_routing(scored.router, share).items():
         sums[name] += value
 
 

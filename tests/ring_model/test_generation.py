@@ -29,6 +29,14 @@ def test_logprobs_and_entropies_equal_teacher_forcing(model: BailingMoe, tempera
     assert np.abs(np.concatenate([c.entropies for c in made]) - forced.entropies_M.numpy()).max() < 1e-5
 
 
+def test_bfloat16_products_decode_as_they_are_teacher_forced(model: BailingMoe) -> None:
+    model.compute_dtype = torch.bfloat16
+    made = sample(model, max_rows=3)
+    with torch.no_grad():
+        forced = response_logprobs(model, pack_rows(PROMPTS, [c.token_ids for c in made])).logprobs_M.numpy()
+    assert np.abs(np.concatenate([c.logprobs for c in made]) - forced).mean() < 0.05
+
+
 def test_samples_do_not_depend_on_their_batch_mates(model: BailingMoe) -> None:
     prompts = PROMPTS * 3
     whole = [c.token_ids for c in sample(model, prompts)]

@@ -23,7 +23,12 @@ def config(**values: object) -> RlConfig:
 
 
 LOAD = torch.tensor([[2.0, 1.0]])  # no real load: 2 (0.5 x 2 + 0.5 x 1) = 3 is easy to see
-ROUTER = RouterOutput(probability_LE=torch.tensor([[0.5, 0.5]]), load_LE=torch.ones(1, 2) / 2, z_loss=torch.tensor(5.0))
+ROUTER = RouterOutput(
+    probability_LE=torch.tensor([[0.5, 0.5]]),
+    load_LE=torch.ones(1, 2) / 2,
+    entropy_L=torch.zeros(1),
+    z_loss=torch.tensor(5.0),
+)
 
 
 @pytest.mark.parametrize(
