@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from flows.commands import model
 from flows.request import Request, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
@@ -32,6 +33,7 @@ app = App(
     help="Train a reasoning model in the open, and check every number on the way.",
     version_flags=["--version"],
 )
+app.command(model.app)
 _out = Console()
 _err = Console(stderr=True)
 

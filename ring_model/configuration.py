@@ -147,19 +147,27 @@ class BailingMoeConfig:
     @property
     def num_parameters(self) -> int:
         """Number of all parameters."""
-        return self._count(self.num_experts)
+        return sum(self.parameters_by_part().values())
 
     @property
     def num_active_parameters(self) -> int:
         """Number of parameters that one token uses (the embedding and output matrices counted whole)."""
-        return self._count(self.num_experts_per_tok)
+        routed = self.parameters_by_part()["routed experts"]
+        return self.num_parameters - routed + routed * self.num_experts_per_tok // self.num_experts
 
-    def _count(self, num_routed: int) -> int:
-        attention = self.hidden_size * (self.qkv_size + self.hidden_size)
-        expert = 3 * self.hidden_size * self.moe_intermediate_size
-        router_and_norms = (self.num_experts + 2) * self.hidden_size
-        layer = attention + router_and_norms + (num_routed + self.num_shared_experts) * expert
-        return 2 * self.vocab_size * self.hidden_size + self.num_hidden_layers * layer + self.hidden_size
+    def parameters_by_part(self) -> dict[str, int]:
+        """Number of parameters of each part of the model, all layers together."""
+        layers, hidden = self.num_hidden_layers, self.hidden_size
+        expert = 3 * hidden * self.moe_intermediate_size
+        return {
+            "embedding": self.vocab_size * hidden,
+            "attention": layers * hidden * (self.qkv_size + hidden),
+            "routers": layers * hidden * self.num_experts,
+            "routed experts": layers * self.num_experts * expert,
+            "shared experts": layers * self.num_shared_experts * expert,
+            "norms": (2 * layers + 1) * hidden,
+            "output matrix": self.vocab_size * hidden,
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

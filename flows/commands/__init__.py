@@ -1,0 +1,1 @@
+"""Groups of `ring` commands, one module each; `flows.cli` registers them."""

@@ -1,0 +1,118 @@
+"""`ring model info`: what a model folder holds, and the memory it needs, computed from its config.json."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from ring_model.configuration import BailingMoeConfig
+
+app = App(name="model", help="Look at a model folder.")
+
+
+@app.command
+def info(
+    folder: Path,
+    *,
+    ranks: int = 8,
+    micro_batch_tokens: int = 4096,
+    context: int = 32768,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Print parameters, files, and memory for training under ZeRO 0 to 3 and for serving.
+
+    Weights, where there are any, are compared with config.json by name and shape, without being read.
+
+    Parameters
+    ----------
+    folder
+        Model folder in the released layout; config.json alone is enough.
+    ranks
+        Data-parallel ranks that ZeRO shards over.
+    micro_batch_tokens
+        Tokens of one forward and backward pass.
+    context
+        Tokens of one served sequence.
+    json_
+        Print one JSON object instead of tables.
+
+    """
+    document = _document(folder, ranks=ranks, micro_batch_tokens=micro_batch_tokens, context=context)
+    if json_:
+        sys.stdout.write(json.dumps(document) + "\n")
+        return 0
+    from flows.terminal import rows_table
+
+    out = Console()
+    out.print(f"{folder.resolve().name}: {_summary(document)}", highlight=False)
+    out.print(rows_table(document["parts"], title=""))
+    training = [{"training": row["what"], "GiB": _gib(row["bytes"])} for row in document["training"]]
+    out.print(rows_table(training, title=f"each of {ranks} ranks, {micro_batch_tokens:,} tokens a micro-batch"))
+    serving = [{"serving": row["what"], "GiB": _gib(row["bytes"])} for row in document["serving"]]
+    out.print(rows_table(serving, title=f"one sequence of {context:,} tokens"))
+    return 0
+
+
+def _summary(document: dict[str, Any]) -> str:
+    counts = f"{document['parameters']:,} parameters, {document['active_parameters']:,} active"
+    weights = document["weights"]
+    if weights is None:
+        return f"{counts}; no weights in the folder"
+    return f"{counts}; {weights['files']} files, {weights['bytes'] / 1e9:.2f} GB, names and shapes as config.json asks"
+
+
+def _gib(count: int) -> float:
+    return round(count / 2**30, 2)
+
+
+def _document(folder: Path, *, ranks: int, micro_batch_tokens: int, context: int) -> dict[str, Any]:
+    for name, value in (("ranks", ranks), ("micro-batch-tokens", micro_batch_tokens), ("context", context)):
+        if value < 1:
+            raise ValueError(f"--{name} = {value} must be at least 1")
+    config = BailingMoeConfig.from_folder(folder)
+    return {
+        "parameters": config.num_parameters,
+        "active_parameters": config.num_active_parameters,
+        "weights": _weights(folder),
+        "parts": [{"part": part, "parameters": count} for part, count in config.parameters_by_part().items()],
+        "training": _training(config, ranks=ranks, num_tokens=micro_batch_tokens),
+        "serving": _serving(config, num_tokens=context),
+    }
+
+
+def _weights(folder: Path) -> dict[str, int] | None:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return None
+    from ring_model.checkpoint import check_folder
+
+    check_folder(folder)
+    return {"files": len(files), "bytes": sum(file.stat().st_size for file in files)}
+
+
+def _training(config: BailingMoeConfig, *, ranks: int, num_tokens: int) -> list[dict[str, Any]]:
+    from ring_model.engine import ZERO_STAGES
+    from ring_model.memory import activation_bytes, training_state_bytes
+
+    rows = []
+    for stage in range(4):
+        note = "" if stage in ZERO_STAGES else " (computed; the engine refuses it)"
+        size = training_state_bytes(config, zero_stage=stage, num_ranks=ranks)
+        rows.append({"what": f"weights, gradients, AdamW: ZeRO {stage}{note}", "bytes": size})
+    for checkpoints in (False, True):
+        size = activation_bytes(config, num_tokens=num_tokens, checkpoints_layers=checkpoints)
+        rows.append({"what": f"activations, float32{', checkpointed layers' if checkpoints else ''}", "bytes": size})
+    return rows
+
+
+def _serving(config: BailingMoeConfig, *, num_tokens: int) -> list[dict[str, Any]]:
+    from ring_model.memory import BFLOAT16, FLOAT32, cache_bytes
+
+    rows = [
+        {"what": f"weights, {name}", "bytes": size * config.num_parameters}
+        for name, size in (("bfloat16", BFLOAT16), ("float32", FLOAT32))
+    ]
+    return [*rows, {"what": "keys and values, bfloat16", "bytes": cache_bytes(config, num_tokens=num_tokens)}]
