@@ -1,41 +1,125 @@
-"""The routed experts of one layer: every token visits its chosen experts, whose outputs are summed by weight.
+"""Experts, routed and shared: SwiGLU blocks down(silu(gate x) * up x), with a backward pass by hand.
 
-Axes: N tokens, K experts chosen per token, A = N * K assignments, E experts, D hidden, F expert width.
-Weights: `gate_up_EGD` with G = 2F (gate rows, then up rows) and `down_EDF`, both stacked over experts.
+Axes: N tokens, K experts chosen per token, A = N * K assignments, C their places, E experts, M tokens of one expert, D hidden,
+F expert width, G = 2F gate rows, then up rows. Weights: `gate_up_GD` and `down_DF`; of routed experts stacked, `gate_up_EGD`, `down_EDF`.
 
-The assignments are sorted by expert and multiplied group by group, with a backward pass by hand: gathers in place of
-scatter-adds, both halves of a gradient written where they belong. One-token steps take the same path: padding every expert to the
-busiest one for a batched product cost 1.7 to 2.4 times as much (128 tokens, 16 and 32 experts, untrained router, one thread).
+Routed assignments are sorted by expert. In training on a CPU each expert then computes its own rows from end to end, by oneDNN and
+while they are in the cache. For few tokens (a one-token step), and on a GPU, where calls cost more than passes over memory, the
+groups of all experts are multiplied by `grouped_mm`. Padding every expert to the busiest one for a batched product cost 1.7 to 2.4
+times as much (128 tokens, 16 and 32 experts, untrained router, one thread).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ring_model.products import ROWS, product, product_of_columns
+
+
+class Kept(NamedTuple):
+    """What one expert's forward pass leaves for its backward pass."""
+
+    x_MD: Tensor
+    gate_up_MG: Tensor
+    active_MF: Tensor
+    """silu(gate)."""
+    product_MF: Tensor
+    """silu(gate) * up."""
+
+
+def expert_forward(x_MD: Tensor, gate_up_GD: Tensor, down_DF: Tensor) -> tuple[Tensor, Kept]:
+    """One expert's output [M, D] for its tokens."""
+    gate_up_MG = product(x_MD, gate_up_GD)
+    gate_MF, up_MF = gate_up_MG.chunk(2, dim=1)
+    active_MF = F.silu(gate_MF)
+    product_MF = active_MF * up_MF
+    return product(product_MF, down_DF), Kept(x_MD, gate_up_MG, active_MF, product_MF)
+
+
+def expert_backward(grad_MD: Tensor, kept: Kept, gate_up_GD: Tensor, down_DF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the tokens [M, D] and of the two matrices."""
+    grad_product_MF = product(grad_MD, down_DF.t())
+    grad_down_DF = product_of_columns(grad_MD, kept.product_MF)
+    grad_gate_up_MG = _swiglu_backward(grad_product_MF, kept)
+    return product(grad_gate_up_MG, gate_up_GD.t()), product_of_columns(grad_gate_up_MG, kept.x_MD), grad_down_DF
+
+
+def _swiglu_backward(grad_product_MF: Tensor, kept: Kept) -> Tensor:
+    gate_MF, up_MF = kept.gate_up_MG.chunk(2, dim=1)
+    grad_gate_up_MG = torch.empty_like(kept.gate_up_MG)
+    grad_gate_MF, grad_up_MF = grad_gate_up_MG.chunk(2, dim=1)
+    torch.mul(grad_product_MF, kept.active_MF, out=grad_up_MF)
+    torch.ops.aten.silu_backward.grad_input(grad_product_MF.mul_(up_MF), gate_MF, grad_input=grad_gate_MF)
+    return grad_gate_up_MG
+
+
+class _Expert(torch.autograd.Function):
+    """One expert for all tokens."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, gate_up_GD: Tensor, down_DF: Tensor) -> Tensor:  # noqa: ANN401 - torch gives it no type
+        out_ND, kept = expert_forward(x_ND, gate_up_GD, down_DF)
+        ctx.save_for_backward(*kept, gate_up_GD, down_DF)
+        return out_ND
+
+    @staticmethod
+    def backward(  # ty: ignore[incompatible-method-override] - one gradient comes in
+        ctx: Any,  # noqa: ANN401 - torch gives it no type
+        grad_ND: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        *kept, gate_up_GD, down_DF = ctx.saved_tensors
+        return expert_backward(grad_ND, Kept(*kept), gate_up_GD, down_DF)
+
+
+def shared_expert(x_ND: Tensor, gate_up_GD: Tensor, down_DF: Tensor) -> Tensor:
+    """down(silu(gate x) * up x) of every token, shape [N, D]; differentiable. Computed in the dtype of autocast where that is on."""
+    return _Expert.apply(*_in_product_dtype(x_ND, gate_up_GD, down_DF))
+
+
+def _in_product_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
+
+
+# ---------------------------------------------------------------- routed
+
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Assignments in order of their expert."""
+    """Assignments in order of their expert, in C places."""
 
-    token_A: Tensor
-    """Row of the token of each sorted assignment, int64."""
-    inverse_A: Tensor
-    """Place of the unsorted assignment (token-major) among the sorted ones, int64."""
-    ends_E: Tensor
-    """One past the last sorted assignment of each expert, int32."""
+    one_by_one: bool
+    """Each expert is computed by itself, and those with `ROWS` assignments or more are filled up to multiples of it."""
+    token_C: Tensor
+    """Row of the token in each place, int64; token 0 where a place is only filling."""
+    place_A: Tensor
+    """Place of each unsorted assignment (token-major), int64."""
+    count_E: Tensor
+    """Number of places of each expert, int64."""
 
 
 def dispatch(expert_NK: Tensor, *, num_experts: int) -> Dispatch:
     """Sort the assignments `expert_NK` (int64 expert ids) by expert, keeping the tokens' order."""
+    k = expert_NK.shape[1]
     expert_A = expert_NK.reshape(-1)
     order_A = torch.argsort(expert_A, stable=True)
-    inverse_A = torch.empty_like(order_A)
-    inverse_A[order_A] = torch.arange(order_A.numel(), device=order_A.device)
-    ends_E = torch.bincount(expert_A, minlength=num_experts).cumsum(0).to(torch.int32)
-    return Dispatch(token_A=order_A // expert_NK.shape[1], inverse_A=inverse_A, ends_E=ends_E)
+    sorted_A = torch.empty_like(order_A)
+    sorted_A[order_A] = torch.arange(order_A.numel(), device=order_A.device)
+    count_E = torch.bincount(expert_A, minlength=num_experts)
+    if expert_NK.device.type != "cpu" or len(expert_A) < ROWS * num_experts:
+        return Dispatch(False, order_A // k, sorted_A, count_E)
+    filled_E = torch.where(count_E < ROWS, count_E, (count_E + ROWS - 1) // ROWS * ROWS)
+    shift_E = (filled_E - count_E).cumsum(0) - (filled_E - count_E)
+    place_A = sorted_A + shift_E.index_select(0, expert_A)
+    token_C = order_A.new_zeros(int(filled_E.sum()))
+    token_C[place_A] = torch.arange(expert_A.numel()) // k
+    return Dispatch(True, token_C, place_A, filled_E)
 
 
 def routed_experts(
@@ -43,42 +127,72 @@ def routed_experts(
 ) -> Tensor:
     """Sum over the K chosen experts of weight * down(silu(gate x) * up x), shape [N, D]; differentiable.
 
-    Computed in the dtype of autocast where that is on, else in the dtype given.
+    Computed in the dtype of autocast where that is on.
     """
-    plan = dispatch(expert_NK, num_experts=gate_up_EGD.shape[0])
-    device = hidden_ND.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
-    operands = (tensor.to(dtype) for tensor in (hidden_ND, weight_NK, gate_up_EGD, down_EDF))
-    return _RoutedExperts.apply(*operands, plan.token_A, plan.inverse_A, plan.ends_E)
+    plan = dispatch(expert_NK, num_experts=len(gate_up_EGD))
+    operands = _in_product_dtype(hidden_ND, weight_NK, gate_up_EGD, down_EDF)
+    return _RoutedExperts.apply(*operands, plan)
+
+
+def _forward_each(hidden_CD: Tensor, gate_up_EGD: Tensor, down_EDF: Tensor, count_E: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    """Outputs of the sorted assignments, expert after expert, and what all of them keep, flat."""
+    pieces = hidden_CD.split(count_E.tolist())
+    done = [expert_forward(*expert) for expert in zip(pieces, gate_up_EGD, down_EDF, strict=True)]
+    return torch.cat([out_MD for out_MD, _ in done]), [tensor for _, kept in done for tensor in kept]
+
+
+def _backward_each(
+    grad_CD: Tensor, kept: Sequence[Tensor], gate_up_EGD: Tensor, down_EDF: Tensor, count_E: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    size = len(Kept._fields)
+    pieces = grad_CD.split(count_E.tolist())
+    experts = [Kept(*kept[start : start + size]) for start in range(0, len(kept), size)]
+    done = [expert_backward(*expert) for expert in zip(pieces, experts, gate_up_EGD, down_EDF, strict=True)]
+    grad_hidden, grad_gate_up, grad_down = zip(*done, strict=True)
+    return torch.cat(grad_hidden), torch.stack(grad_gate_up), torch.stack(grad_down)
+
+
+def _forward_grouped(
+    hidden_CD: Tensor, gate_up_EGD: Tensor, down_EDF: Tensor, count_E: Tensor
+) -> tuple[Tensor, Sequence[Tensor]]:
+    ends_E = count_E.cumsum(0).to(torch.int32)
+    gate_up_CG = F.grouped_mm(hidden_CD, gate_up_EGD.transpose(1, 2), offs=ends_E)
+    gate_CF, up_CF = gate_up_CG.chunk(2, dim=1)
+    active_CF = F.silu(gate_CF)
+    product_CF = active_CF * up_CF
+    out_CD = F.grouped_mm(product_CF, down_EDF.transpose(1, 2), offs=ends_E)
+    return out_CD, Kept(hidden_CD, gate_up_CG, active_CF, product_CF)
+
+
+def _backward_grouped(
+    grad_CD: Tensor, kept: Sequence[Tensor], gate_up_EGD: Tensor, down_EDF: Tensor, count_E: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    ends_E = count_E.cumsum(0).to(torch.int32)
+    of_all = Kept(*kept)
+    grad_product_CF = F.grouped_mm(grad_CD, down_EDF, offs=ends_E)
+    grad_down_EDF = F.grouped_mm(grad_CD.t(), of_all.product_MF, offs=ends_E)
+    grad_gate_up_CG = _swiglu_backward(grad_product_CF, of_all)
+    grad_hidden_CD = F.grouped_mm(grad_gate_up_CG, gate_up_EGD, offs=ends_E)
+    return grad_hidden_CD, F.grouped_mm(grad_gate_up_CG.t(), of_all.x_MD, offs=ends_E), grad_down_EDF
 
 
 class _RoutedExperts(torch.autograd.Function):
-    """Grouped products over sorted assignments; the gradient of an expert that nobody chose is zero."""
+    """Gather, all experts, weigh and sum; the gradient of an expert that nobody chose is zero."""
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401 - torch and DeepSpeed give it no type
+        ctx: Any,  # noqa: ANN401 - torch gives it no type
         hidden_ND: Tensor,
         weight_NK: Tensor,
         gate_up_EGD: Tensor,
         down_EDF: Tensor,
-        token_A: Tensor,
-        inverse_A: Tensor,
-        ends_E: Tensor,
+        plan: Dispatch,
     ) -> Tensor:
-        """Gather, multiply, activate, multiply, weigh and sum."""
-        num_tokens, k = weight_NK.shape
-        hidden_AD = hidden_ND.index_select(0, token_A)
-        gate_up_AG = F.grouped_mm(hidden_AD, gate_up_EGD.transpose(1, 2), offs=ends_E)
-        gate_AF, up_AF = gate_up_AG.chunk(2, dim=1)
-        active_AF = F.silu(gate_AF)
-        product_AF = active_AF * up_AF
-        out_AD = F.grouped_mm(product_AF, down_EDF.transpose(1, 2), offs=ends_E)
-        out_NKD = out_AD.index_select(0, inverse_A).view(num_tokens, k, -1)
-        ctx.save_for_backward(
-            hidden_AD, weight_NK, gate_up_EGD, down_EDF, token_A, inverse_A, ends_E, gate_up_AG, active_AF,
-            product_AF, out_NKD,
-        )  # fmt: skip
+        forward = _forward_each if plan.one_by_one else _forward_grouped
+        out_CD, kept = forward(hidden_ND.index_select(0, plan.token_C), gate_up_EGD, down_EDF, plan.count_E)
+        out_NKD = out_CD.index_select(0, plan.place_A).view(*weight_NK.shape, -1)
+        ctx.plan = plan
+        ctx.save_for_backward(weight_NK, gate_up_EGD, down_EDF, out_NKD, *kept)
         return weighted_sum(out_NKD, weight_NK)
 
     @staticmethod
@@ -86,27 +200,16 @@ class _RoutedExperts(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401 - torch gives it no type
         grad_ND: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        """Gradients of the tokens, the weights and the two stacks."""
-        (
-            hidden_AD, weight_NK, gate_up_EGD, down_EDF, token_A, inverse_A, ends_E, gate_up_AG, active_AF,
-            product_AF, out_NKD,
-        ) = ctx.saved_tensors  # fmt: skip
-        num_tokens, k = weight_NK.shape
+        plan: Dispatch = ctx.plan
+        weight_NK, gate_up_EGD, down_EDF, out_NKD, *kept = ctx.saved_tensors
         grad_weight_NK = (out_NKD * grad_ND[:, None]).sum(2)
-        weight_A = torch.empty_like(weight_NK.reshape(-1))
-        weight_A[inverse_A] = weight_NK.reshape(-1)
-        grad_out_AD = grad_ND.index_select(0, token_A).mul_(weight_A[:, None])
-        grad_product_AF = F.grouped_mm(grad_out_AD, down_EDF, offs=ends_E)
-        grad_down_EDF = F.grouped_mm(grad_out_AD.t(), product_AF, offs=ends_E)
-        gate_AF, up_AF = gate_up_AG.chunk(2, dim=1)
-        grad_gate_up_AG = torch.empty_like(gate_up_AG)
-        grad_gate_AF, grad_up_AF = grad_gate_up_AG.chunk(2, dim=1)
-        torch.mul(grad_product_AF, active_AF, out=grad_up_AF)
-        torch.ops.aten.silu_backward.grad_input(grad_product_AF.mul_(up_AF), gate_AF, grad_input=grad_gate_AF)
-        grad_hidden_AD = F.grouped_mm(grad_gate_up_AG, gate_up_EGD, offs=ends_E)
-        grad_gate_up_EGD = F.grouped_mm(grad_gate_up_AG.t(), hidden_AD, offs=ends_E)
-        grad_hidden_ND = grad_hidden_AD.index_select(0, inverse_A).view(num_tokens, k, -1).sum(1)
-        return grad_hidden_ND, grad_weight_NK, grad_gate_up_EGD, grad_down_EDF, None, None, None
+        weight_C = weight_NK.new_zeros(len(plan.token_C))  # filling gets no gradient
+        weight_C[plan.place_A] = weight_NK.reshape(-1)
+        grad_out_CD = grad_ND.index_select(0, plan.token_C).mul_(weight_C[:, None])
+        backward = _backward_each if plan.one_by_one else _backward_grouped
+        grad_hidden_CD, *grad_weights = backward(grad_out_CD, kept, gate_up_EGD, down_EDF, plan.count_E)
+        grad_hidden_NKD = grad_hidden_CD.index_select(0, plan.place_A).view(*weight_NK.shape, -1)
+        return grad_hidden_NKD.sum(1), grad_weight_NK, *grad_weights, None
 
 
 def weighted_sum(out_NKD: Tensor, weight_NK: Tensor) -> Tensor:
