@@ -254,7 +254,6 @@ def run_python(code: str, *arguments: str) -> str:
     [
         "import ring_model\nfrom transformers import AutoModelForCausalLM",
         "from transformers import AutoModelForCausalLM\nimport ring_model",
-        "import transformers\nimport ring_model\nAutoModelForCausalLM = transformers.AutoModelForCausalLM",
         "import ring_model\nfrom transformers import LlamaForCausalLM, AutoModelForCausalLM",  # auto classes load midway
     ],
 )
