@@ -45,22 +45,31 @@ class BailingMoeConfig(PreTrainedConfig):
     eos_token_id: int = 126081
     pad_token_id: int = 126081
 
-    def __post_init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - any other key of the file
+    def __post_init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - any other key of the file, any argument of transformers
         """Check the values, fill in what follows from others, and make the model classes known.
 
         Raises:
             ValueError: a key has a value that would change the arithmetic; it is named.
 
         """
-        rope = dict(self.rope_parameters or {})
-        self.rope_theta = float(rope.get("rope_theta", self.rope_theta))
-        if rope.get("rope_type", "default") != "default":
-            raise ValueError(f"config.json: rope_type = {rope['rope_type']!r} is not supported, only 'default'")
+        self.rope_theta = float((self.rope_parameters or {}).get("rope_theta", self.rope_theta))
         own = {name: getattr(self, name) for name in self.__annotations__}
-        self.head_dim = configuration.BailingMoeConfig.from_dict(kwargs | own).head_dim
+        implied = {name: value for name, value in kwargs.items() if name in configuration.ONLY_VALUE}
+        self.head_dim = configuration.BailingMoeConfig.from_dict(own | implied).head_dim
         kwargs.pop("auto_map", None)  # it names files of remote code, which an export does not carry along
         super().__post_init__(**kwargs)
         importlib.import_module("ring_model.huggingface")
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:  # noqa: ANN401 - as transformers declares it
+        """Read the keys of a `config.json`, refusing unknown ones; `kwargs` are transformers' own.
+
+        Raises:
+            ValueError: as `ring_model.configuration.BailingMoeConfig.from_dict`.
+
+        """
+        configuration.BailingMoeConfig.from_dict(config_dict)
+        return super().from_dict(config_dict, **kwargs)
 
     def released(self) -> configuration.BailingMoeConfig:
         """The same numbers as this project's own record."""

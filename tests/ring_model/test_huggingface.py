@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ring_model.checkpoint import load_model, save_model
-from ring_model.configuration import ONLY_VALUE
 from ring_model.generation import generate
 from ring_model.modelling import BailingMoe
 from stages.code_digest import reached_modules
@@ -187,13 +186,13 @@ def test_an_export_keeps_the_keys_that_older_readers_want(
         ("tie_word_embeddings", True),
         ("hidden_act", "gelu"),
         ("quantization_config", {"quant_method": "fp8"}),
+        ("a_new_gate", 2),
     ],
 )
 def test_a_value_that_would_change_the_arithmetic_is_refused_by_name(folder: Path, key: str, value: object) -> None:
-    assert key in ONLY_VALUE
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-    with pytest.raises(ValueError, match=f"config.json: {key} = .* is not supported"):
+    with pytest.raises(ValueError, match=f"config.json: .*{key}"):
         AutoModelForCausalLM.from_pretrained(folder)
 
 
