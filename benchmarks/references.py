@@ -5,16 +5,20 @@ choice can be measured again. Seconds are CPU seconds (`process_time`), which an
 TRL is in the extra `bench`; everything else is in the base set.
 """
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import torch
 from transformers import AutoModelForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 import ring_model  # noqa: F401 - makes the auto classes open our folders
 from ring_model.configuration import BailingMoeConfig
+from ring_model.tokenizer import SPECIAL_TOKENS, Tokenizer, build_word_tokenizer
 
 IGNORED = -100
 
@@ -177,3 +181,72 @@ def transformers_generate_batch(
     )
     seconds = time.process_time() - started
     return Decoded(sum(len(output.generated_tokens) for output in outputs.values()), seconds)
+
+
+def trl_grpo_seconds(
+    folder: Path | str,
+    prompts: Sequence[str],
+    *,
+    reward: Callable[[list[int]], float],
+    num_samples: int = 8,
+    max_new_tokens: int = 64,
+    num_steps: int = 5,
+    learning_rate: float = 1e-4,
+    **settings: object,
+) -> float:
+    """Median CPU seconds of one step of TRL's `GRPOTrainer` on a folder of ours, after a first one to warm up.
+
+    A step samples `num_samples` responses of each prompt (texts for the folder's tokenizer), scores each by `reward` of its
+    token ids, and makes one update in one batch: float32, temperature 1, no KL term, no second look at a batch, no logging,
+    no checkpointing of activations. `settings` go to `GRPOConfig` and win.
+    """
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    class Clock(TrainerCallback):
+        """CPU time at the end of each step."""
+
+        def __init__(self) -> None:
+            self.ends: list[float] = []
+
+        def on_step_end(self, *args: object, **kwargs: object) -> None:
+            self.ends.append(time.process_time())
+
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = {
+            "output_dir": scratch,
+            "per_device_train_batch_size": len(prompts) * num_samples,
+            "num_generations": num_samples,
+            "max_completion_length": max_new_tokens,
+            "max_steps": num_steps + 1,
+            "learning_rate": learning_rate,
+            "lr_scheduler_type": "constant",
+            "temperature": 1.0,
+            "beta": 0.0,
+            "use_cpu": True,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "report_to": "none",
+            "save_strategy": "no",
+            "logging_strategy": "no",
+            "disable_tqdm": True,
+            "seed": 0,
+        }
+        trainer = GRPOTrainer(
+            model=str(folder),
+            reward_funcs=lambda completion_ids, **_: [reward(ids) for ids in completion_ids],
+            args=GRPOConfig(**arguments | settings),
+            train_dataset=Dataset.from_dict({"prompt": list(prompts)}),
+            callbacks=[clock],
+        )
+        trainer.train()
+    return median(end - start for start, end in pairwise(clock.ends))
+
+
+def save_word_tokenizer(folder: Path | str, *, vocab_size: int) -> Tokenizer:
+    """Give a folder a tokenizer of exactly `vocab_size` words, so that any prompt of ids is a text and back."""
+    tokenizer = build_word_tokenizer([" ".join(map(str, range(vocab_size - len(SPECIAL_TOKENS))))])
+    tokenizer.save(folder)
+    return tokenizer

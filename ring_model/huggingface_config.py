@@ -6,7 +6,7 @@ Reads the released files and ours; a value that would change the arithmetic is r
 
 import importlib
 from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.auto.configuration_auto import AutoConfig
@@ -19,6 +19,7 @@ class BailingMoeConfig(PreTrainedConfig):
 
     model_type = configuration.MODEL_TYPE
     keys_to_ignore_at_inference = ("past_key_values",)
+    auto_map: ClassVar[dict[str, str]] = {}  # no remote code; TRL looks here
 
     vocab_size: int = 126464
     hidden_size: int = 2048
