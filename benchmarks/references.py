@@ -1,26 +1,69 @@
-"""What `ring_model` is measured against: transformers' Qwen2Moe, `generate`, and TRL's `GRPOTrainer`, in their fastest settings here.
+"""What `ring_model` is measured against: transformers' Qwen2Moe, its `generate`, and TRL's `GRPOTrainer`.
 
-The defaults below are the settings that came out fastest on one thread of this CPU; the other ones stay arguments, so that the
-choice can be measured again. Seconds are CPU seconds (`process_time`), which another process on the machine does not change.
-TRL is in the extra `bench`; everything else is in the base set.
+The defaults of the functions are the fastest settings on one thread of a CPU; `python -m benchmarks.references` (minutes) prints
+what each setting gives. Seconds are CPU seconds (`process_time`), which other processes change little. TRL is in the extra `bench`.
 """
 
+import importlib.util
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 import torch
-from transformers import AutoModelForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM
+from rich.console import Console
+from transformers import (
+    AutoModelForCausalLM,
+    ContinuousBatchingConfig,
+    GenerationConfig,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+)
+from transformers.utils import logging as transformers_logging
 
-import ring_model  # noqa: F401 - makes the auto classes open our folders
+from benchmarks.random_prompts import random_prompts
+from flows.terminal import rows_table
+from ring_model.checkpoint import save_model
 from ring_model.configuration import BailingMoeConfig
+from ring_model.modelling import BailingMoe, initialise
 from ring_model.tokenizer import SPECIAL_TOKENS, Tokenizer, build_word_tokenizer
 
 IGNORED = -100
+
+SIZES = {
+    "d128": {
+        "hidden_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_experts": 16,
+    },
+    "d256": {
+        "hidden_size": 256,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "num_experts": 32,
+    },
+}
+
+
+def config_of(size: str, *, vocab_size: int) -> BailingMoeConfig:
+    """A model of the named size with top-2 of experts of width 128, one shared expert, and end token 0."""
+    return BailingMoeConfig(
+        **SIZES[size],
+        vocab_size=vocab_size,
+        num_experts_per_tok=2,
+        num_shared_experts=1,
+        moe_intermediate_size=128,
+        initializer_range=0.06,
+        rope_theta=1e4,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +203,11 @@ def _generate_batch(
 
 def transformers_generate_batch(
     folder: Path | str, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, eos_id: int,
-    rows: int = 128, attention: str = "sdpa", experts: str = "grouped_mm",
+    rows: int = 128, attention: str = "paged|eager", experts: str = "grouped_mm",
 ) -> Decoded:  # fmt: skip
     """The same with transformers' continuous batching, which replaces finished rows."""
-    from transformers import ContinuousBatchingConfig, GenerationConfig
-
     model = AutoModelForCausalLM.from_pretrained(
-        folder, attn_implementation=f"paged|{attention}", experts_implementation=experts
+        folder, attn_implementation=attention, experts_implementation=experts
     ).eval()
     settings = GenerationConfig(
         do_sample=True, temperature=temperature, top_k=0, eos_token_id=eos_id, pad_token_id=eos_id,
@@ -250,3 +291,94 @@ def save_word_tokenizer(folder: Path | str, *, vocab_size: int) -> Tokenizer:
     tokenizer = build_word_tokenizer([" ".join(map(str, range(vocab_size - len(SPECIAL_TOKENS))))])
     tokenizer.save(folder)
     return tokenizer
+
+
+TRAINING_SETTINGS = (
+    ("sdpa", "grouped_mm", False),
+    ("sdpa", "grouped_mm", True),
+    ("sdpa", "eager", False),
+    ("eager", "grouped_mm", False),
+)
+GENERATE_SETTINGS: tuple[dict[str, str], ...] = (
+    {}, {"cache": "static"}, {"attention": "eager"}, {"experts": "eager"}, {"experts": "batched_mm"},
+)  # fmt: skip
+GRPO_SETTINGS: tuple[dict[str, object], ...] = (
+    {},
+    {"cache_implementation": "static"},
+    {"model_init_kwargs": {"experts_implementation": "eager"}},
+    {"model_init_kwargs": {"attn_implementation": "eager"}},
+    {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 4},
+    {"use_transformers_continuous_batching": True},
+)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as scratch:
+        for size in SIZES:
+            folder = Path(scratch) / size
+            save_model(initialise(BailingMoe(config_of(size, vocab_size=60)), seed=0), folder)
+            rows = [*_training_rows(size), *_generate_rows(folder), *_grpo_rows(folder)]
+            Console().print(rows_table(rows, title=f"references, {size}, one thread"))
+
+
+def _row(what: str, setting: str, seconds: float, tokens: int | None = None) -> dict:
+    rate = "" if tokens is None else f"{tokens / seconds:,.0f}"
+    return {"what": what, "setting": setting or "the defaults", "CPU s": round(seconds, 2), "tokens/s": rate}
+
+
+def _training_rows(size: str) -> Iterator[dict]:
+    prompts = random_prompts(32, vocab_size=512, min_tokens=15, max_tokens=15)
+    responses = random_prompts(32, vocab_size=512, min_tokens=25, max_tokens=75, seed=1)
+    tokens = sum(map(len, prompts)) + sum(map(len, responses))
+    for attention, experts, packed in TRAINING_SETTINGS:
+        model = qwen2_moe(config_of(size, vocab_size=512), attention=attention, experts=experts)
+        seconds = step_seconds(training_step(model, prompts, responses, packed=packed))
+        setting = f"{attention}, {experts}, {'packed' if packed else 'padded'}"
+        yield _row("Qwen2Moe forward and backward", setting, seconds, tokens)
+
+
+def step_seconds(step: Callable[[], object], *, repeats: int = 10) -> float:
+    """Median CPU seconds of a step, after two to warm up."""
+    marks = []
+    for _ in range(repeats + 3):
+        marks.append(time.process_time())
+        step()
+    return median(end - start for start, end in pairwise(marks[2:]))
+
+
+def _generate_rows(folder: Path) -> Iterator[dict]:
+    prompts = random_prompts(256, vocab_size=60, min_tokens=40, max_tokens=40)
+    for settings in GENERATE_SETTINGS:
+        decoded = transformers_generate(
+            folder, prompts, max_new_tokens=200, temperature=20.0, eos_id=0, **settings
+        )  # fmt: skip
+        yield _row("generate, 128 rows", _text(settings), decoded.seconds, decoded.useful_tokens)
+    decoded = transformers_generate_batch(folder, prompts, max_new_tokens=200, temperature=20.0, eos_id=0)
+    yield _row("generate_batch (refills)", "", decoded.seconds, decoded.useful_tokens)
+
+
+def _grpo_rows(folder: Path) -> Iterator[dict]:
+    if importlib.util.find_spec("trl") is None:
+        Console().print("TRL is not installed, so its rows are left out; pip install -e '.[bench]'")
+        return
+    tokenizer = save_word_tokenizer(folder, vocab_size=60)
+    prompts = [tokenizer.decode(prompt) for prompt in random_prompts(8, vocab_size=60, min_tokens=40, max_tokens=40)]
+    for settings in GRPO_SETTINGS:
+        seconds = trl_grpo_seconds(folder, prompts, reward=share_of_odd_ids, **settings)
+        yield _row("TRL GRPO step, 8 x 8 x 64", _text(settings), seconds)
+
+
+def share_of_odd_ids(ids: Sequence[int]) -> float:
+    """A reward that costs nothing and differs between responses."""
+    return sum(token % 2 for token in ids) / max(len(ids), 1)
+
+
+def _text(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,10 @@ from transformers.models.auto.configuration_auto import AutoConfig
 
 from ring_model import configuration
 
+UNWANTED = ("auto_map", "sliding_window", "max_window_layers")
+"""Keys of released files that do not come in: the first names files of remote code, which an export does not carry along; a window
+would make transformers' caches forget, though `use_sliding_window` is false."""
+
 
 class BailingMoeConfig(PreTrainedConfig):
     """The fields of `ring_model.configuration.BailingMoeConfig`, with the same meaning and defaults (Ling-lite's)."""
@@ -57,7 +61,8 @@ class BailingMoeConfig(PreTrainedConfig):
         own = {name: getattr(self, name) for name in self.__annotations__}
         implied = {name: value for name, value in kwargs.items() if name in configuration.ONLY_VALUE}
         self.head_dim = configuration.BailingMoeConfig.from_dict(own | implied).head_dim
-        kwargs.pop("auto_map", None)  # it names files of remote code, which an export does not carry along
+        for name in UNWANTED:
+            kwargs.pop(name, None)
         super().__post_init__(**kwargs)
         importlib.import_module("ring_model.huggingface")
 

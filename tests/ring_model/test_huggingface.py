@@ -177,6 +177,25 @@ def test_an_export_keeps_the_keys_that_older_readers_want(
     }
 
 
+def test_the_window_that_released_files_name_but_do_not_use_is_not_used(model: BailingMoe, folder: Path) -> None:
+    path = folder / "config.json"
+    unused = {"sliding_window": 4, "use_sliding_window": False, "max_window_layers": 2, "torch_dtype": "bfloat16"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | unused))
+    ported = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for cache in ({}, {"cache_implementation": "static"}):
+        out = ported.generate(torch.tensor([ROWS[0]]), max_new_tokens=20, do_sample=False, **cache)
+        ours = generate(model, [ROWS[0]], seeds=[0], max_new_tokens=20, temperature=0.0, eos_id=0)
+        assert out[0, len(ROWS[0]) :].tolist() == ours[0].token_ids
+
+
+def test_ling_lites_sizes_give_its_16_8_billion_parameters() -> None:
+    config = AutoConfig.for_model("bailing_moe")
+    with torch.device("meta"):
+        ported = AutoModelForCausalLM.from_config(config)
+    assert sum(parameter.numel() for parameter in ported.parameters()) == config.released().num_parameters
+    assert round(config.released().num_parameters / 1e9, 1) == 16.8
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
