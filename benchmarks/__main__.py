@@ -2,10 +2,15 @@
 
 import sys
 
-from benchmarks import orchestration, seeds, throughput
+from benchmarks import checkpoint, orchestration, seeds, throughput
 
-BENCHMARKS = {"throughput": throughput.main, "orchestration": orchestration.main, "seeds": seeds.main}
-DEFAULT = ("throughput", "orchestration")
+BENCHMARKS = {
+    "throughput": throughput.main,
+    "checkpoint": checkpoint.main,
+    "orchestration": orchestration.main,
+    "seeds": seeds.main,
+}
+DEFAULT = ("throughput", "checkpoint", "orchestration")
 
 
 def main(names: list[str]) -> int:

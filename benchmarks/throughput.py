@@ -1,103 +1,262 @@
-"""Tokens/s of training and of decoding at the laptop recipe's sizes, one thread, with memory.
+"""Training, decoding and a GRPO step against the libraries people use, and the engine against a bare loop.
 
-References in the same run: this core's float32 GEMM rate (training as a share of it), and decoding in batches that each wait for
-their longest row (refilling as a ratio to it). An untrained model at a high temperature ends with chance 1/60 at each token, so
-response lengths are exponential with mean 60, cut at 200.
+Every figure is made in a process of its own with one thread: CPU seconds, so that another process on the machine hardly changes
+them, and peak memory. The sides of a comparison take turns, and the ratio is that of their medians. Models are those of
+`references.SIZES`, untrained. TRL is in the extra `bench`; without it its row is left out, and the table says so.
+
+Decoding: an untrained model at a high temperature ends with chance 1/60 at each token, so response lengths are exponential with
+mean 60, cut at 200.
 """
 
-import random
-import resource
+import importlib.util
+import multiprocessing
+import sys
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
 
+import numpy as np
 import torch
 from rich.console import Console
 
+from benchmarks import references
+from benchmarks.peak import peak_megabytes
+from benchmarks.random_prompts import random_prompts
 from flows.terminal import rows_table
-from ring_model.configuration import BailingMoeConfig
+from ring_model.checkpoint import load_model, save_model
 from ring_model.engine import Engine, OptimizerSettings
 from ring_model.generation import generate
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import pack_rows, response_logprobs
-from stages.recipe import load_recipe
+from ring_model.products import product
+from stages.config import Grpo, Phase, RlArm, RlConfig
+from stages.rl.advantages import group_advantages
+from stages.rl.losses import TokenBatch, step_loss
+from stages.rl.objectives import Response, choose_shares
+from stages.routing import uniform_load
 
-BATCH_TOKENS = 1400
-STEPS = 60
-ROWS = 128
+ROUNDS = 3
+ROWS, ROW_TOKENS = 16, 128
+DECODED_PROMPTS = {"d128": 1024, "d256": 512}
+PROMPTS, SAMPLES, RESPONSE_TOKENS = 8, 8, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a process reports."""
+
+    seconds: float  # CPU seconds of one unit: a step, or a token
+    megabytes: int  # its peak
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    model = initialise(BailingMoe(_config(vocab_size=280)), seed=0)
-    rows = [_training_row(model), *_decoding_rows()]
-    Console().print(rows_table(rows, title=f"{model.config.num_parameters:,} parameters, one thread"))
+    Console().print(rows_table([_gemm_row(), *map(_compared, comparisons())], title="one thread, CPU seconds"))
 
 
-def _config(*, vocab_size: int) -> BailingMoeConfig:
-    sizes = load_recipe("laptop").recipe.base.model.model_dump()
-    return BailingMoeConfig(**sizes, vocab_size=vocab_size, eos_token_id=0, pad_token_id=0)
+def comparisons() -> list[tuple[str, str, Callable, Callable, tuple]]:
+    """What, against what, ours, theirs, arguments of both."""
+    pairs = []
+    for size in references.SIZES:
+        pairs.append((f"training step {size}", "Qwen2Moe", train, train_qwen2_moe, (size,)))
+        pairs.append((f"decoded token {size}", "transformers.generate", decode, decode_transformers, (size,)))
+    if importlib.util.find_spec("trl"):
+        pairs.append(("GRPO step d128", "TRL GRPOTrainer", grpo, grpo_trl, ("d128",)))
+    else:
+        sys.stderr.write("TRL is not installed, so its row is left out; pip install -e '.[bench]'\n")
+    pairs.append(("engine step d128", "bare torch loop", train_engine, train, ("d128",)))
+    return pairs
 
 
-def _row(what: str, tokens: int, seconds: float, *, reference: str, ratio: float) -> dict:
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _compared(pair: tuple[str, str, Callable, Callable, tuple]) -> dict:
+    what, reference, ours, theirs, arguments = pair
+    rounds = [(_measure(ours, arguments), _measure(theirs, arguments)) for _ in range(ROUNDS)]
+    mine, other = ([sides[index] for sides in rounds] for index in (0, 1))
+    seconds, reference_seconds = (median(measured.seconds for measured in side) for side in (mine, other))
     return {
         "what": what,
-        "tokens/s": round(tokens / seconds),
+        "CPU ms": round(1e3 * seconds, 3),
+        "MB": max(measured.megabytes for measured in mine),
         "reference": reference,
-        "ratio": round(ratio, 3),
-        "peak MB": round(memory),
+        "its CPU ms": round(1e3 * reference_seconds, 3),
+        "its MB": max(measured.megabytes for measured in other),
+        "times as fast": round(reference_seconds / seconds, 2),
+        "GFLOP/s": round(training_flops(*arguments) / seconds / 1e9, 1) if "step d" in what and "GRPO" not in what else "",
     }
 
 
-def gemm_rate(size: int = 768, repeats: int = 30) -> float:
-    """Floating-point operations per second of a square float32 product."""
+def _measure(side: Callable[..., float], arguments: tuple) -> Measured:
+    """Run a side in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (side, arguments))
+
+
+def _measured(side: Callable[..., float], arguments: tuple) -> Measured:
+    torch.set_num_threads(1)
+    return Measured(side(*arguments), peak_megabytes())
+
+
+def _step_seconds(step: Callable[[], object]) -> float:
+    return references.step_seconds(step, repeats=15)
+
+
+# ---------------------------------------------------------------- the rate of products
+
+
+def _gemm_row() -> dict:
+    return {
+        "what": "float32 product of 1024 x 1024",
+        **dict.fromkeys(("CPU ms", "MB"), ""),
+        "reference": "torch.mm (oneDNN: ours)",
+        **dict.fromkeys(("its CPU ms", "its MB", "times as fast"), ""),
+        "GFLOP/s": f"{gemm_rate(torch.mm) / 1e9:.0f} ({gemm_rate(lambda a, b: product(a, b.t())) / 1e9:.0f})",
+    }
+
+
+def gemm_rate(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], size: int = 1024) -> float:
+    """Best floating-point operations per second of a square float32 product, one thread."""
+    torch.set_num_threads(1)
     a, b = torch.randn(size, size), torch.randn(size, size)
-    a @ b
-    started = time.perf_counter()
-    for _ in range(repeats):
-        a @ b
-    return 2 * size**3 * repeats / (time.perf_counter() - started)
+    return 2 * size**3 / min(references.step_seconds(lambda: multiply(a, b), repeats=5) for _ in range(3))
 
 
-def _training_row(model: BailingMoe) -> dict:
-    generator = random.Random(0)
+def training_flops(size: str) -> float:
+    """Floating-point operations of a training step: 6 per active parameter (no embedding) and token, and those of attention."""
+    config = references.config_of(size, vocab_size=512)
+    products = config.num_active_parameters - config.vocab_size * config.hidden_size
+    attention = config.num_hidden_layers * config.hidden_size * ROW_TOKENS  # scores and mixing, half of them masked
+    return 6.0 * (products + attention) * ROWS * ROW_TOKENS
+
+
+# ---------------------------------------------------------------- sides
+
+
+def _rows() -> tuple[list[list[int]], list[list[int]]]:
+    draw = lambda tokens, seed: random_prompts(ROWS, vocab_size=512, min_tokens=tokens, max_tokens=tokens, seed=seed)  # noqa: E731
+    return draw(1, 0), draw(ROW_TOKENS - 1, 1)
+
+
+def _model(size: str, *, vocab_size: int = 512) -> BailingMoe:
+    return initialise(BailingMoe(references.config_of(size, vocab_size=vocab_size)), seed=0)
+
+
+def _adamw(model: torch.nn.Module) -> torch.optim.AdamW:
+    return torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+
+def train(size: str) -> float:
+    model, rows = _model(size), pack_rows(*_rows())
+    optimizer = _adamw(model)
+
+    def step() -> None:
+        (-response_logprobs(model, rows, entropy="none").logprobs_M.mean()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return _step_seconds(step)
+
+
+def train_engine(size: str) -> float:
+    model, rows = _model(size), pack_rows(*_rows())
     engine = Engine.start(model, optimizer=OptimizerSettings(learning_rate=1e-4))
-    lengths = [generator.randrange(40, 90) for _ in range(BATCH_TOKENS // 65)]
-    token = lambda: generator.randrange(1, model.config.vocab_size)  # noqa: E731
-    rows = pack_rows(
-        [[token() for _ in range(15)] for _ in lengths], [[token() for _ in range(n - 15)] for n in lengths]
-    )
-    started = 0.0
-    for step in range(STEPS + 5):
-        started = time.perf_counter() if step == 5 else started
-        engine.backward(-response_logprobs(model, rows, entropy="none").logprobs_M.sum(), denominator=1000.0)
+    tokens = float(rows.num_response_tokens)
+
+    def step() -> None:
+        engine.backward(-response_logprobs(model, rows, entropy="none").logprobs_M.sum(), denominator=tokens)
         engine.step()
-    seconds = time.perf_counter() - started
-    tokens = sum(lengths) * STEPS
-    embeddings = model.config.vocab_size * model.config.hidden_size  # a look-up costs no product
-    operations = 6 * (model.config.num_active_parameters - embeddings) * tokens
-    engine.close()
-    share = operations / seconds / gemm_rate()
-    return _row("train step", tokens, seconds, reference="float32 GEMM rate", ratio=share)
+
+    return _step_seconds(step)
 
 
-def _decoding_rows() -> list[dict]:
-    model = initialise(BailingMoe(_config(vocab_size=60)), seed=0)
-    generator = random.Random(1)
-    prompts = [[generator.randrange(1, 60) for _ in range(40)] for _ in range(8 * ROWS)]
-    refilled = _decode(model, [prompts])
-    static = _decode(model, [prompts[start : start + ROWS] for start in range(0, len(prompts), ROWS)])
-    ratio = (refilled[0] / refilled[1]) / (static[0] / static[1])
-    return [
-        _row("decode, refilled", *refilled, reference="decode, static batches", ratio=ratio),
-        _row("decode, static batches", *static, reference="itself", ratio=1.0),
-    ]
+def train_qwen2_moe(size: str) -> float:
+    model = references.qwen2_moe(references.config_of(size, vocab_size=512))
+    return _step_seconds(references.training_step(model, *_rows(), optimizer=_adamw(model)))
 
 
-def _decode(model: BailingMoe, calls: list[list[list[int]]]) -> tuple[int, float]:
-    """Tokens and seconds of one call of `generate` for each list of prompts."""
-    started, tokens = time.perf_counter(), 0
-    for prompts in calls:
-        seeds = list(range(tokens, tokens + len(prompts)))
-        done = generate(model, prompts, seeds=seeds, max_new_tokens=200, temperature=20.0, eos_id=0, max_rows=ROWS)
-        tokens += sum(len(completion.token_ids) for completion in done)
-    return tokens, time.perf_counter() - started
+def _decoded_prompts(size: str) -> list[list[int]]:
+    return random_prompts(DECODED_PROMPTS[size], vocab_size=60, min_tokens=40, max_tokens=40)
+
+
+def decode(size: str) -> float:
+    model, prompts = _model(size, vocab_size=60), _decoded_prompts(size)
+    settings = {"max_new_tokens": 200, "temperature": 20.0, "eos_id": 0, "max_rows": 128}
+    generate(model, prompts[:128], seeds=range(128), **settings | {"max_new_tokens": 4})
+    started = time.process_time()
+    done = generate(model, prompts, seeds=range(len(prompts)), **settings)
+    return (time.process_time() - started) / sum(len(completion.token_ids) for completion in done)
+
+
+def decode_transformers(size: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(_model(size, vocab_size=60), folder)
+        decoded = references.transformers_generate(
+            folder, _decoded_prompts(size), max_new_tokens=200, temperature=20.0, eos_id=0
+        )
+    return decoded.seconds / decoded.useful_tokens
+
+
+def _grpo_folder(folder: str, size: str) -> tuple[Path, list[list[int]], list[str]]:
+    """A model with a tokenizer, and prompts as ids and as texts."""
+    save_model(_model(size, vocab_size=60), folder)
+    tokenizer = references.save_word_tokenizer(folder, vocab_size=60)
+    prompts = random_prompts(PROMPTS, vocab_size=60, min_tokens=40, max_tokens=40)
+    return Path(folder), prompts, [tokenizer.decode(prompt) for prompt in prompts]
+
+
+def grpo_trl(size: str) -> float:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, _, texts = _grpo_folder(scratch, size)
+        return references.trl_grpo_seconds(
+            folder, texts, reward=references.share_of_odd_ids, num_samples=SAMPLES, max_new_tokens=RESPONSE_TOKENS
+        )
+
+
+def grpo(size: str) -> float:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, prompts, _ = _grpo_folder(scratch, size)
+        return _step_seconds(GrpoStep(load_model(folder), [prompt for prompt in prompts for _ in range(SAMPLES)]))
+
+
+class GrpoStep:
+    """One GRPO step made of the RL stage's own parts: responses, rewards, advantages, weights, loss, update."""
+
+    def __init__(self, model: BailingMoe, prompts: list[list[int]]) -> None:
+        arm = RlArm(kind="rl", name="grpo", phases=(Phase(name="all", steps=1, mixture={"math": 1.0}),))
+        self.config = RlConfig(
+            objective=Grpo(), kl_coefficient=0.0, entropy_coefficient=0.0, balance_coefficient=0.0, z_coefficient=0.0, arms=(arm,)
+        )
+        self.model, self.prompts, self.calls = model, prompts, 0
+        self.engine = Engine.start(model, optimizer=OptimizerSettings(learning_rate=1e-4, betas=(0.9, 0.999)))
+        self.load_LE = torch.tensor(uniform_load(model.config))
+
+    def __call__(self) -> None:
+        self.calls += 1
+        seeds = [1000 * self.calls + sample for sample in range(len(self.prompts))]
+        made = generate(
+            self.model, self.prompts, seeds=seeds, max_new_tokens=RESPONSE_TOKENS, temperature=1.0, eos_id=0
+        )
+        rewards_PK = np.array([references.share_of_odd_ids(one.token_ids) for one in made]).reshape(PROMPTS, SAMPLES)
+        advantages = group_advantages(rewards_PK, epsilon=1e-4).flatten()
+        responses = [
+            Response(index // SAMPLES, index % SAMPLES, len(one.token_ids), advantages[index], judged=True)
+            for index, one in enumerate(made)
+        ]
+        shares = choose_shares(responses, objective=self.config.objective, seed=self.calls)
+        self._update(made, advantages, np.array([shares[response.key].weight for response in responses]))
+
+    def _update(self, made: list, advantages: np.ndarray, weights: np.ndarray) -> None:
+        rows = pack_rows(self.prompts, [one.token_ids for one in made])
+        lengths = [len(one.token_ids) for one in made]
+        spread = lambda values: torch.from_numpy(np.repeat(values, lengths)).float()  # noqa: E731
+        old_M = torch.from_numpy(np.concatenate([one.logprobs for one in made]))
+        tokens = TokenBatch(old_M, old_M, spread(advantages), spread(weights))
+        scored = response_logprobs(self.model, rows, entropy="detached")
+        output = step_loss(
+            scored.logprobs_M, scored.entropies_M, scored.router, tokens,
+            config=self.config, load_LE=self.load_LE, router_share=1.0,
+        )  # fmt: skip
+        self.engine.backward(output.loss, denominator=1.0)
+        self.engine.step()

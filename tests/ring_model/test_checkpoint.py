@@ -1,11 +1,15 @@
 """Model folders have the released layout and come back bit by bit."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from slow_model import SMALL
 
 from ring_model.checkpoint import load_model, save_model
 from ring_model.modelling import BailingMoe
@@ -77,6 +81,28 @@ def test_a_wrong_tensor_is_named(model: BailingMoe, tmp_path: Path, edit, messag
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=message):
         load_model(tmp_path)
+
+
+LOAD = """
+import sys
+from ring_model.checkpoint import load_model
+peak = lambda: int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
+before = peak()
+model = load_model(sys.argv[1])
+print(1024 * (peak() - before) - sum(parameter.nbytes for parameter in model.parameters()))
+"""
+
+
+def test_loading_takes_the_model_and_one_tensor(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 9000, "hidden_size": 512, "moe_intermediate_size": 512, "num_experts": 16}
+    model = BailingMoe(replace(SMALL, **sizes, num_hidden_layers=3))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.5)
+    save_model(model, tmp_path, max_shard_bytes=80_000_000)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    beyond = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(beyond.stdout) < 4 * 9000 * 512 + 12_000_000  # the largest tensor, and room for the allocator
 
 
 def test_a_damaged_file_and_an_empty_folder_are_refused(model: BailingMoe, tmp_path: Path) -> None:
