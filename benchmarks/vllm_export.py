@@ -12,6 +12,7 @@ Exit code 1 on any difference.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,9 +58,12 @@ def main() -> int:
     default = os.environ.get("VLLM_PYTHON")
     parser.add_argument("--vllm-python", default=default, required=default is None, help="or set VLLM_PYTHON")
     python = parser.parse_args().vllm_python
+    if shutil.which(python) is None:
+        parser.error(f"{python} is not a program; give the python of the environment that has vLLM")
     torch.set_num_threads(1)
     rows = [compare(replace(CONFIG, norm_head=norm_head), python=python) for norm_head in (True, False)]
-    title = f"our export in vLLM: {NUM_PROMPTS} greedy rows, {CONFIG.num_parameters:,} parameters, float32"
+    version = {row.pop("vLLM") for row in rows}.pop()
+    title = f"our export in vLLM {version}: {NUM_PROMPTS} greedy rows, {CONFIG.num_parameters:,} parameters, float32"
     Console().print(rows_table(rows, title=title))
     return 0 if all(row["as asked"] for row in rows) else 1
 
@@ -79,7 +83,7 @@ def compare(config: BailingMoeConfig, *, python: str) -> dict:
         if len(one.logprobs) == len(other)
     ]
     return {
-        "norm_head": str(config.norm_head),
+        "norm": str(config.norm_head),
         "tokens": sum(len(one.token_ids) for one in ours),
         "equal rows": same,
         "max dlogp": f"{max(gaps, default=np.inf):.1e}",
