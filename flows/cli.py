@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from flows.commands import model
+from flows.commands import model, sandbox
 from flows.request import Request, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
@@ -34,6 +34,7 @@ app = App(
     version_flags=["--version"],
 )
 app.command(model.app)
+app.command(sandbox.app)
 _out = Console()
 _err = Console(stderr=True)
 

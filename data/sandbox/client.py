@@ -17,17 +17,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from data.sandbox.server import SETUP_FAILED
+from data.sandbox.rungs import LADDER, RUNGS, UNSAFE, Rung
+from data.sandbox.server import MAX_PATIENCE, SETUP_FAILED
 
 MAX_RESULT_BYTES = 16_000_000
-_START_SECONDS, _GRACE_SECONDS = 30.0, 5.0
+_START_SECONDS, _GRACE_SECONDS, _END_SECONDS = 30.0, 5.0, 2.0
 _PROJECT = Path(__file__).resolve().parents[2]
 _FLAGS = ("-P", "-s", "-S")  # `-I` but for PYTHONHASHSEED: nothing else is in the environment
 _START = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from data.sandbox.server import main
-main(int(sys.argv[1]), confined=sys.argv[2] == "confined")
+main(int(sys.argv[1]), sys.argv[2])
 """
 
 
@@ -44,7 +45,7 @@ class Limits:
     """What one run may use."""
 
     seconds: float = 4.0  # processor time of a program, or of each call
-    total_seconds: float = 20.0  # processor time of all calls together; the wall clock gets twice that and 2 s
+    total_seconds: float = 20.0  # processor time of all calls together; asleep, an answer gets twice that and 1 s
     memory_mb: int = 512  # address space
     output_mb: int = 4  # of stdout, and of results
 
@@ -74,10 +75,16 @@ class Run:
 
 
 class Sandbox:
-    """A fork server, started at the first run and closed with the block. `confined=False` runs code without protection."""
+    """A fork server on the best rung that works here, started at the first run and closed with the block.
 
-    def __init__(self, *, confined: bool = True) -> None:
-        self.confined = confined
+    `confined=False` runs code without protection; `rung` asks for one of `rungs.RUNGS` and no other.
+    """
+
+    def __init__(self, *, confined: bool = True, rung: str | None = None) -> None:
+        self._rungs = list(LADDER) if confined else [UNSAFE]
+        if rung is not None:
+            self._rungs = [RUNGS[rung]]
+        self._refusals: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
 
@@ -89,13 +96,24 @@ class Sandbox:
     ) -> None:
         self.close()
 
+    @property
+    def rung(self) -> Rung:
+        """The rung in use. Raises SandboxError where none is left."""
+        if not self._rungs:
+            raise SandboxError(_refusal("; ".join(self._refusals)))
+        return self._rungs[0]
+
+    def refuse(self, why: str) -> None:
+        """Give up the rung in use for the next one."""
+        self._refusals.append(f"rung {self._rungs.pop(0).name}: {why}")
+        self.close()
+
     def close(self) -> None:
         """End the server; a later run starts another."""
         if self._channel is not None:
             self._channel.close()
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            _end(self._process)
         self._channel = self._process = None
 
     def run(self, job: Job, limits: Limits | None = None) -> Run:
@@ -114,23 +132,23 @@ class Sandbox:
         raise SandboxLostError("the sandbox's server was lost twice while running the same answer")
 
     def start(self) -> None:
-        """Start the server if it is not running."""
-        if self._process is not None:
-            return
+        """Start the server if it is not running, on the first rung where it starts. Raises SandboxError where it does on none."""
+        while self._process is None:
+            self._launch(self.rung)
+            reply = self._receive(_START_SECONDS) or {}
+            if "ready" not in reply:
+                self.refuse(reply.get("error", "its server did not start"))
+
+    def _launch(self, rung: Rung) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        mode = "confined" if self.confined else "unconfined"
         with theirs:
             self._process = subprocess.Popen(
-                [sys._base_executable, *_FLAGS, "-c", _START, str(theirs.fileno()), mode, str(_PROJECT)],  # ty: ignore[missing-attribute]
+                [sys._base_executable, *_FLAGS, "-c", _START, str(theirs.fileno()), rung.name, str(_PROJECT)],  # ty: ignore[missing-attribute]
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 env={"PYTHONHASHSEED": "0"},  # sets of strings in the same order each time
             )
         self._channel = ours
-        reply = self._receive(_START_SECONDS)
-        if reply is None or "error" in reply:
-            self.close()
-            raise SandboxError(_refusal((reply or {}).get("error", "its server did not start")))
 
     def _ask(self, header: dict[str, Any], fds: Sequence[int]) -> dict[str, Any] | None:
         self.start()
@@ -139,7 +157,7 @@ class Sandbox:
             socket.send_fds(self._channel, [json.dumps(header).encode()], list(fds))
         except OSError:  # the server is gone
             return None
-        return self._receive(header["wall_seconds"] + _GRACE_SECONDS)
+        return self._receive(MAX_PATIENCE * header["wall_seconds"] + _GRACE_SECONDS)
 
     def _receive(self, seconds: float) -> dict[str, Any] | None:
         """The server's next message; None when it is gone or late."""
@@ -152,10 +170,20 @@ class Sandbox:
         return json.loads(message) if message else None
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """A server whose channel is closed ends by itself, after what it started; one that does not is killed."""
+    try:
+        process.wait(timeout=_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def _refusal(why: str) -> str:
     return (
-        f"not running untrusted code: {why}. The sandbox needs Linux 5.13 or newer on x86_64 with Landlock and seccomp, "
-        "see `data/sandbox/confine.py`; or set runtime.unsafe_local_execution = true to run answers without protection"
+        f"not running untrusted code: no rung of the sandbox works here ({why}). It needs Linux 5.13 or newer on x86_64 with "
+        "namespaces of users or Landlock, see docs/sandbox.md; on a throw-away machine, runtime.unsafe_local_execution = true or "
+        "--unsafe-local-execution runs answers without protection"
     )
 
 
@@ -179,7 +207,7 @@ def _header(job: Job, limits: Limits) -> dict[str, Any]:
     cpu = min(limits.seconds * len(job.calls), limits.total_seconds) if job.calls else limits.seconds
     return {
         "cpu_seconds": math.ceil(cpu),
-        "wall_seconds": 2 * math.ceil(cpu) + 2,
+        "wall_seconds": 2 * cpu + 1,
         "memory_bytes": limits.memory_mb << 20,
         "output_bytes": limits.output_mb << 20,
     }

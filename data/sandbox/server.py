@@ -1,4 +1,4 @@
-"""The fork server: one process per judge that forks a confined child for each run.
+"""The fork server: one process per judge that forks a confined child for each run, itself in namespaces where there are any.
 
 Started without site packages, so it holds the standard library and this package only; it never sees an answer, an input or an
 expected output, because the child reads its job itself from a memory file passed over the socket.
@@ -6,6 +6,7 @@ expected output, because the child reads its job itself from a memory file passe
 In: a JSON header of limits with four file descriptors (job, stdin, stdout, result). Out: a JSON reply with the wait status.
 """
 
+import contextlib
 import fcntl
 import gc
 import importlib
@@ -32,14 +33,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from data.sandbox import child, confine
+from data.sandbox import child, confine, kernel, landlock, namespaces
+from data.sandbox.rungs import RUNGS, Rung
 
 NUM_FDS = 4
 PRELOADED = (  # what programs import most, so that a child need not
     "array", "bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq", "itertools", "math",
     "operator", "queue", "random", "re", "statistics", "string", "threading", "typing",
 )  # fmt: skip
-_SYSTEM_PATHS = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/null")
+_READABLE = tuple(map(Path, ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")))
+_SHOWN = tuple(map(Path, ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", "/dev/null")))
+_PROGRESS = 0.05  # share of a core below which a process is asleep, not starved by others
+MAX_PATIENCE = 5  # times the wall-clock limit that a process which makes progress may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +52,65 @@ class _Server:
     """What stays the same between runs."""
 
     channel: socket.socket
+    rung: Rung
     confinement: confine.Confinement | None  # None: unsafe local execution
     null_fd: int
     max_tasks: int
 
 
-def main(fd: int, *, confined: bool) -> NoReturn:
-    """Serve the socket until it closes; an answer to the first question is `ready` or why not."""
-    parent = os.getppid()
+def main(fd: int, rung_name: str) -> NoReturn:
+    """Serve the socket until it closes; the first message tells that it is ready, or why not."""
+    rung = RUNGS[rung_name]
     channel = socket.socket(fileno=fd)
     try:
-        os.setsid()
-        readable = _standard_library()
-        confinement = confine.prepare([*map(Path, _SYSTEM_PATHS), *readable]) if confined else None
-        _import_from_here(readable[0])
-        confine.drop_root()
-        confine.die_with_parent(parent)
-        server = _Server(
-            channel, confinement, os.open("/dev/null", os.O_RDWR), confine.num_tasks() + confine.MAX_THREADS
-        )
+        server = _start(channel, rung)
     except OSError as error:
         channel.send(json.dumps({"error": str(error)}).encode())
         os._exit(1)
     for name in PRELOADED:
         importlib.import_module(name)
-    channel.send(b'{"ready": true}')
     gc.collect()
     gc.disable()
     gc.freeze()
-    while True:
-        _serve(server)
+    try:
+        channel.send(b'{"ready": true}')
+        while True:
+            _serve(server)
+    except ConnectionError:  # the judge is gone
+        os._exit(0)
+
+
+def _start(channel: socket.socket, rung: Rung) -> _Server:
+    parent = os.getppid()
+    os.setsid()
+    Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, an answer goes first
+    if rung.seccomp:
+        confine.require_platform()
+    readable = [*_READABLE, *_standard_library()]
+    if rung.namespaces:
+        _enter_namespaces(channel, parent)
+        confinement = confine.prepare(rung, readable)
+    else:
+        confinement = confine.prepare(rung, readable) if rung.seccomp else None  # while root may reach the library
+        _import_from_here(_standard_library()[0])
+        kernel.drop_root()
+        kernel.die_with_parent(parent)
+    return _Server(channel, rung, confinement, os.open("/dev/null", os.O_RDWR), confine.max_tasks(rung))
+
+
+def _enter_namespaces(channel: socket.socket, parent: int) -> None:
+    """Return in the first process of the new namespaces; this one waits for its end."""
+    library = _standard_library()[0]
+    os.chdir(library.parent)
+    kernel.drop_root()
+    namespaces.enter(_SHOWN, library=library.parent)
+    if pid := os.fork():
+        kernel.die_with_parent(parent)
+        channel.close()
+        os.waitpid(pid, 0)
+        os._exit(0)
+    kernel.die_with_parent(0)
+    sys.path[:] = [str(library), str(library / "lib-dynload")]
 
 
 def _standard_library() -> list[Path]:
@@ -112,6 +146,8 @@ def _import_from_here(standard_library: Path) -> None:
     os.chdir(standard_library)
     sys.path[:] = ["./", "./lib-dynload/"]
     sys.path_hooks[:] = [_finder]
+    for module in [module for module in sys.modules.values() if hasattr(module, "__path__")]:
+        module.__path__ = [os.path.relpath(path) for path in module.__path__]
     sys.path_importer_cache.clear()
 
 
@@ -126,18 +162,20 @@ def _serve(server: _Server) -> None:
         _be_child(server, limits, fds, server_pid)
     for fd in fds:
         os.close(fd)
-    server.channel.send(json.dumps(_wait(server, pid, limits["wall_seconds"])).encode())
+    reply = _wait(server, pid, limits["wall_seconds"])
+    if server.rung.namespaces:
+        _end_all_others()
+        namespaces.clean_scratch()
+    server.channel.send(json.dumps(reply).encode())
 
 
 def _wait(server: _Server, pid: int, wall_seconds: float) -> dict[str, Any]:
-    """Wait for the child, kill it at its deadline or when the judge goes away."""
-    deadline = time.monotonic() + wall_seconds
+    """Wait for the child; kill it at its deadline or when the judge goes away."""
     process = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(process, select.POLLIN)
     poll.register(server.channel, select.POLLRDHUP)
-    events = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-    ended = any(fd == process for fd, _ in events)
+    ended = _ends_in_time(poll, process, pid, wall_seconds)
     if not ended:
         os.kill(pid, signal.SIGKILL)
     os.close(process)
@@ -149,10 +187,38 @@ def _wait(server: _Server, pid: int, wall_seconds: float) -> dict[str, Any]:
     }
 
 
+def _ends_in_time(poll: select.poll, process: int, pid: int, wall_seconds: float) -> bool:
+    """Give a process that waits for a core more time, as its processor time is what is limited; one that sleeps none."""
+    used = 0.0
+    for _ in range(MAX_PATIENCE):
+        events = poll.poll(wall_seconds * 1000)
+        if events:
+            return any(fd == process for fd, _ in events)
+        before, used = used, _cpu_seconds(pid)
+        if used - before < _PROGRESS * wall_seconds:
+            return False
+    return False
+
+
+def _cpu_seconds(pid: int) -> float:
+    return time.clock_gettime(~pid << 3 | 2)  # the clock of a process, as clock_getcpuclockid(3) numbers it
+
+
+def _end_all_others() -> None:
+    """Kill and reap whatever an answer left behind: this is the first process of the namespace."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
 def _be_child(server: _Server, limits: dict[str, Any], fds: list[int], parent: int) -> NoReturn:
     try:
-        confine.die_with_parent(parent)
+        kernel.die_with_parent(parent)
         os.setsid()
+        if server.rung.namespaces:
+            os.chdir(namespaces.SCRATCH)
         job = json.loads(_read_all(fds[0]))
         _place(fds[1:], server)
         confine.limit(
@@ -182,10 +248,6 @@ def _read_all(fd: int) -> bytes:
 def _place(fds: list[int], server: _Server) -> None:
     """stdin, stdout, /dev/null as stderr, and the file for results become 0, 1, 2 and 3."""
     stdin, stdout, result = fds
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, confine.FIRST_FREE_FD) for fd in (stdin, stdout, server.null_fd, result)]
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, landlock.FIRST_FREE_FD) for fd in (stdin, stdout, server.null_fd, result)]
     for target, fd in enumerate(high):
         os.dup2(fd, target)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), confined=sys.argv[2] == "confined")

@@ -146,7 +146,7 @@ def test_a_verdict_is_the_same_each_time(judge):
         assert fields(verdict(judge, code, CALL)) == fields(verdict(judge, code, CALL))
 
 
-SKIPPED = {"cj067", "cj101"}  # 18 tests that sleep; a program that forks, which is not allowed here
+SKIPPED = {"cj067"}  # 18 tests that sleep
 
 
 def test_the_cases_of_code_judges(judge, shared_data):

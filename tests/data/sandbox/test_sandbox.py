@@ -5,35 +5,7 @@ import time
 
 import pytest
 
-from data.sandbox import Job, Limits, Sandbox, check, tagged
-from data.sandbox.probes import CONTROL, PROBES
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-def probes():
-    return {row.probe: row for row in check()}
-
-
-@pytest.mark.parametrize("name", [*PROBES, CONTROL])
-def test_no_probe_gets_out(probes, name):
-    assert probes[name].stopped, probes[name].detail
-
-
-def test_the_same_probes_get_out_without_confinement():
-    escaped = {row.probe for row in check(confined=False) if not row.stopped}
-    assert {
-        "read a system file",
-        "list the top folder",
-        "open a network socket",
-        "signal the server",
-        "fork",
-    } <= escaped
+from data.sandbox import Job, Limits, Sandbox, tagged
 
 
 def test_a_program_reads_its_input_and_prints(sandbox):
@@ -74,27 +46,6 @@ def test_ordinary_programs_run(sandbox, code):
 def test_an_end_is_told_apart_from_another(sandbox, code, status, detail):
     run = sandbox.run(Job(code), Limits(seconds=0.9, memory_mb=256, output_mb=1))
     assert (run.status, run.detail) == (status, detail)
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import os; os.memfd_create('a')",
-        "import os; os.symlink('/etc/passwd', 'x')",
-        "import os; os.utime('/tmp')",
-        "import os; os.sched_setaffinity(os.getppid(), {0})",
-        "import os; os.pidfd_open(os.getppid())",
-        "import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)",
-        "import os, fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
-        "import mmap; mmap.mmap(-1, 1 << 30)",
-        "import subprocess; subprocess.run(['ls'])",
-        "import multiprocessing; multiprocessing.Process(target=print).start()",
-        "import tempfile; tempfile.TemporaryFile()",
-    ],
-)
-def test_what_reaches_beyond_the_program_is_refused(sandbox, code):
-    run = sandbox.run(Job(code))
-    assert (run.status, run.detail) in {("error", name) for name in ("PermissionError", "OSError", "FileNotFoundError")}
 
 
 def test_calls_return_exact_types(sandbox):
@@ -139,11 +90,3 @@ def test_a_lost_server_is_replaced():
         os.kill(sandbox._process.pid, 9)
         time.sleep(0.1)
         assert sandbox.run(Job("print(2)")).stdout == b"2\n"
-
-
-def test_the_server_ends_with_the_block():
-    with Sandbox() as sandbox:
-        sandbox.run(Job("print(1)"))
-        pid = sandbox._process.pid
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)

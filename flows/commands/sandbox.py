@@ -1,0 +1,61 @@
+"""`ring sandbox check`: what the sandbox stops on this machine, tried for real on every rung."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from data.sandbox import RUNGS, Rehearsal, rehearse
+
+app = App(name="sandbox", help="Where answers that are code run.")
+
+
+@app.command
+def check(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
+    """Try to get out of every rung of the sandbox and print what happened; judging uses the first rung that holds.
+
+    Exit code 1 if something gets out of a rung that starts, or no rung works. Takes about half a minute.
+
+    Parameters
+    ----------
+    json_
+        Print one JSON object instead of a table.
+
+    """
+    rehearsals = rehearse()
+    used = next((rehearsal.rung for rehearsal in rehearsals if rehearsal.works), None)
+    if json_:
+        sys.stdout.write(json.dumps(_document(rehearsals, used=used)) + "\n")
+    else:
+        _show(rehearsals, used=used)
+    leaks = any(not probe.stopped for rehearsal in rehearsals for probe in rehearsal.probes)
+    return 1 if leaks or used is None else 0
+
+
+def _document(rehearsals: list[Rehearsal], *, used: str | None) -> dict[str, Any]:
+    rungs = [{**asdict(rehearsal), "works": rehearsal.works} for rehearsal in rehearsals]
+    return {"rung": used, "rungs": rungs}
+
+
+def _show(rehearsals: list[Rehearsal], *, used: str | None) -> None:
+    console = Console()
+    started = [rehearsal for rehearsal in rehearsals if rehearsal.probes]
+    if started:
+        console.print(_table(started))
+    for rehearsal in rehearsals:
+        state = rehearsal.why_not or ("holds" if rehearsal.works else "does NOT hold")
+        what = f"rung {rehearsal.rung} ({RUNGS[rehearsal.rung].what}): {state}"
+        console.print(what, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"used: {f'rung {used}' if used else 'none, code is not judged on this machine'}", highlight=False)
+
+
+def _table(rehearsals: list[Rehearsal]) -> Table:
+    table = Table("attempt", *(rehearsal.rung for rehearsal in rehearsals))
+    for rows in zip(*(rehearsal.probes for rehearsal in rehearsals), strict=True):
+        table.add_row(rows[0].probe, *(escape(row.detail) if row.stopped else "[red]GOT OUT[/red]" for row in rows))
+    return table
