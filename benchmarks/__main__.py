@@ -2,15 +2,16 @@
 
 import sys
 
-from benchmarks import checkpoint, orchestration, seeds, throughput
+from benchmarks import checkpoint, orchestration, sandbox, seeds, throughput
 
 BENCHMARKS = {
     "throughput": throughput.main,
     "checkpoint": checkpoint.main,
     "orchestration": orchestration.main,
     "seeds": seeds.main,
+    "sandbox": sandbox.main,
 }
-DEFAULT = ("throughput", "checkpoint", "orchestration")
+DEFAULT = ("throughput", "checkpoint", "orchestration", "sandbox")
 
 
 def main(names: list[str]) -> int:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -61,6 +61,9 @@ class Job:
     function: str = ""  # looked for in a class Solution if it is not at the top
     module: str = "__main__"  # name of the module that the code is in
     values: tuple[str, ...] = ()  # tagged; the list _R in the code's namespace
+
+
+_JOB_FIELDS = tuple(field.name for field in fields(Job))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,8 @@ def _refusal(why: str) -> str:
 
 def _memory_files(job: Job, limits: Limits) -> tuple[int, int, int, int]:
     """Job, stdin, stdout and result, each a fresh file in memory."""
-    text = json.dumps({**asdict(job), "stdin": "", "seconds": limits.seconds}).encode()
+    content = {name: getattr(job, name) for name in _JOB_FIELDS}
+    text = json.dumps({**content, "stdin": "", "seconds": limits.seconds}).encode()
     contents = (text, job.stdin.encode("utf-8", "surrogatepass"), b"", b"")
     job_fd, stdin, stdout, result = (_memory_file(content) for content in contents)
     return job_fd, stdin, stdout, result
