@@ -15,10 +15,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from data.domains import asserts
 from data.domains.domain import Outcome
+from data.domains.extraction import Program
 from data.domains.instruments import Instruments
 from data.sandbox import Job, Limits, Run, tagged
 
@@ -38,10 +39,11 @@ class CallTests:
     calls: tuple[str, ...]
     expected: tuple[Any, ...]
     limits: Limits
+    languages: ClassVar = ("python",)
 
-    def judge(self, code: str, instruments: Instruments) -> Outcome:
+    def judge(self, program: Program, instruments: Instruments) -> Outcome:
         """One child for all calls."""
-        job = Job(code, calls=self.calls, function=self.function, module=SOLUTION)
+        job = Job(program.code, calls=self.calls, function=self.function, module=SOLUTION)
         run = instruments.run(job, self.limits)
         values, failure = returned(run, len(self.calls))
         for number, (value, expected) in enumerate(zip(values, self.expected, strict=False), start=1):
@@ -59,12 +61,13 @@ class StdinTests:
     checker: str  # code; empty for a comparison of tokens
     tolerance: float | None  # of decimals; None compares them as text
     limits: Limits
+    languages: ClassVar = ("python", "c++")
 
-    def judge(self, code: str, instruments: Instruments) -> Outcome:
+    def judge(self, program: Program, instruments: Instruments) -> Outcome:
         """One child per test, up to the first that fails."""
         seconds = 0.0
         for number, (text, expected) in enumerate(zip(self.inputs, self.outputs, strict=True), start=1):
-            run = instruments.run(Job(code, stdin=text), self.limits)
+            run = instruments.run(Job(program.code, stdin=text, language=program.language), self.limits)
             seconds += run.cpu_seconds
             if run.status != "ok":
                 return _failure(run, f"test {number}")
@@ -82,7 +85,7 @@ class StdinTests:
         except UnicodeDecodeError:
             return Outcome("wrong", reason="the output is not UTF-8")
         if self.checker:
-            return _checked(self.checker, (text, output, expected), instruments)
+            return _checked(self.checker, text, output, expected, instruments)
         return (
             None if same_tokens(expected, output, tolerance=self.tolerance) else Outcome("wrong", reason="other output")
         )
@@ -97,12 +100,13 @@ class AssertTests:
     split: asserts.Split | None  # None: they cannot be split
     why_not: str
     limits: Limits
+    languages: ClassVar = ("python",)
 
-    def judge(self, code: str, instruments: Instruments) -> Outcome:
+    def judge(self, program: Program, instruments: Instruments) -> Outcome:
         """Two children, or one and no trust where the assertions cannot be split."""
         if self.split is None:
-            return self._judge_together(code, instruments)
-        run = instruments.run(Job(code, setup=self.setup, calls=self.split.calls, module=SOLUTION), self.limits)
+            return self._judge_together(program.code, instruments)
+        run = instruments.run(Job(program.code, setup=self.setup, calls=self.split.calls, module=SOLUTION), self.limits)
         values, failure = returned(run, len(self.split.calls))
         if failure is not None:
             return failure
@@ -262,13 +266,20 @@ def _close(expected: str, given: str, tolerance: float | None) -> bool:
     return abs(float(expected) - float(given)) <= tolerance * max(1.0, abs(float(expected)))
 
 
-def _checked(checker: str, texts: Sequence[str], instruments: Instruments) -> Outcome | None:
-    """A special judge, in a child of its own."""
+def _checked(checker: str, text: str, output: str, expected: str, instruments: Instruments) -> Outcome | None:
+    """A special judge, in a child of its own. One that fails on what is expected as well is broken, not the answer."""
+    accepts, failure = _ask_checker(checker, (text, output, expected), instruments)
+    if failure is None:
+        return None if accepts else Outcome("wrong", reason="refused by the problem's checker")
+    if failure.status == "wrong" and _ask_checker(checker, (text, expected, expected), instruments) == (True, None):
+        return Outcome("wrong", reason="the problem's checker cannot read it")
+    return Outcome("judge_error", reason=f"the problem's checker: {failure.reason}")
+
+
+def _ask_checker(checker: str, texts: Sequence[str], instruments: Instruments) -> tuple[bool, Outcome | None]:
     call = f"check({', '.join(map(repr, texts))})"
     values, failure = returned(instruments.run(Job(checker, calls=(call,), module=SOLUTION), Limits()), 1)
-    if failure is not None and failure.status != "wrong":
-        return Outcome("judge_error", reason=f"the problem's checker: {failure.reason}")
-    return None if values == [True] else Outcome("wrong", reason="refused by the problem's checker")
+    return values == [True], failure
 
 
 def _asserted(run: Run, num_calls: int) -> Outcome:

@@ -4,6 +4,8 @@ Word-level tokenizers put white space around everything, so white space inside t
 """
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 
 MAX_ANSWER_CHARACTERS = 2000
 
@@ -12,7 +14,10 @@ _OPENING_THINK = re.compile(r"<\s*think\s*>")
 _BOX = re.compile(r"\\\s*boxed\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)", re.MULTILINE)
-_PYTHON = frozenset({"python", "python3", "py", "py3", "python2"})
+_LANGUAGES = {
+    **dict.fromkeys(("python", "python3", "py", "py3", "python2"), "python"),
+    **dict.fromkeys(("c++", "cpp", "cc", "cxx", "c++17", "cpp17"), "c++"),
+}
 
 
 def after_thinking(response: str, *, requires_thinking: bool) -> str | None:
@@ -48,20 +53,33 @@ def last_code_block(text: str) -> str | None:
 
     A block in another language does not count. The code may start on the fence's line.
     """
-    blocks: dict[bool, str] = {}  # marked as Python?
+    program = last_program(text, languages=("python",))
+    return program.code if program else None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A block of code and what it is written in: python or c++."""
+
+    language: str
+    code: str
+
+
+def last_program(text: str, *, languages: Collection[str]) -> Program | None:
+    """As `last_code_block`, for several languages; a block without a mark is Python."""
+    found: dict[bool, Program] = {}  # marked?
     position = 0
     while (fence := _FENCE.search(text, position)) is not None:
         end = re.compile(rf"(?:^|[ \t]){re.escape(fence[1])}[ \t]*$", re.MULTILINE).search(text, fence.end())
         if end is None:
             return None
-        language = fence[2].lower()
-        body = text[fence.end() if language in _PYTHON else fence.end(1) : end.start()]
-        if language in _PYTHON:
-            blocks[True] = body
-        elif not language:
-            blocks[False] = body
+        language = _LANGUAGES.get(fence[2].lower(), "")
+        if language in languages:
+            found[True] = Program(language, _dedented(text[fence.end() : end.start()]))
+        elif not fence[2]:
+            found[False] = Program("python", _dedented(text[fence.end(1) : end.start()]))
         position = end.end()
-    return _dedented(blocks[max(blocks)]) if blocks else None
+    return found[max(found)] if found else None
 
 
 def _dedented(body: str) -> str:

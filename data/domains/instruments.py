@@ -13,7 +13,7 @@ class Instruments:
     def __init__(self, *, unsafe_local_execution: bool) -> None:
         self.math = MathWorker()
         self._sandbox = Sandbox(confined=not unsafe_local_execution)
-        self._sandbox_is_tested = unsafe_local_execution
+        self._sandbox_is_tested = self.is_unsafe = unsafe_local_execution
 
     def __enter__(self) -> Self:
         return self

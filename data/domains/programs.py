@@ -1,4 +1,6 @@
-"""Code: the last block of Python against the problem's tests; a problem with only an answer, by the last box.
+"""Code: the last block of Python, or of C++ where whole programs are tested, against the problem's tests.
+
+A problem with only an answer is judged by the last box.
 
 Tests and expected outputs never enter the process that runs an answer: see `data/domains/code_tests.py`.
 """
@@ -7,9 +9,9 @@ import re
 
 from data.domains import code_tests, mathematics
 from data.domains.domain import Domain, Outcome
-from data.domains.extraction import last_code_block
+from data.domains.extraction import Program, last_program
 from data.domains.instruments import Instruments
-from data.sandbox import SandboxLostError
+from data.sandbox import NoCompilerError, SandboxLostError
 from data.schema import Problem
 
 CODE_SUFFIX = (
@@ -45,22 +47,28 @@ def _tokens(text: str) -> list[str]:
 
 
 def _verify_program(text: str, problem: Problem, instruments: Instruments) -> Outcome:
-    code = last_code_block(text)
-    if code is None or not code.strip():
-        return Outcome("no_answer", reason="no closed block of Python code after the thinking")
-    if len(code) > MAX_CODE_CHARACTERS:
-        return Outcome("wrong", code[:MAX_CODE_CHARACTERS], f"the code is longer than {MAX_CODE_CHARACTERS} characters")
     try:
         tests = code_tests.parse(problem.tests)
     except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
-        return Outcome("bad_gold", code, f"the tests cannot be read: {type(error).__name__}: {error}")
+        return Outcome("bad_gold", reason=f"the tests cannot be read: {type(error).__name__}: {error}")
     if tests is None:
-        return Outcome("no_tests", code, "the list of tests is empty")
+        return Outcome("no_tests", reason="the list of tests is empty")
+    program = last_program(text, languages=tests.languages)
+    if program is None or not program.code.strip():
+        return Outcome("no_answer", reason=f"no closed block of {' or '.join(tests.languages)} after the thinking")
+    return _run(program, tests, instruments)
+
+
+def _run(program: Program, tests: code_tests.Tests, instruments: Instruments) -> Outcome:
+    code = program.code
+    if len(code) > MAX_CODE_CHARACTERS:
+        return Outcome("wrong", code[:MAX_CODE_CHARACTERS], f"the code is longer than {MAX_CODE_CHARACTERS} characters")
     try:
-        result = tests.judge(code, instruments)
-    except SandboxLostError as error:
+        result = tests.judge(program, instruments)
+    except (SandboxLostError, NoCompilerError) as error:
         return Outcome("judge_error", code, str(error))
-    return Outcome(result.status, code, result.reason)
+    note = "; ran WITHOUT isolation" if instruments.is_unsafe else ""
+    return Outcome(result.status, code, result.reason + note)
 
 
 DOMAIN = Domain("code", CODE_SUFFIX, verify)

@@ -1,6 +1,6 @@
 """Running untrusted Python: a fork server whose children have no network, no other program and nothing of this machine to see."""
 
-from data.sandbox.client import Job, Limits, Run, Sandbox, SandboxError, SandboxLostError
+from data.sandbox.client import Job, Limits, NoCompilerError, Run, Sandbox, SandboxError, SandboxLostError
 from data.sandbox.probes import Probe, Rehearsal, check, rehearse, require_confinement
 from data.sandbox.rungs import LADDER, RUNGS, Rung
 
@@ -9,6 +9,7 @@ __all__ = [
     "RUNGS",
     "Job",
     "Limits",
+    "NoCompilerError",
     "Probe",
     "Rehearsal",
     "Run",

@@ -12,13 +12,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from data.sandbox.rungs import LADDER, RUNGS, UNSAFE, Rung
-from data.sandbox.server import MAX_PATIENCE, SETUP_FAILED
+from data.sandbox.server import MAX_PATIENCE
 
 MAX_RESULT_BYTES = 16_000_000
 _START_SECONDS, _GRACE_SECONDS, _END_SECONDS = 30.0, 5.0, 2.0
@@ -34,6 +34,10 @@ main(int(sys.argv[1]), sys.argv[2])
 
 class SandboxError(ValueError):
     """Untrusted code cannot be run safely here."""
+
+
+class NoCompilerError(SandboxError):
+    """C++ cannot be compiled here: the judge does not know."""
 
 
 class SandboxLostError(SandboxError):
@@ -61,8 +65,11 @@ class Job:
     function: str = ""  # looked for in a class Solution if it is not at the top
     module: str = "__main__"  # name of the module that the code is in
     values: tuple[str, ...] = ()  # tagged; the list _R in the code's namespace
+    language: str = "python"  # or c++: a whole program, without `setup`, `calls` and `values`
 
 
+COMPILER_LIMITS = Limits(seconds=30.0, memory_mb=1024, output_mb=14)  # of a program with all headers: 1 s and 400 MB
+_PROGRAM_THAT_IS_RIGHT = "#include <iostream>\nint main() { std::cout << 42; }\n"
 _JOB_FIELDS = tuple(field.name for field in fields(Job))
 
 
@@ -88,6 +95,11 @@ class Sandbox:
         if rung is not None:
             self._rungs = [RUNGS[rung]]
         self._refusals: list[str] = []
+        self._compiled: tuple[str, bytes | Run] = (
+            "",
+            b"",
+        )  # the last source, and its program or how compiling it ended
+        self._compiler_is_tested = False
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
 
@@ -120,19 +132,63 @@ class Sandbox:
         self._channel = self._process = None
 
     def run(self, job: Job, limits: Limits | None = None) -> Run:
-        """Run one job. Raises SandboxError when the server cannot start, SandboxLostError when it is lost twice."""
+        """Run one job.
+
+        Raises:
+            SandboxError: the server cannot start on any rung.
+            SandboxLostError: it was lost twice.
+            NoCompilerError: the job is C++, and that cannot be compiled here.
+
+        """
         limits = limits or Limits()
+        if job.language == "python":
+            return self._run("python", job, limits).run
+        program = self._compile(job.code)
+        return program if isinstance(program, Run) else self._run("program", job, limits, program=program).run
+
+    def _run(self, kind: str, job: Job, limits: Limits, *, program: bytes | None = None) -> "_Finished":
         for _ in range(2):
-            fds = _memory_files(job, limits)
+            fds = _memory_files(job, limits, program)
             try:
-                reply = self._ask(_header(job, limits), fds)
+                reply = self._ask(_header(kind, job, limits), fds)
                 if reply is not None:
-                    return _run_of(reply, job, limits, stdout=fds[2], result=fds[3])
+                    return _finished(reply, job, limits, stdout=fds[2], result=fds[3])
             finally:
                 for fd in fds:
                     os.close(fd)
             self.close()
         raise SandboxLostError("the sandbox's server was lost twice while running the same answer")
+
+    def _compile(self, source: str) -> bytes | Run:
+        """The program, or how compiling it failed."""
+        if self._compiled[0] != source:
+            self._test_compiler()
+            self._compiled = (source, self._compile_now(source))
+        return self._compiled[1]
+
+    def _compile_now(self, source: str) -> bytes | Run:
+        done = self._run("compiler", Job(source), COMPILER_LIMITS)
+        if done.run.status == "ok":
+            return done.result
+        detail = "does not compile" if done.run.status == "error" else done.run.detail
+        return replace(done.run, detail=detail)
+
+    def _test_compiler(self) -> None:
+        """Raises NoCompilerError unless a program that is right compiles and runs."""
+        if self._compiler_is_tested:
+            return
+        self.start()
+        if not self.rung.namespaces:
+            raise NoCompilerError(
+                f"C++ is compiled in the scratch folder of a rung with namespaces, not on rung {self.rung.name}"
+            )
+        program = self._compile_now(_PROGRAM_THAT_IS_RIGHT)
+        run = program if isinstance(program, Run) else self._run("program", Job(""), Limits(), program=program).run
+        if run.stdout != b"42":
+            raise NoCompilerError(
+                f"no C++ compiler that works here: {run.stdout.decode(errors='replace').strip()[:200]}"
+            )
+        self._compiler_is_tested = True
 
     def start(self) -> None:
         """Start the server if it is not running, on the first rung where it starts. Raises SandboxError where it does on none."""
@@ -190,13 +246,13 @@ def _refusal(why: str) -> str:
     )
 
 
-def _memory_files(job: Job, limits: Limits) -> tuple[int, int, int, int]:
-    """Job, stdin, stdout and result, each a fresh file in memory."""
+def _memory_files(job: Job, limits: Limits, program: bytes | None) -> tuple[int, int, int, int]:
+    """Job or program, stdin, stdout and result, each a fresh file in memory."""
     content = {name: getattr(job, name) for name in _JOB_FIELDS}
     text = json.dumps({**content, "stdin": "", "seconds": limits.seconds}).encode()
-    contents = (text, job.stdin.encode("utf-8", "surrogatepass"), b"", b"")
-    job_fd, stdin, stdout, result = (_memory_file(content) for content in contents)
-    return job_fd, stdin, stdout, result
+    what = _memory_file(text) if program is None else _read_only(_memory_file(program))
+    stdin = _memory_file(job.stdin.encode("utf-8", "surrogatepass"))
+    return what, stdin, _memory_file(b""), _memory_file(b"")
 
 
 def _memory_file(content: bytes) -> int:
@@ -207,26 +263,47 @@ def _memory_file(content: bytes) -> int:
     return fd
 
 
-def _header(job: Job, limits: Limits) -> dict[str, Any]:
-    cpu = min(limits.seconds * len(job.calls), limits.total_seconds) if job.calls else limits.seconds
-    return {
+def _read_only(fd: int) -> int:
+    """The same file; what is open for writing cannot be executed."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
+
+
+def _header(kind: str, job: Job, limits: Limits) -> dict[str, Any]:
+    cpu = _cpu_seconds(job, limits)
+    bounds = {
         "cpu_seconds": math.ceil(cpu),
-        "wall_seconds": 2 * cpu + 1,
         "memory_bytes": limits.memory_mb << 20,
         "output_bytes": limits.output_mb << 20,
     }
+    return {"kind": kind, "wall_seconds": 2 * cpu + 1, "limits": bounds}
 
 
-def _run_of(reply: dict[str, Any], job: Job, limits: Limits, *, stdout: int, result: int) -> Run:
-    if reply["exit"] == SETUP_FAILED:
+def _cpu_seconds(job: Job, limits: Limits) -> float:
+    return min(limits.seconds * len(job.calls), limits.total_seconds) if job.calls else limits.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A run, and the file of results as it was left."""
+
+    run: Run
+    result: bytes
+
+
+def _finished(reply: dict[str, Any], job: Job, limits: Limits, *, stdout: int, result: int) -> _Finished:
+    if not reply["was_confined"]:
         raise SandboxLostError("a child of the sandbox could not be confined")
     output = os.pread(stdout, (limits.output_mb << 20) + 1, 0)
-    records = _records(os.pread(result, MAX_RESULT_BYTES, 0))
+    content = os.pread(result, MAX_RESULT_BYTES, 0)
+    records = _records(content)
     end = next((record["end"] for record in records if "end" in record), None)
-    reply["out_of_cpu_seconds"] = reply["cpu_seconds"] >= _header(job, limits)["cpu_seconds"]
+    reply["out_of_cpu_seconds"] = reply["cpu_seconds"] >= math.ceil(_cpu_seconds(job, limits))
     status, detail = _status(reply, end, output_is_full=len(output) >= limits.output_mb << 20)
     calls = tuple(record for record in records if "end" not in record)[: len(job.calls)]
-    return Run(status, detail, output, reply["cpu_seconds"], calls)
+    return _Finished(Run(status, detail, output, reply["cpu_seconds"], calls), content)
 
 
 def _records(content: bytes) -> list[dict[str, str]]:

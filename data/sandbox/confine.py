@@ -8,15 +8,18 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.sandbox import kernel, landlock, namespaces, seccomp
 from data.sandbox.rungs import Rung
 
+STACK_BYTES = 64 << 20  # for programs that recurse deeply
 MAX_TASKS = 16  # threads and processes of an answer that has a namespace of its own
 MAX_THREADS = 256  # where it has none: the limit counts all tasks of the user
+
+SYSTEM = tuple(map(Path, ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")))
 
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -37,13 +40,30 @@ def require_platform() -> None:
         )
 
 
-def prepare(rung: Rung, readable: Iterable[Path]) -> Confinement:
-    """Build the layers of a rung. Raises ConfinementError where the kernel or the machine lacks one."""
-    rules = {**dict.fromkeys(readable, landlock.READ), Path("/dev/null"): landlock.READ | landlock.WRITE_FILE}
-    if rung.namespaces:
-        rules[namespaces.SCRATCH.parent] = landlock.CHANGE
-    more = (*seccomp.FORKING, *seccomp.FILES) if rung.namespaces else ()
-    return Confinement(landlock.ruleset(rules) if rung.landlock else None, seccomp.program(more))
+def prepare(rung: Rung, readable: Iterable[Path]) -> dict[str, Confinement]:
+    """The layers of a rung for each kind of child. Raises ConfinementError where the kernel or the machine lacks one.
+
+    `python` runs an answer, `program` a compiled one from memory: no file may be executed. `compiler` may execute those of the
+    system, in the scratch folder of a rung with namespaces.
+    """
+    answers = {**dict.fromkeys(readable, landlock.READ), Path("/dev/null"): landlock.READ | landlock.WRITE_FILE}
+    if not rung.namespaces:
+        return {
+            "python": _confinement(rung, answers, ()),
+            "program": _confinement(rung, answers, seccomp.EXECUTING),
+        }
+    answers[namespaces.SCRATCH.parent] = landlock.CHANGE
+    system = {**answers, **dict.fromkeys(SYSTEM, landlock.READ | landlock.EXECUTE)}
+    calls = (*seccomp.FORKING, *seccomp.FILES)
+    return {
+        "python": _confinement(rung, answers, calls),
+        "program": _confinement(rung, answers, (*calls, *seccomp.EXECUTING)),
+        "compiler": _confinement(rung, system, (*calls, *seccomp.EXECUTING, *seccomp.COMPILING)),
+    }
+
+
+def _confinement(rung: Rung, rules: Mapping[Path, int], calls: Collection[int]) -> Confinement:
+    return Confinement(landlock.ruleset(rules) if rung.landlock else None, seccomp.program(calls))
 
 
 def confine(confinement: Confinement) -> None:
@@ -69,6 +89,12 @@ def limit(*, cpu_seconds: int, memory_bytes: int, output_bytes: int, max_tasks: 
     for kind, value in hard.items():
         resource.setrlimit(kind, (value, value))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+    stack_hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    resource.setrlimit(resource.RLIMIT_STACK, (_at_most(STACK_BYTES, stack_hard), stack_hard))
+
+
+def _at_most(value: int, hard: int) -> int:
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def max_tasks(rung: Rung) -> int:

@@ -3,7 +3,7 @@
 Started without site packages, so it holds the standard library and this package only; it never sees an answer, an input or an
 expected output, because the child reads its job itself from a memory file passed over the socket.
 
-In: a JSON header of limits with four file descriptors (job, stdin, stdout, result). Out: a JSON reply with the wait status.
+In: a JSON header with the limits, and four file descriptors (job or program, stdin, stdout, result). Out: JSON with the wait status.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import fcntl
 import gc
 import importlib
 import json
+import mmap
 import os
 import select
 import signal
@@ -33,7 +34,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from data.sandbox import child, confine, kernel, landlock, namespaces
+from data.sandbox import child, compiled, confine, kernel, landlock, namespaces
 from data.sandbox.rungs import RUNGS, Rung
 
 NUM_FDS = 4
@@ -42,7 +43,8 @@ PRELOADED = (  # what programs import most, so that a child need not
     "operator", "queue", "random", "re", "statistics", "string", "threading", "typing",
 )  # fmt: skip
 _READABLE = tuple(map(Path, ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")))
-_SHOWN = tuple(map(Path, ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", "/dev/null")))
+_SHOWN = (*confine.SYSTEM, Path("/dev/null"))
+_PROGRAM_FD = child.RESULT_FD + 1
 _PROGRESS = 0.05  # share of a core below which a process is asleep, not starved by others
 MAX_PATIENCE = 5  # times the wall-clock limit that a process which makes progress may take
 
@@ -53,9 +55,10 @@ class _Server:
 
     channel: socket.socket
     rung: Rung
-    confinement: confine.Confinement | None  # None: unsafe local execution
+    confinements: dict[str, confine.Confinement]  # by kind of child; none: unsafe local execution
     null_fd: int
     max_tasks: int
+    is_confined: mmap.mmap  # a byte that a child sets when it may run an answer, which cannot reach it
 
 
 def main(fd: int, rung_name: str) -> NoReturn:
@@ -89,13 +92,14 @@ def _start(channel: socket.socket, rung: Rung) -> _Server:
     readable = [*_READABLE, *_standard_library()]
     if rung.namespaces:
         _enter_namespaces(channel, parent)
-        confinement = confine.prepare(rung, readable)
+        confinements = confine.prepare(rung, readable)
     else:
-        confinement = confine.prepare(rung, readable) if rung.seccomp else None  # while root may reach the library
+        confinements = confine.prepare(rung, readable) if rung.seccomp else {}  # while root may reach the library
         _import_from_here(_standard_library()[0])
         kernel.drop_root()
         kernel.die_with_parent(parent)
-    return _Server(channel, rung, confinement, os.open("/dev/null", os.O_RDWR), confine.max_tasks(rung))
+    null_fd = os.open("/dev/null", os.O_RDWR)
+    return _Server(channel, rung, confinements, null_fd, confine.max_tasks(rung), mmap.mmap(-1, 1))
 
 
 def _enter_namespaces(channel: socket.socket, parent: int) -> None:
@@ -155,14 +159,15 @@ def _serve(server: _Server) -> None:
     header, fds, _, _ = socket.recv_fds(server.channel, 4096, NUM_FDS)
     if not header:
         os._exit(0)
-    limits = json.loads(header)
+    request = json.loads(header)
     server_pid = os.getpid()
+    server.is_confined[0] = 0
     pid = os.fork()
     if pid == 0:
-        _be_child(server, limits, fds, server_pid)
+        _be_child(server, request, fds, server_pid)
     for fd in fds:
         os.close(fd)
-    reply = _wait(server, pid, limits["wall_seconds"])
+    reply = _wait(server, pid, request["wall_seconds"])
     if server.rung.namespaces:
         _end_all_others()
         namespaces.clean_scratch()
@@ -181,6 +186,7 @@ def _wait(server: _Server, pid: int, wall_seconds: float) -> dict[str, Any]:
     os.close(process)
     _, status, usage = os.wait4(pid, 0)
     return {
+        "was_confined": bool(server.is_confined[0]),
         "exit": os.waitstatus_to_exitcode(status),
         "timed_out": not ended,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
@@ -213,32 +219,31 @@ def _end_all_others() -> None:
             os.wait()
 
 
-def _be_child(server: _Server, limits: dict[str, Any], fds: list[int], parent: int) -> NoReturn:
+def _be_child(server: _Server, header: dict[str, Any], fds: list[int], parent: int) -> NoReturn:
+    kind = header["kind"]
     try:
         kernel.die_with_parent(parent)
         os.setsid()
         if server.rung.namespaces:
             os.chdir(namespaces.SCRATCH)
-        job = json.loads(_read_all(fds[0]))
-        _place(fds[1:], server)
-        confine.limit(
-            cpu_seconds=limits["cpu_seconds"],
-            memory_bytes=limits["memory_bytes"],
-            output_bytes=limits["output_bytes"],
-            max_tasks=server.max_tasks,
-        )
-        if server.confinement is not None:
-            confine.confine(server.confinement)
+        job = {} if kind == "program" else json.loads(_read_all(fds[0]))
+        _place(fds, server)
+        confine.limit(max_tasks=server.max_tasks, **header["limits"])
+        if server.confinements:
+            confine.confine(server.confinements[kind])
+        os.closerange(_PROGRAM_FD + (kind == "program"), 64)
+        server.is_confined[0] = 1
+        server.is_confined.close()
     except BaseException:
-        os._exit(SETUP_FAILED)
-    os.closerange(child.RESULT_FD + 1, 64)
+        os._exit(1)
     try:
+        if kind == "program":
+            compiled.run_program(_PROGRAM_FD)
+        elif kind == "compiler":
+            compiled.compile_program(job, result_fd=child.RESULT_FD)
         child.run(job)
     finally:  # whatever an answer does to the interpreter, it must not come back into the server's loop
         os._exit(1)
-
-
-SETUP_FAILED = 87  # exit status of a child that could not be confined: the judge's failure
 
 
 def _read_all(fd: int) -> bytes:
@@ -246,8 +251,9 @@ def _read_all(fd: int) -> bytes:
 
 
 def _place(fds: list[int], server: _Server) -> None:
-    """stdin, stdout, /dev/null as stderr, and the file for results become 0, 1, 2 and 3."""
-    stdin, stdout, result = fds
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, landlock.FIRST_FREE_FD) for fd in (stdin, stdout, server.null_fd, result)]
+    """stdin, stdout, /dev/null as stderr, and the file for results become 0, 1, 2 and 3; the job or program 4, until it ran."""
+    program, stdin, stdout, result = fds
+    wanted = (stdin, stdout, server.null_fd, result, program)
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, landlock.FIRST_FREE_FD) for fd in wanted]
     for target, fd in enumerate(high):
-        os.dup2(fd, target)
+        os.dup2(fd, target, inheritable=target != _PROGRAM_FD)

@@ -5,7 +5,9 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from data.domains import asserts
+from data.domains import Judge, asserts, programs
+from data.domains.instruments import Instruments
+from data.sandbox import Job, Limits, Sandbox, SandboxError
 from data.schema import Problem, problems_from_table
 
 CALL = {"type": "call", "function": "f", "inputs": [[3], [5]], "outputs": [17, 31]}
@@ -19,9 +21,9 @@ SPLIT = {
 }
 
 
-def verdict(judge, code: str, tests: dict | None, answer: str = ""):
+def verdict(judge, code: str, tests: dict | None, answer: str = "", language: str = "python"):
     problem = Problem("p", "code", "train", "", answer, json.dumps(tests) if tests is not None else "")
-    return judge.verify([(f"steps </think>\n```python\n{code}\n```", problem)])[0]
+    return judge.verify([(f"steps </think>\n```{language}\n{code}\n```", problem)])[0]
 
 
 @pytest.mark.parametrize("tests", [CALL, ASSERTS, SPLIT])
@@ -53,6 +55,12 @@ CHEATS = [
     "import atexit, os\natexit.register(lambda: os._exit(0))\nf = lambda x: 0",
     "import gc\nhits = [o for o in gc.get_objects() if type(o) is dict and 'outputs' in o]\nf = lambda x: hits[0]['outputs'][x == 5]",
     "import json\njson.dumps = lambda *a, **k: '17'\nf = lambda x: 0",
+    "import re, sys\nsys.settrace(lambda *a: None)\nframe, text = sys._getframe(), ''\nwhile frame:\n    text += str(frame.f_locals)\n"
+    "    frame = frame.f_back\nf = lambda x: (n := (8 + 9, 30 + 1)[x == 5]) * bool(re.search(rf'\\b{n}\\b', text))",
+    "import sys\ntry: raise ValueError\nexcept ValueError as e:\n    frame = e.__traceback__.tb_frame.f_back\n"
+    "f = lambda x: frame.f_locals['job']['outputs'][x == 5]",
+    "import inspect\nf = lambda x: [int(w) for w in open(inspect.stack()[-1].filename).read().split() if w in ('17', '31')][x == 5]",
+    "import os\nos._exit(87)",
 ]
 
 
@@ -146,19 +154,95 @@ def test_a_verdict_is_the_same_each_time(judge):
         assert fields(verdict(judge, code, CALL)) == fields(verdict(judge, code, CALL))
 
 
-SKIPPED = {"cj067"}  # 18 tests that sleep
-
-
 def test_the_cases_of_code_judges(judge, shared_data):
+    """All of them; those with a policy question follow the defaults that docs/sandbox.md lists, which are the cases' own."""
     cases = map(json.loads, (shared_data / "cases" / "code_judge_cases.jsonl").read_text(encoding="utf-8").splitlines())
+    unexpected = []
     for case in cases:
-        if case["id"] in SKIPPED or case["category"] == "time":
-            continue
         tests = json.dumps({**case["tests"], "limits": case["limits"], "compare": case["compare"]})
         response = case["response"] if case["response"] is not None else f"```python\n{case['code']}\n```"
         response = response if "</think>" in response else f"</think>{response}"
         judged = judge.verify([(response, Problem(case["id"], "code", "eval", "", tests=tests))])[0]
-        assert (judged.score == 1.0) == case["should_pass"], (case["id"], judged)
+        if (judged.score == 1.0) != case["should_pass"] or judged.is_failure != (case["id"] == "cj109"):
+            unexpected.append((case["id"], judged))
+    assert not unexpected  # cj109 expects no output, which says nothing: no_tests
+
+
+CPP = "#include <bits/stdc++.h>\nint main() {{ long a, b; std::cin >> a >> b; std::cout << a {} b << std::endl; }}"
+
+
+@pytest.fixture
+def compiler(judge):
+    judged = verdict(judge, CPP.format("+"), STDIN, language="cpp")
+    if judged.status == "judge_error":
+        pytest.skip(judged.reason)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason"),
+    [
+        (CPP.format("+"), "correct", "2 tests passed"),
+        (CPP.format("-"), "wrong", "test 1: other output"),
+        ("int main() {", "wrong", "test 1: does not compile"),
+        ('#include "/etc/passwd"\nint main() {}', "wrong", "test 1: does not compile"),
+        ("int main() { for (volatile int i = 0;;) i = i; }", "timeout", "test 1: out of time"),
+        ("#include <cstdio>\nint main() { for (;;) puts(\"x\"); }", "resource_limit", "test 1: too much output"),
+        ("#include <cstdlib>\nint main() { return !fopen(\"/etc/passwd\", \"r\"); }", "wrong", "test 1: does not compile"),
+        ("#include <cstdio>\nint main() { return !fopen(\"/etc/passwd\", \"r\"); }", "wrong", "test 1: exit status 1"),
+        ("#include <unistd.h>\nint main() { return execl(\"/bin/true\", \"true\", nullptr); }", "wrong", "test 1: exit status 255"),
+    ],
+)  # fmt: skip
+def test_cpp_is_compiled_and_judged_by_its_output(judge, compiler, code, status, reason):
+    judged = verdict(judge, code, {**STDIN, "limits": {"time_s": 0.5, "output_mb": 1}}, language="cpp")
+    assert (judged.status, judged.reason) == (status, reason)
+
+
+def test_where_cpp_cannot_be_compiled_the_judge_does_not_know():
+    with Instruments(unsafe_local_execution=False) as instruments:
+        instruments._sandbox = Sandbox(rung="B")
+        try:
+            instruments.run(Job("print(1)"), Limits())
+        except SandboxError as error:
+            pytest.skip(str(error))
+        problem = Problem("p", "code", "train", "", "", json.dumps(STDIN))
+        outcome = programs.verify(f"```cpp\n{CPP.format('+')}\n```", problem, instruments)
+    assert (outcome.status, "rung B" in outcome.reason) == ("judge_error", True)
+
+
+def test_a_function_is_not_looked_for_in_cpp(judge):
+    assert verdict(judge, "int f(int x) { return 7 * x - 4; }", CALL, language="cpp").status == "no_answer"
+
+
+@pytest.mark.parametrize(
+    ("checker", "status"),
+    [
+        ("def check(i, o, e): return sorted(o.split()) == sorted(e.split())", "correct"),
+        ("def check(i, o, e): return o == e", "wrong"),
+        (
+            "def check(i, o, e): return int(o.split()[0]) == int(e.split()[0]) or int('x' + o[0]) if o != e else True",
+            "wrong",
+        ),
+        ("def check(i, o, e): return undefined", "judge_error"),
+        ("def check(i, o, e):\n    while True: pass", "judge_error"),
+        ("import os\nos._exit(0)", "judge_error"),
+    ],
+)
+def test_a_crashed_checker_is_never_a_wrong_answer(judge, checker, status):
+    tests = {
+        "type": "stdin",
+        "inputs": ["1\n"],
+        "outputs": ["1 2\n"],
+        "compare": {"mode": "checker", "checker": checker},
+    }
+    assert verdict(judge, "print('2 1')", tests).status == status
+
+
+def test_what_ran_without_isolation_says_so():
+    with Judge(unsafe_local_execution=True) as judge:
+        assert (
+            verdict(judge, "print(sum(map(int, input().split())))", STDIN).reason
+            == "2 tests passed; ran WITHOUT isolation"
+        )
 
 
 @pytest.mark.parametrize(
