@@ -63,12 +63,22 @@ def _run_code(job: dict[str, Any]) -> None:
     namespace = module.__dict__
     if job["values"]:
         namespace["_R"] = [tagged.loads(value) for value in job["values"]]
-    for source in (job["setup"], job["code"]):
-        if source:
-            exec(compile(source, "<answer>", "exec"), namespace)
+    needs_the_answer = False
+    try:
+        _execute(job["setup"], namespace)
+    except NameError:  # it uses what the answer defines
+        needs_the_answer = True
+    _execute(job["code"], namespace)
+    if needs_the_answer:
+        _execute(job["setup"], namespace)
     _find_method(namespace, job["function"])
     for expression in job["calls"]:
         _tell(_call(expression, namespace, job["seconds"]))
+
+
+def _execute(source: str, namespace: dict[str, Any]) -> None:
+    if source:
+        exec(compile(source, "<answer>", "exec"), namespace)
 
 
 def _find_method(namespace: dict[str, Any], function: str) -> None:

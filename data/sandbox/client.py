@@ -56,7 +56,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a child runs: `setup` then `code`; then it evaluates each of `calls`."""
+    """What a child runs: `setup` then `code`, or the other way round if `setup` uses its names; then each of `calls`."""
 
     code: str
     setup: str = ""

@@ -53,6 +53,17 @@ def test_calls_return_exact_types(sandbox):
     assert tagged.loads(run.results[0]["value"]) == (3, 2.5, {1: [None, True]})
 
 
+@pytest.mark.parametrize(
+    ("setup", "code"),
+    [
+        ("import math\nx = 3", "def f(): return math.floor(x)"),
+        ("x = A(3)", "class A(int): pass\ndef f(): return int(x)"),
+    ],
+)
+def test_a_setup_comes_first_unless_it_uses_the_answer(sandbox, setup, code):
+    assert sandbox.run(Job(code, setup=setup, calls=("f()",))).results == ({"value": "3"},)
+
+
 def test_a_subclass_that_equals_everything_does_not_come_out(sandbox):
     code = "class E(int):\n    def __eq__(self, other): return True\ndef f(): return E(0)"
     assert "returned a value of type E" in sandbox.run(Job(code, calls=("f()",))).results[0]["error"]
