@@ -38,9 +38,9 @@ def enter(shown: Iterable[Path], *, library: Path) -> None:
     Path("/proc/self/uid_map").write_text(f"{kernel.NOBODY} {uid} 1")
     _mount(None, "/", None, _REC | _PRIVATE)
     _mount("tmpfs", _ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=755")
-    _show_library(library)
     for path in shown:
         _show(path)
+    _show_library(library)
     _change_root()
     mount_scratch()
     os.environ["TMPDIR"] = str(SCRATCH)
@@ -62,8 +62,9 @@ def clean_scratch() -> None:
 
 def _show_library(library: Path) -> None:
     target = _target(library)
-    target.mkdir(parents=True)
-    _mount(".", str(target), None, _BIND | _REC)
+    if not target.exists():
+        target.mkdir(parents=True)
+        _mount(".", str(target), None, _BIND | _REC)
 
 
 def _show(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Python values as JSON without loss of type, for results that leave the process of an answer.
 
 Only exact built-in types pass (`type(x) is int`): an object that claims to equal everything does not. Never pickle.
-None, bool, int, str and list stand for themselves; the rest is `{tag: content}`. Iterators travel as their items.
+None, bool, int, str and list stand for themselves; the rest is `{tag: content}`, long integers as well, since reading many decimal
+digits takes time that grows with their square. Iterators travel as their items.
 """
 
 import collections
@@ -13,6 +14,7 @@ from typing import Any
 
 MAX_ITEMS = 200_000  # of an iterator that an answer returned
 MAX_COLLIDING = 1000
+MAX_DECIMAL_BITS = 1024
 
 _DICTS = (dict, collections.Counter, collections.defaultdict, collections.OrderedDict)
 _ITERATORS = (types.GeneratorType, map, filter, zip, reversed, enumerate, range, type({}.keys()), type({}.values()))
@@ -37,6 +39,8 @@ def loads(text: str) -> Any:  # noqa: ANN401  any built-in value
 
 def _encode(value: object) -> object:
     kind = type(value)
+    if kind is int and value.bit_length() > MAX_DECIMAL_BITS:  # ty: ignore[unresolved-attribute]
+        return {"int": hex(value)}  # ty: ignore[invalid-argument-type]
     if value is None or kind in (bool, int, str):
         return value
     if kind is list:
@@ -72,6 +76,7 @@ _ENCODERS: dict[type, Callable[[Any], object]] = {
 }
 
 _DECODERS: dict[str, Callable[[Any], object]] = {
+    "int": lambda text: int(text, 16),
     "float": float.fromhex,
     "complex": lambda parts: complex(float.fromhex(parts[0]), float.fromhex(parts[1])),
     "bytes": lambda text: text.encode("latin-1"),
