@@ -183,6 +183,8 @@ def _wait(server: _Server, pid: int, wall_seconds: float) -> dict[str, Any]:
     ended = _ends_in_time(poll, process, pid, wall_seconds)
     if not ended:
         os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # what it forked, while its number is still its own
     os.close(process)
     _, status, usage = os.wait4(pid, 0)
     return {
@@ -231,7 +233,7 @@ def _be_child(server: _Server, header: dict[str, Any], fds: list[int], parent: i
         confine.limit(max_tasks=server.max_tasks, **header["limits"])
         if server.confinements:
             confine.confine(server.confinements[kind])
-        os.closerange(_PROGRAM_FD + (kind == "program"), 64)
+        kernel.close_from(_PROGRAM_FD + (kind == "program"))
         server.is_confined[0] = 1
         server.is_confined.close()
     except BaseException:

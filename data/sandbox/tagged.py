@@ -39,7 +39,7 @@ def loads(text: str) -> Any:  # noqa: ANN401  any built-in value
 
 def _encode(value: object) -> object:
     kind = type(value)
-    if kind is int and value.bit_length() > MAX_DECIMAL_BITS:  # ty: ignore[unresolved-attribute]
+    if kind is int and value.bit_length() > MAX_DECIMAL_BITS:  # ty: ignore[missing-attribute]
         return {"int": hex(value)}  # ty: ignore[invalid-argument-type]
     if value is None or kind in (bool, int, str):
         return value

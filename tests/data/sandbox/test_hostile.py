@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data.sandbox import Job, Limits
+from data.sandbox import Job, Limits, Sandbox
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = Limits(seconds=0.4, memory_mb=256, output_mb=1)
@@ -97,6 +97,17 @@ def test_a_daemonised_grandchild_ends_with_the_run(sandbox, descendants):
     assert descendants(os.getpid()) <= before
 
 
+def test_no_descriptor_of_the_judge_is_inherited_however_many_it_has(sandbox):
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(200)]
+    try:
+        with Sandbox(rung=sandbox.rung.name) as fresh:
+            look = "import os\nfor fd in range(4, 2000):\n    try: os.fstat(fd)\n    except OSError: continue\n    print(fd)"
+            assert fresh.run(Job(look)).stdout == b""
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
 def test_scratch_is_bounded_and_empty_at_each_start(sandbox):
     fill = "import os\nos.mkdir('d')\nfor n in range(99): open(f'd/{n}', 'wb').write(bytes(1 << 19))"
     run = sandbox.run(Job(fill), QUICK)
@@ -146,7 +157,7 @@ def test_the_channel_of_results_carries_at_most_claims(sandbox, trick, results):
 
 PARENT = """
 import json, os, sys, threading
-from data.sandbox import Job, Limits, Sandbox
+from data.sandbox import Job, Limits, Sandbox, Sandbox
 with Sandbox(rung=sys.argv[1]) as sandbox:
     sandbox.run(Job("print(1)"))
     threading.Timer(0.5, lambda: print("running", flush=True)).start()
