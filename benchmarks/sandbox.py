@@ -110,8 +110,11 @@ def _servers(sandbox: Sandbox) -> list[int]:
     """The started process and, on a rung with namespaces, the server below it."""
     assert sandbox._process is not None
     first = sandbox._process.pid
-    below = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-    return [first, *map(int, below)]
+    return [first, *_children(first)]
+
+
+def _children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def _server_kilobytes(sandbox: Sandbox) -> int:
@@ -146,22 +149,31 @@ TIGHT = Limits(seconds=0.2, memory_mb=128, output_mb=1)
 
 
 def soak(num_runs: int, *, rung: str | None = None, seed: int = 0) -> dict[str, tuple[int, int]]:
-    """Run the mixture; (before, after) of everything that could be left behind. Sorted so that growth is easy to see."""
-    generator = random.Random(seed)
+    """Run the mixture; (before, after) of everything that could be left behind or grow."""
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder
+        try:
+            return _soak(num_runs, rung=rung, seed=seed)
+        finally:
+            tempfile.tempdir = None
+
+
+def _soak(num_runs: int, *, rung: str | None, seed: int) -> dict[str, tuple[int, int]]:
     with Sandbox(rung=rung) as warm:  # what Python itself keeps after a first use is not growth
         require_confinement(warm)
-        _mixture(warm, 100, random.Random(1))
+        _mixture(warm, 99, random.Random(1))
     before = _left_behind()
     with Sandbox(rung=rung) as sandbox:
         require_confinement(sandbox)
-        _mixture(sandbox, 100, random.Random(2))
+        _mixture(sandbox, 99, random.Random(2))
         first, started = _memory_of(sandbox), sandbox._process
-        _mixture(sandbox, num_runs, generator)
+        _mixture(sandbox, num_runs, random.Random(seed))
         assert sandbox._process is started, "the server was lost"
         last = _memory_of(sandbox)
     after = _left_behind()
-    counts = {name: (before[name], after[name]) for name in before}
-    return {**counts, **{name: (first[name], last[name]) for name in first}}
+    return {
+        name: (then, now[name]) for then_all, now in ((before, after), (first, last)) for name, then in then_all.items()
+    }
 
 
 def _mixture(sandbox: Sandbox, num_runs: int, generator: random.Random) -> Counter[str]:
@@ -174,30 +186,40 @@ def _mixture(sandbox: Sandbox, num_runs: int, generator: random.Random) -> Count
 
 
 def _left_behind() -> dict[str, int]:
-    """What exists now: processes of this one and below it, mounts, files in the temporary folder, descriptors."""
+    """What exists now: servers and what they started, mounts, files in the temporary folder, descriptors."""
     gc.collect()
-    time.sleep(0.2)
     return {
-        "processes below this one": len(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()),
-        "processes of nobody": sum(_is_nobodys(folder) for folder in Path("/proc").iterdir() if folder.name.isdigit()),
+        "processes": _num_processes(),
         "mounts": len(Path("/proc/self/mounts").read_text().splitlines()),
-        "temporary files": len([path for path in Path(tempfile.gettempdir()).iterdir() if "ring-probe" in path.name]),
+        "temporary files": len(list(Path(tempfile.gettempdir()).rglob("*"))),
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),
     }
 
 
-def _is_nobodys(folder: Path) -> bool:
+def _num_processes() -> int:
+    """Processes that are children of this one, or servers (and what they forked) whose parent is gone."""
+    return sum(_is_ours(folder) for folder in Path("/proc").iterdir() if folder.name.isdigit())
+
+
+def _is_ours(folder: Path) -> bool:
     try:
-        return folder.stat().st_uid == 65534
-    except OSError:
+        parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        is_server = b"data.sandbox.server" in (folder / "cmdline").read_bytes()
+    except OSError:  # it ended meanwhile
         return False
+    return parent == os.getpid() or (parent == 1 and is_server)
 
 
 def _memory_of(sandbox: Sandbox) -> dict[str, int]:
     gc.collect()
     own = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
     descriptors = sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in _servers(sandbox))
-    return {"judge KB": own, "server KB": _server_kilobytes(sandbox), "server descriptors": descriptors}
+    return {
+        "judge KB": own,
+        "server KB": _server_kilobytes(sandbox),
+        "server descriptors": descriptors,
+        "server processes": sum(1 + len(_children(pid)) for pid in _servers(sandbox)[-1:]),
+    }
 
 
 if __name__ == "__main__":
