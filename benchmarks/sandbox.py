@@ -223,7 +223,7 @@ def _memory_of(sandbox: Sandbox) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["soak"]:
+    if sys.argv[1:2] != ["soak"] or not "".join(sys.argv[2:]).isdecimal():
         sys.exit("usage: python -m benchmarks.sandbox soak NUM_RUNS")
     started = time.monotonic()
     found = soak(int(sys.argv[2]))

@@ -56,17 +56,17 @@ QUICK_PROBES: dict[str, str] = {
     "read the environment of the judge": "open(f'/proc/{JUDGE}/environ', 'rb').read()",
     "read the environment of the first process": "open('/proc/1/environ', 'rb').read()",
     "read the memory of the server": "open(f'/proc/{os.getppid()}/mem', 'rb')",
-    "find the environment of the judge here": "assert 'HOME' in os.environ or 'PATH' in os.environ",
+    "find the environment of the judge here": "os.environ['PATH']",
     "connect to a port": "socket.create_connection(('127.0.0.1', PORT), timeout=1)",
     "send a datagram": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', PORT))",
     "open a local socket": "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)",
     "signal the judge": "os.kill(JUDGE, 0)",
     "signal the server": "os.kill(os.getppid(), 0)",
-    "be traced": "assert libc.ptrace(0, 0, 0, 0) == 0",
+    "be traced": "must(libc.ptrace(0, 0, 0, 0))",
     "fork without end": "for _ in range(64): os.fork() or (time.sleep(0.5), os._exit(0))",
     "run another program": "os.posix_spawn('/bin/true', ['true'], {})",
-    "make a namespace": "assert libc.unshare(0x10000000) == 0",
-    "mount": "assert libc.mount(b'tmpfs', b'/scratch/tmp', b'tmpfs', 0, None) == 0",
+    "make a namespace": "must(libc.unshare(0x10000000))",
+    "mount": "must(libc.mount(b'tmpfs', b'/scratch/tmp', b'tmpfs', 0, None))",
     "become root": "os.setuid(0)",
     "use an inherited file": "[os.fstat(fd) for fd in range(4, 9)]",
     "take much memory": "x = bytearray(4 << 30)",
@@ -131,7 +131,9 @@ def _bait() -> Generator[str]:
         Path(folder).chmod(0o777)
         yield (
             "import ctypes, os, socket, sys, time\n"
-            f"libc = ctypes.CDLL(None)\nJUDGE, PORT = {os.getpid()}, {listener.getsockname()[1]}\n"
+            "libc = ctypes.CDLL(None, use_errno=True)\n"
+            "def must(result):\n    if result < 0: raise OSError(ctypes.get_errno(), 'refused')\n"
+            f"JUDGE, PORT = {os.getpid()}, {listener.getsockname()[1]}\n"
             f"FOLDER, SECRET, NEW = {folder!r}, {str(secret)!r}, {str(Path(folder, 'new'))!r}\n"
             "PLACE = FOLDER if os.path.exists(FOLDER) and os.access(FOLDER, os.W_OK) else '.'\n"
         )

@@ -163,6 +163,8 @@ def test_the_cases_of_code_judges(judge, shared_data):
         response = case["response"] if case["response"] is not None else f"```python\n{case['code']}\n```"
         response = response if "</think>" in response else f"</think>{response}"
         judged = judge.verify([(response, Problem(case["id"], "code", "eval", "", tests=tests))])[0]
+        if case["id"] == "cj101" and not judge._instruments._sandbox.rung.namespaces:
+            continue  # forks, which this rung refuses
         if (judged.score == 1.0) != case["should_pass"] or judged.is_failure != (case["id"] == "cj109"):
             unexpected.append((case["id"], judged))
     assert not unexpected  # cj109 expects no output, which says nothing: no_tests

@@ -1,0 +1,14 @@
+"""`ring sandbox check` says what every rung stops on this machine."""
+
+import json
+
+from data.sandbox import LADDER
+
+
+def test_the_check_tries_every_rung_and_names_the_first_that_holds(ring):
+    done = ring("sandbox", "check", "--json", code=0)
+    document = json.loads(done.stdout)
+    assert [rung["rung"] for rung in document["rungs"]] == [rung.name for rung in LADDER]
+    assert document["rung"] == next(rung["rung"] for rung in document["rungs"] if rung["works"])
+    for rung in document["rungs"]:
+        assert rung["why_not"] or all(probe["stopped"] for probe in rung["probes"])
