@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -94,7 +94,7 @@ class Sandbox:
         self._rungs = list(LADDER) if confined else [UNSAFE]
         if rung is not None:
             self._rungs = [RUNGS[rung]]
-        self._refusals: list[str] = []
+        self.refusals: dict[str, str] = {}  # rungs given up, and why
         self._compiled: tuple[str, bytes | Run] = (
             "",
             b"",
@@ -115,12 +115,12 @@ class Sandbox:
     def rung(self) -> Rung:
         """The rung in use. Raises SandboxError where none is left."""
         if not self._rungs:
-            raise SandboxError(_refusal("; ".join(self._refusals)))
+            raise SandboxError(_refusal(self.refusals))
         return self._rungs[0]
 
     def refuse(self, why: str) -> None:
         """Give up the rung in use for the next one."""
-        self._refusals.append(f"rung {self._rungs.pop(0).name}: {why}")
+        self.refusals[self._rungs.pop(0).name] = why
         self.close()
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class Sandbox:
     def _compile(self, source: str) -> bytes | Run:
         """The program, or how compiling it failed."""
         if self._compiled[0] != source:
-            self._test_compiler()
+            self.require_compiler()
             self._compiled = (source, self._compile_now(source))
         return self._compiled[1]
 
@@ -173,7 +173,7 @@ class Sandbox:
         detail = "does not compile" if done.run.status == "error" else done.run.detail
         return replace(done.run, detail=detail)
 
-    def _test_compiler(self) -> None:
+    def require_compiler(self) -> None:
         """Raises NoCompilerError unless a program that is right compiles and runs."""
         if self._compiler_is_tested:
             return
@@ -238,9 +238,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _refusal(why: str) -> str:
+def _refusal(refusals: Mapping[str, str]) -> str:
+    reasons = "; ".join(f"rung {name}: {why}" for name, why in refusals.items())
     return (
-        f"not running untrusted code: no rung of the sandbox works here ({why}). It needs Linux 5.13 or newer on x86_64 with "
+        f"not running untrusted code: no rung of the sandbox works here ({reasons}). It needs Linux 5.13 or newer on x86_64 with "
         "namespaces of users or Landlock, see docs/sandbox.md; on a throw-away machine, runtime.unsafe_local_execution = true or "
         "--unsafe-local-execution runs answers without protection"
     )

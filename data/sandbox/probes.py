@@ -92,10 +92,11 @@ def rehearse() -> list[Rehearsal]:
 
 
 def _rehearsal(rung: str) -> Rehearsal:
-    try:
-        return Rehearsal(rung, "", tuple(check(rung=rung, slow=True)))
-    except SandboxError as error:
-        return Rehearsal(rung, str(error), ())
+    with Sandbox(rung=rung) as sandbox:
+        try:
+            return Rehearsal(rung, "", tuple(try_to_escape(sandbox, slow=True)))
+        except SandboxError as error:
+            return Rehearsal(rung, sandbox.refusals.get(rung, str(error)), ())
 
 
 def try_to_escape(sandbox: Sandbox, *, slow: bool = False) -> list[Probe]:

@@ -68,7 +68,7 @@ def main(fd: int, rung_name: str) -> NoReturn:
     try:
         server = _start(channel, rung)
     except OSError as error:
-        channel.send(json.dumps({"error": str(error)}).encode())
+        channel.send(json.dumps({"error": error.strerror or str(error)}).encode())
         os._exit(1)
     for name in PRELOADED:
         importlib.import_module(name)
@@ -86,7 +86,8 @@ def main(fd: int, rung_name: str) -> NoReturn:
 def _start(channel: socket.socket, rung: Rung) -> _Server:
     parent = os.getppid()
     os.setsid()
-    Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, an answer goes first
+    with contextlib.suppress(OSError):  # a container may keep its own
+        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, an answer goes first
     if rung.seccomp:
         confine.require_platform()
     readable = [*_READABLE, *_standard_library()]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data.sandbox import RUNGS, Rehearsal, rehearse
+from data.sandbox import RUNGS, Rehearsal, Sandbox, SandboxError, rehearse
 
 app = App(name="sandbox", help="Where answers that are code run.")
 
@@ -39,7 +39,19 @@ def check(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fal
 
 def _document(rehearsals: list[Rehearsal], *, used: str | None) -> dict[str, Any]:
     rungs = [{**asdict(rehearsal), "works": rehearsal.works} for rehearsal in rehearsals]
-    return {"rung": used, "rungs": rungs}
+    return {"rung": used, "why_no_cpp": _why_no_cpp(used), "rungs": rungs}
+
+
+def _why_no_cpp(used: str | None) -> str:
+    """Empty where C++ can be judged."""
+    if used is None:
+        return "no rung works"
+    with Sandbox(rung=used) as sandbox:
+        try:
+            sandbox.require_compiler()
+        except SandboxError as error:
+            return str(error)
+    return ""
 
 
 def _show(rehearsals: list[Rehearsal], *, used: str | None) -> None:
@@ -48,14 +60,17 @@ def _show(rehearsals: list[Rehearsal], *, used: str | None) -> None:
     if started:
         console.print(_table(started))
     for rehearsal in rehearsals:
-        state = rehearsal.why_not or ("holds" if rehearsal.works else "does NOT hold")
+        state = (
+            "holds" if rehearsal.works else f"does not work here: {rehearsal.why_not}" if rehearsal.why_not else "LEAKS"
+        )
         what = f"rung {rehearsal.rung} ({RUNGS[rehearsal.rung].what}): {state}"
         console.print(what, highlight=False, markup=False, soft_wrap=True)
     console.print(f"used: {f'rung {used}' if used else 'none, code is not judged on this machine'}", highlight=False)
+    console.print(f"C++: {_why_no_cpp(used) or 'compiled and judged'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(rehearsals: list[Rehearsal]) -> Table:
     table = Table("attempt", *(rehearsal.rung for rehearsal in rehearsals))
     for rows in zip(*(rehearsal.probes for rehearsal in rehearsals), strict=True):
-        table.add_row(rows[0].probe, *(escape(row.detail) if row.stopped else "[red]GOT OUT[/red]" for row in rows))
+        table.add_row(rows[0].probe, *(escape(row.detail) if row.stopped else "[red]got out[/red]" for row in rows))
     return table

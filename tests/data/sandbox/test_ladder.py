@@ -23,6 +23,9 @@ with Sandbox() as sandbox:
         print(sandbox.rung.name, sandbox.run(Job("print(41 + 1)")).stdout.decode())
     except SandboxError as error:
         print(error)
+if len(denied) > 1:
+    from flows.commands.sandbox import check
+    print("exit code", check())
 """
 
 
@@ -43,3 +46,6 @@ def test_a_refused_mechanism_leaves_the_next_rung_or_none(denied, rung):
     command = [sys.executable, "-c", CHOOSE, *map(str, denied)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith(rung), done.stdout + done.stderr
+    if "not running" in rung:
+        assert "used: none" in done.stdout
+        assert done.stdout.endswith("exit code 1\n")
