@@ -68,7 +68,7 @@ class Job:
     language: str = "python"  # or c++: a whole program, without `setup`, `calls` and `values`
 
 
-COMPILER_LIMITS = Limits(seconds=30.0, memory_mb=1024, output_mb=14)  # of a program with all headers: 1 s and 400 MB
+COMPILER_LIMITS = Limits(seconds=10.0, memory_mb=1024, output_mb=14)  # of a program with all headers: 1 s and 400 MB
 _PROGRAM_THAT_IS_RIGHT = "#include <iostream>\nint main() { std::cout << 42; }\n"
 _JOB_FIELDS = tuple(field.name for field in fields(Job))
 
@@ -325,7 +325,9 @@ def _status(reply: dict[str, Any], end: str | None, *, output_is_full: bool) -> 
     """(status, detail) of a run; the detail depends on nothing that varies between runs."""
     code = reply["exit"]
     is_killed = -code == signal.SIGKILL  # by the hard limit of processor time, or for want of memory
-    if reply["timed_out"] or -code in (signal.SIGXCPU, signal.SIGPROF) or (is_killed and reply["out_of_cpu_seconds"]):
+    if reply["stopped"]:
+        return reply["stopped"], ""
+    if -code in (signal.SIGXCPU, signal.SIGPROF) or (is_killed and reply["out_of_cpu_seconds"]):
         return "timeout", ""
     if output_is_full:
         return "output", ""

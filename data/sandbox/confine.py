@@ -16,7 +16,7 @@ from data.sandbox import kernel, landlock, namespaces, seccomp
 from data.sandbox.rungs import Rung
 
 STACK_BYTES = 64 << 20  # for programs that recurse deeply
-MAX_TASKS = 16  # threads and processes of an answer that has a namespace of its own
+MAX_TASKS = 64  # threads and processes of an answer that has a namespace of its own
 MAX_THREADS = 256  # where it has none: the limit counts all tasks of the user
 
 SYSTEM = tuple(map(Path, ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")))

@@ -34,7 +34,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from data.sandbox import child, compiled, confine, kernel, landlock, namespaces
+from data.sandbox import child, compiled, confine, family, kernel, landlock, namespaces
 from data.sandbox.rungs import RUNGS, Rung
 
 NUM_FDS = 4
@@ -46,6 +46,7 @@ _READABLE = tuple(map(Path, ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/l
 _SHOWN = (*confine.SYSTEM, Path("/dev/null"))
 _PROGRAM_FD = child.RESULT_FD + 1
 _PROGRESS = 0.05  # share of a core below which a process is asleep, not starved by others
+_LOOK_SECONDS = 0.05  # between two looks at a child
 MAX_PATIENCE = 5  # times the wall-clock limit that a process which makes progress may take
 
 
@@ -58,6 +59,7 @@ class _Server:
     confinements: dict[str, confine.Confinement]  # by kind of child; none: unsafe local execution
     null_fd: int
     max_tasks: int
+    proc_fd: int | None  # to watch the memory of an answer that may fork
     is_confined: mmap.mmap  # a byte that a child sets when it may run an answer, which cannot reach it
 
 
@@ -90,17 +92,19 @@ def _start(channel: socket.socket, rung: Rung) -> _Server:
         Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, an answer goes first
     if rung.seccomp:
         confine.require_platform()
-    readable = [*_READABLE, *_standard_library()]
+    readable, proc_fd = [*_READABLE, *_standard_library()], None
     if rung.namespaces:
+        proc_fd = family.open_proc()
         _enter_namespaces(channel, parent)
         confinements = confine.prepare(rung, readable)
+        family.memory_bytes(proc_fd)  # or the rung cannot be used
     else:
         confinements = confine.prepare(rung, readable) if rung.seccomp else {}  # while root may reach the library
         _import_from_here(_standard_library()[0])
         kernel.drop_root()
         kernel.die_with_parent(parent)
     null_fd = os.open("/dev/null", os.O_RDWR)
-    return _Server(channel, rung, confinements, null_fd, confine.max_tasks(rung), mmap.mmap(-1, 1))
+    return _Server(channel, rung, confinements, null_fd, confine.max_tasks(rung), proc_fd, mmap.mmap(-1, 1))
 
 
 def _enter_namespaces(channel: socket.socket, parent: int) -> None:
@@ -168,21 +172,18 @@ def _serve(server: _Server) -> None:
         _be_child(server, request, fds, server_pid)
     for fd in fds:
         os.close(fd)
-    reply = _wait(server, pid, request["wall_seconds"])
+    reply = _wait(server, pid, request)
     if server.rung.namespaces:
         _end_all_others()
         namespaces.clean_scratch()
     server.channel.send(json.dumps(reply).encode())
 
 
-def _wait(server: _Server, pid: int, wall_seconds: float) -> dict[str, Any]:
-    """Wait for the child; kill it at its deadline or when the judge goes away."""
+def _wait(server: _Server, pid: int, request: dict[str, Any]) -> dict[str, Any]:
+    """Wait for the child; kill it when it goes beyond a limit, or the judge goes away."""
     process = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(process, select.POLLIN)
-    poll.register(server.channel, select.POLLRDHUP)
-    ended = _ends_in_time(poll, process, pid, wall_seconds)
-    if not ended:
+    stopped = _watch(server, process, pid, request)
+    if stopped:
         os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what it forked, while its number is still its own
@@ -191,22 +192,29 @@ def _wait(server: _Server, pid: int, wall_seconds: float) -> dict[str, Any]:
     return {
         "was_confined": bool(server.is_confined[0]),
         "exit": os.waitstatus_to_exitcode(status),
-        "timed_out": not ended,
+        "stopped": stopped,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
     }
 
 
-def _ends_in_time(poll: select.poll, process: int, pid: int, wall_seconds: float) -> bool:
-    """Give a process that waits for a core more time, as its processor time is what is limited; one that sleeps none."""
-    used = 0.0
-    for _ in range(MAX_PATIENCE):
-        events = poll.poll(wall_seconds * 1000)
-        if events:
-            return any(fd == process for fd, _ in events)
-        before, used = used, _cpu_seconds(pid)
-        if used - before < _PROGRESS * wall_seconds:
-            return False
-    return False
+def _watch(server: _Server, process: int, pid: int, request: dict[str, Any]) -> str:
+    """Wait until the child ends; or say what it went beyond: "timeout" or "memory".
+
+    A child that waits for a core gets more time, as its processor time is what is limited; one that sleeps gets none.
+    """
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    poll.register(server.channel, select.POLLRDHUP)
+    wall, used, looked = request["wall_seconds"], 0.0, time.monotonic()
+    last = looked + MAX_PATIENCE * wall
+    while not (events := poll.poll(_LOOK_SECONDS * 1000)):
+        if server.proc_fd is not None and family.memory_bytes(server.proc_fd) > request["limits"]["memory_bytes"]:
+            return "memory"
+        if (now := time.monotonic()) > looked + wall:
+            before, used, looked = used, _cpu_seconds(pid), now
+            if now > last or used - before < _PROGRESS * wall:
+                return "timeout"
+    return "" if any(fd == process for fd, _ in events) else "timeout"
 
 
 def _cpu_seconds(pid: int) -> float:

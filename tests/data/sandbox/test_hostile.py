@@ -128,14 +128,38 @@ def test_scratch_is_for_files(sandbox):
     assert sandbox.run(Job(code)).stdout == b"7\n['b', 'c']\n"
 
 
-def test_a_process_bomb_takes_bounded_memory(sandbox):
+FAMILY = """
+import os, time
+children = []
+for _ in range(30):
+    pid = os.fork()
+    if pid == 0:
+        x = [bytearray(1 << 20) for _ in range({megabytes})]
+        time.sleep({seconds})
+        os._exit(0)
+    children.append(pid)
+for pid in children:
+    os.waitpid(pid, 0)
+print("done")
+"""
+
+
+@pytest.mark.parametrize(("megabytes", "seconds", "status"), [(1, 0.2, "ok"), (60, 30, "memory")])
+def test_the_limit_of_memory_is_one_for_all_processes_of_an_answer(sandbox, megabytes, seconds, status):
+    if not sandbox.rung.namespaces:
+        pytest.skip("this rung forks nothing")
+    run = sandbox.run(Job(FAMILY.format(megabytes=megabytes, seconds=seconds)), QUICK)
+    assert run.status == status
+
+
+def test_an_answer_has_a_bounded_number_of_processes(sandbox):
     if not sandbox.rung.namespaces:
         pytest.skip("this rung forks nothing")
     code = (
-        "import os\nn = 0\nwhile True:\n    try: pid = os.fork()\n    except OSError: break\n    if pid == 0: import time; time.sleep(9)\n"
-        "    n += 1\nprint(n)"
+        "import os, time\nn = 0\nwhile True:\n    try: pid = os.fork()\n    except OSError: break\n"
+        "    if pid == 0: time.sleep(9)\n    n += 1\nprint(n)"
     )
-    assert int(sandbox.run(Job(code), QUICK).stdout) < 16
+    assert int(sandbox.run(Job(code), QUICK).stdout) < 64
 
 
 @pytest.mark.parametrize(
