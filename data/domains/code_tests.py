@@ -26,7 +26,7 @@ from data.sandbox import Job, Limits, Run, tagged
 SOLUTION = "solution"  # name of the module whose functions are called, so that `if __name__ == "__main__"` does not run
 MAX_STDIN_SECONDS = 40.0  # of all tests of one answer
 
-_DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _STATUSES = {"timeout": "timeout", "memory": "resource_limit", "output": "resource_limit"}
 _REASONS = {"timeout": "out of time", "memory": "out of memory", "output": "too much output"}
 
@@ -271,8 +271,8 @@ def _checked(checker: str, text: str, output: str, expected: str, instruments: I
     accepts, failure = _ask_checker(checker, (text, output, expected), instruments)
     if failure is None:
         return None if accepts else Outcome("wrong", reason="refused by the problem's checker")
-    if failure.status == "wrong" and _ask_checker(checker, (text, expected, expected), instruments) == (True, None):
-        return Outcome("wrong", reason="the problem's checker cannot read it")
+    if _ask_checker(checker, (text, expected, expected), instruments) == (True, None):
+        return Outcome("wrong", reason=f"the problem's checker cannot read it: {failure.reason}")
     return Outcome("judge_error", reason=f"the problem's checker: {failure.reason}")
 
 

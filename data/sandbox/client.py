@@ -299,7 +299,7 @@ def _finished(reply: dict[str, Any], job: Job, limits: Limits, *, stdout: int, r
         raise SandboxLostError("a child of the sandbox could not be confined")
     output = os.pread(stdout, (limits.output_mb << 20) + 1, 0)
     content = os.pread(result, MAX_RESULT_BYTES, 0)
-    records = _records(content)
+    records = _records(content, most=len(job.calls) + 1)
     end = next((record["end"] for record in records if "end" in record), None)
     reply["out_of_cpu_seconds"] = reply["cpu_seconds"] >= math.ceil(_cpu_seconds(job, limits))
     status, detail = _status(reply, end, output_is_full=len(output) >= limits.output_mb << 20)
@@ -307,10 +307,10 @@ def _finished(reply: dict[str, Any], job: Job, limits: Limits, *, stdout: int, r
     return _Finished(Run(status, detail, output, reply["cpu_seconds"], calls), content)
 
 
-def _records(content: bytes) -> list[dict[str, str]]:
+def _records(content: bytes, *, most: int) -> list[dict[str, str]]:
     """Lines the child wrote, up to the first that is not one: the answer may write there too."""
     records = []
-    for line in content.split(b"\n"):
+    for line in content.split(b"\n", most)[:most]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):

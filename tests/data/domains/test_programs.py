@@ -64,6 +64,16 @@ CHEATS = [
 ]
 
 
+@pytest.mark.parametrize(
+    "output", ["'1' * 900_000 + 'x'", "'0.' + '1' * 900_000", "'1e' + '9' * 900_000", "'1 ' * 400_000"]
+)
+def test_an_output_made_to_be_slow_to_compare_is_not(judge, output):
+    tests = {"type": "stdin", "inputs": ["1\n"], "outputs": ["0.5\n"]}
+    judged = verdict(judge, f"print({output})", tests)
+    assert judged.status == "wrong"
+    assert judged.seconds < 5
+
+
 @pytest.mark.parametrize("tests", [CALL, ASSERTS, SPLIT])
 @pytest.mark.parametrize("code", CHEATS)
 def test_a_cheat_does_not_pass(judge, tests, code):
@@ -226,6 +236,7 @@ def test_a_function_is_not_looked_for_in_cpp(judge):
         ),
         ("def check(i, o, e): return undefined", "judge_error"),
         ("def check(i, o, e):\n    while True: pass", "judge_error"),
+        ("def check(i, o, e):\n    while o != e: pass\n    return True", "wrong"),
         ("import os\nos._exit(0)", "judge_error"),
     ],
 )

@@ -101,3 +101,12 @@ def test_a_lost_server_is_replaced():
         os.kill(sandbox._process.pid, 9)
         time.sleep(0.1)
         assert sandbox.run(Job("print(2)")).stdout == b"2\n"
+
+
+def test_the_clock_stops_only_what_makes_no_progress(sandbox):
+    """As slow as on a machine that others use: 3 s for half a second of processor time, beyond twice the limit."""
+    code = (
+        "import time\nfor _ in range(10):\n    time.sleep(0.25)\n    end = time.process_time() + 0.05\n"
+        "    while time.process_time() < end: pass\nprint('done')"
+    )
+    assert sandbox.run(Job(code), Limits(seconds=0.4)).stdout == b"done\n"
