@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from flows.commands import model
+from flows.commands.judge import judge
 from flows.request import Request, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
@@ -34,6 +35,7 @@ app = App(
     version_flags=["--version"],
 )
 app.command(model.app)
+app.command(judge)
 _out = Console()
 _err = Console(stderr=True)
 

@@ -14,6 +14,7 @@ class Outcome:
     status: str
     extracted: str = ""
     reason: str = ""
+    credit: float = 0.0  # the score of an answer that is wrong, but partly right
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ _ASSIGNED = re.compile(r"^\s*\\?[A-Za-z][\w\\{}]*\s*(?:=|\\approx\b)\s*")  # the
 _MICRO = re.compile(r"\\mu\s*")
 _FRACTION = re.compile(r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}")
 
+_ROUGHEST = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -116,3 +118,30 @@ def _registry() -> "UnitRegistry":
     import pint
 
     return pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
+
+
+@cache
+def is_unit(name: str) -> bool:
+    """Whether pint knows the unit."""
+    return unit_in_base(name) is not None
+
+
+@cache
+def unit_in_base(name: str) -> "tuple[float, tuple[tuple[str, float], ...]] | None":
+    """A unit as a factor and powers of base units; None for what is no unit."""
+    if not re.fullmatch(r"[A-Za-zµ][A-Za-zµ0-9*/^()-]*", name):
+        return None
+    quantity = _quantity(_Parts(1.0, name, has_power=False))
+    if quantity is None:
+        return None
+    base = quantity.to_base_units()
+    powers = tuple(sorted((unit, float(power)) for unit, power in base.unit_items()))
+    return float(base.magnitude), powers
+
+
+def precision_of(number: str, *, is_rounded: bool) -> float:
+    """Half a unit of the last digit of a number written as a decimal, relative, at most 1 %; 0 for one that is not rounded."""
+    digits = number.replace(".", "").lstrip("0")
+    if not is_rounded or not digits:
+        return 0.0
+    return min(0.5 / int(digits), _ROUGHEST)
