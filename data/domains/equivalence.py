@@ -1,10 +1,11 @@
 r"""Whether two answers are the same formula: both are evaluated at the same random points, at microseconds a point.
 
-An answer is split into parts (`a = 1, \quad b = 2`) and a part at its relation signs (`E = m c^2 = 9 J`). The name on the left is free where
-the right side is a formula; where it is a bare number the names must agree. Nothing symbolic happens, so nothing can hang.
+An answer is split into parts (`a = 1, \quad b = 2`) and a part at its relation signs (`E = m c^2 = 9 J`). The name on the left is free
+where the right side is a formula; where it is a bare number the names must agree. Nothing symbolic happens, so nothing can hang.
 """
 
 import cmath
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from data.domains.quantities import unit_in_base
 
 EXACT = 1e-7  # relative tolerance where no number is rounded
 _NUM_POINTS, _NUM_NEEDED = 6, 3
+_MAX_INDICES, _MAX_SYMBOLS = 3, 25
 
 _EQUAL = frozenset(
     {
@@ -56,7 +58,9 @@ _LABEL = re.compile(
     r"^\s*(?:\\text\{\s*)?\(?[a-h]\)\s*:?(?:\\,|\\ |\s)*\}?|^\s*\\text\{[^{}]*:\s*\}(?:\s|\\,|\\;|\\ )*"
 )
 _CONDITION = re.compile(
-    r"(?<![_^{])(?:,|\\quad|\\qquad|\\;|\\,|\\ |\s)*(?:\\text\{\s*,?\s*(?:(?:for|at|when|where|if|with|as|in|and the|implies|which|valid)\s|where|\().*|\\left\(\\text\{.*|\(\\text\{.*)$",
+    r"(?<![_^{])(?:,|\\quad|\\qquad|\\;|\\,|\\ |\s)*(?:"
+    r"\\text\{\s*,?\s*(?:(?:for|at|when|where|if|with|as|in|and the|implies|which|valid)\s|where|\().*"
+    r"|\\left\(\\text\{.*|\(\\text\{.*)$",
     re.DOTALL,
 )
 _SPACING = re.compile(r"\\text\{\s*(?:,|and|or|;)?\s*\}|\\text\{\s*(?:and|or)\s*\}")
@@ -89,8 +93,10 @@ def equivalent(gold: str, answer: str, *, tolerance: float) -> bool | None:
 
     `tolerance` is relative and holds where a number is written as a decimal; formulas of exact numbers must agree to `EXACT`.
     """
-    if same_words(gold, answer) or same_reaction(gold, answer):
+    if same_words(gold, answer):
         return True
+    if (reactions_agree := same_reaction(gold, answer)) is not None:
+        return reactions_agree
     golds, answers = parts(gold), parts(answer)
     if not golds or not answers:
         return None
@@ -136,6 +142,7 @@ _SMALL_WORDS = frozenset({"a", "an", "the", "is", "are", "be", "it", "statistics
 _WORD = re.compile(r"[^\W_]+(?:'\w+)?")
 _ARROW = re.compile(r"\\(?:long)?rightarrow|\\to\b|→")
 _MARK = r"(?:[_^](?:\{[^{}]*\}|\\?\w+|[+*-]))*"
+_NO_REACTION = re.compile(r"=|\\frac|\d\.\d|\(|\\text|\\sqrt|\\cdot|(?<![\^_{+-])-(?![}+-])|\\math")
 _TERM = re.compile(rf"\\bar(?:\\[A-Za-z]+|[A-Za-z]){_MARK}|(?:\\[A-Za-z]+|[A-Za-z]){_MARK}")
 
 
@@ -143,23 +150,28 @@ def same_words(gold: str, answer: str) -> bool:
     """Two texts of words alone that say the same but for case, articles and points."""
     if not (gold.lstrip().startswith("\\text") and answer.lstrip().startswith("\\text")):
         return False
-    return _words(gold) == _words(answer) != []
+    wanted, given = _words(gold), _words(answer)
+    return wanted == given != []
 
 
 def _words(text: str) -> list[str]:
     return [word for word in _WORD.findall(text.replace("\\text", " ").casefold()) if word not in _SMALL_WORDS]
 
 
-def same_reaction(gold: str, answer: str) -> bool:
-    """Two reactions with the same particles on each side; a plus between particles may be left out."""
+def same_reaction(gold: str, answer: str) -> bool | None:
+    """Whether two reactions have the same particles on each side, a plus between them or not; None where one is no reaction."""
     left, right = _ARROW.split(gold), _ARROW.split(answer)
-    if len(left) != 2 or len(right) != 2 or not all(map(_is_reaction, (*left, *right))):
-        return False
+    if not _is_reaction(left) or not _is_reaction(right):
+        return None
     return all(_particles(a) == _particles(b) for a, b in zip(left, right, strict=True))
 
 
-def _is_reaction(side: str) -> bool:
-    return not re.search(r"=|\\frac|\d\.\d|\(|\\text", side)
+def _is_reaction(sides: Sequence[str]) -> bool:
+    return (
+        len(sides) == 2
+        and not any(_NO_REACTION.search(side) for side in sides)
+        and sum(len(_particles(side)) for side in sides) > 2
+    )
 
 
 def _particles(side: str) -> list[str]:
@@ -311,17 +323,24 @@ def _bare(side: str) -> str:
     return re.sub(r"[\s{}]", "", _FONT.sub("", _APPLICATION.sub("", side)))
 
 
-_NAME = re.compile(r"(?:\\?(?:Delta|delta|frac|d|ddot|dot)?)*(?:\\[A-Za-z]+|[A-Za-z])(?:[_^](?:[\w\\+*'(),-]+))*'*")
+_DIFFERENCE = re.compile(r"^\\(?:Delta|delta)\s+(?=\S)")
 
 
 def _is_name(side: str) -> bool:
-    return bool(_NAME.fullmatch(_bare(side))) or (side.startswith("\\frac") and "+" not in side and "-" not in side)
+    """A symbol, perhaps with arguments, a difference or a derivative."""
+    if side.startswith("\\frac") and "+" not in side and "-" not in side:
+        return True
+    try:
+        return _is_symbol(read(_DIFFERENCE.sub("", _APPLICATION.sub("", side)), READINGS[0]))
+    except UnreadableError:
+        return False
 
 
 def _base(name: str) -> str:
     """The letter of a symbol, without accents, subscripts and marks."""
-    name = name.split("_")[0].split("^")[0].rstrip("'*+-").split(" ")[-1]
-    return name
+    if name.startswith("^"):
+        return name
+    return name.split("_")[0].split("^")[0].rstrip("'*+-").split(" ")[-1]
 
 
 # ---------------------------------------------------------------- numbers at random points
@@ -351,7 +370,7 @@ def _values_at_points(
         try:
             values.update((name, meaning(plain)) for name, meaning in meanings.items())
             row = tuple(complex(expression.at(values)) for expression in expressions)
-        except (ArithmeticError, ValueError, TypeError):
+        except (ArithmeticError, ValueError, TypeError, RecursionError):
             continue
         if all(map(cmath.isfinite, row)):
             found.append(row)
@@ -377,7 +396,7 @@ def _value(name: str, point: int) -> complex:
         for base, power in powers:
             factor *= (0.5 + stable_fraction(base, point)) ** power
         return factor
-    if name.startswith("text const"):
+    if name == "constant":
         return 0.0
     scale = 0.9 if point % 2 == 0 else 2.5
     return 0.05 + scale * stable_fraction(name, point)
@@ -392,7 +411,7 @@ def _meanings(golds: frozenset[str], answers: frozenset[str]) -> Iterator[Meanin
     only_gold, only_answer = golds - answers, answers - golds
     if not only_gold and not only_answer:
         return
-    units = {name for name in only_gold | only_answer if name.startswith(("unit ", "[")) or (name.isalpha() and len(name) > 2)}
+    units = {name for name in only_gold | only_answer if name.startswith(("unit ", "[", "count "))}
     one_sided = not (units & only_gold and units & only_answer)
     bare: Meanings = {name: lambda _: 1.0 for name in units} if one_sided and len(units) == 1 else {}
     if bare:
@@ -403,12 +422,26 @@ def _meanings(golds: frozenset[str], answers: frozenset[str]) -> Iterator[Meanin
     same = _same_letters(only_gold - units, only_answer - units) if golds & answers else {}
     if same:
         yield {**bare, **{name: _as(other) for name, other in same.items()}}
+    yield from _other_indices(only_gold - units, only_answer - units)
     for name in sorted(only_gold | only_answer):
         for text in _ABBREVIATIONS.get(name, ()):
             meaning = read(text, READINGS[0])
             others = answers if name in golds else golds
             aliases = _same_letters(others, meaning.symbols - others)
             yield {name: _meaning(meaning, aliases)} | {a: _as(b) for a, b in same.items() if a != name}
+
+
+def _other_indices(golds: frozenset[str], answers: frozenset[str]) -> Iterator[Meanings]:
+    """All symbols that differ are the same letters with other subscripts, as n', n for n_1, n_2."""
+    if (
+        len(golds) != len(answers)
+        or not 2 <= len(golds) <= _MAX_INDICES
+        or sorted(map(_letter, golds)) != sorted(map(_letter, answers))
+    ):
+        return
+    for order in itertools.permutations(sorted(golds)):
+        if all(_letter(name) == _letter(other) for name, other in zip(sorted(answers), order, strict=True)):
+            yield {name: _as(other) for name, other in zip(sorted(answers), order, strict=True)}
 
 
 def _as(other: str) -> Callable[["_Point"], complex]:
@@ -435,10 +468,15 @@ def _same_letters(golds: Iterable[str], answers: Iterable[str]) -> dict[str, str
     return found
 
 
+def _letter(name: str) -> str:
+    """A symbol without its subscript, but with its accent."""
+    return " ".join([*name.split("_")[0].split()[:-1], _base(name)])
+
+
 def _is_shorter(left: str, right: str) -> bool:
     """Whether one name is the other with less of a subscript."""
-    (_, _, a), (_, _, b) = left.partition("_"), right.partition("_")
-    return a.startswith(b) or b.startswith(a)
+    (a, _, first), (b, _, second) = left.partition("_"), right.partition("_")
+    return a.split()[:-1] == b.split()[:-1] and (first.startswith(second) or second.startswith(first))
 
 
 # ---------------------------------------------------------------- equations
@@ -448,13 +486,20 @@ def _same_equation(gold: Part, answer: Part, reading: Reading, *, tolerance: flo
     """Left minus right of the one is a constant times that of the other, or both have the same root for a symbol of both."""
     sides = [read(side, reading) for side in (*gold.sides, *answer.sides)]
     golds, answers = sides[0].symbols | sides[1].symbols, sides[2].symbols | sides[3].symbols
-    if _is_symbol(sides[0]) and _is_symbol(sides[2]) and _base(*sides[0].symbols) == _base(*sides[2].symbols) and not gold.is_order:
+    if (
+        _is_symbol(sides[0])
+        and _is_symbol(sides[2])
+        and _base(*sides[0].symbols) == _base(*sides[2].symbols)
+        and not gold.is_order
+    ):
         return False  # both are solved for the same, and their values differ
     limit = max(tolerance, *(side.precision for side in sides)) if any(side.precision for side in sides) else EXACT
     for meanings in _meanings(golds, answers):
         ratio = _constant_ratio(sides, meanings)
         if ratio is None:
-            ratio = next(filter(None, (_same_roots(sides, meanings, name, limit) for name in sorted(golds | answers))), None)
+            ratio = next(
+                filter(None, (_same_roots(sides, meanings, name, limit) for name in sorted(golds | answers))), None
+            )
         if ratio is not None:
             return not gold.is_order or _same_direction(gold, answer, ratio)
     return False
@@ -462,10 +507,25 @@ def _same_equation(gold: Part, answer: Part, reading: Reading, *, tolerance: flo
 
 def _constant_ratio(sides: Sequence[Expression], meanings: Meanings) -> complex | None:
     rows = _values_at_points(sides, meanings)
-    if len(rows) < _NUM_NEEDED or any(_is_zero(row[0] - row[1], row[:2]) or _is_zero(row[2] - row[3], row[2:]) for row in rows):
+    if len(rows) < _NUM_NEEDED or any(
+        _is_zero(row[0] - row[1], row[:2]) or _is_zero(row[2] - row[3], row[2:]) for row in rows
+    ):
         return None
     ratios = [(row[0] - row[1]) / (row[2] - row[3]) for row in rows]
-    return ratios[0] if all(abs(ratio - ratios[0]) <= EXACT * abs(ratios[0]) for ratio in ratios) else None
+    if all(abs(ratio - ratios[0]) <= EXACT * abs(ratios[0]) for ratio in ratios):
+        return ratios[0]
+    inverse = all(
+        abs(row[0] * row[2] - row[1] * row[3]) <= EXACT * abs(row[0] * row[2]) and row[0] and row[2] for row in rows
+    )
+    squares = all(
+        abs(row[0] * row[3] ** 2 - row[1] * row[2] ** 2) <= EXACT * abs(row[0] * row[3] ** 2) and row[0] and row[3]
+        for row in rows
+    )
+    roots = all(
+        abs(row[0] ** 2 * row[3] - row[1] ** 2 * row[2]) <= EXACT * abs(row[0] ** 2 * row[3]) and row[0] and row[3]
+        for row in rows
+    )
+    return -1.0 if inverse or squares or roots else None
 
 
 _TRIALS = (0.3, 0.7, 1.1)
@@ -473,7 +533,8 @@ _TRIALS = (0.3, 0.7, 1.1)
 
 def _same_roots(sides: Sequence[Expression], meanings: Meanings, name: str, limit: float) -> complex | None:
     """Where both equations are linear in a symbol, and have the same root for it at every point: the ratio of their slopes."""
-    if name.startswith(("[", "unit ")) or name in meanings:
+    num_symbols = len(frozenset[str]().union(*(side.symbols for side in sides)))
+    if name.startswith(("[", "unit ")) or name in meanings or num_symbols > _MAX_SYMBOLS:
         return None
     tables = [_values_at_points(sides, meanings, fixed={name: trial}) for trial in _TRIALS]
     if min(map(len, tables)) < _NUM_POINTS:

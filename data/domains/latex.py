@@ -14,46 +14,34 @@ from functools import lru_cache
 
 from data.domains.quantities import is_unit, precision_of
 
-MAX_DEPTH = 60
+MAX_DEPTH, _MAX_POSTFIXES = 60, 10
 _UPRIGHT_TEXT = r"\\(?:text|mathrm|operatorname|textbf|textit|mbox|mathsf|textrm)\s*\{"
 _UPRIGHT = re.compile(_UPRIGHT_TEXT + r"([^{}]*)\}", re.DOTALL)
 _KET = re.compile(r"(?:\\left\s*)?(?:\||\\lvert|\\vert)([^|]*?)(?:\\right\s*)?\\rangle", re.DOTALL)
-_TOKEN = re.compile(_UPRIGHT_TEXT + r"[^{}]*\}|" + _KET.pattern.replace("([^|]", "(?:[^|]") + r"|\d+(?:\.\d+)?|\.\d+|\\[A-Za-z]+|\\.|\S", re.DOTALL)
+_TOKEN = re.compile(
+    _UPRIGHT_TEXT
+    + r"[^{}]*\}|"
+    + _KET.pattern.replace("([^|]", "(?:[^|]")
+    + r"|\d+(?:\.\d+)?|\.\d+|\\[A-Za-z]+|\\.|\S",
+    re.DOTALL,
+)
 
 _IGNORED = frozenset(
-    {"\\left", "\\right", "\\big", "\\Big", "\\bigg", "\\Bigg", "\\bigl", "\\bigr", "\\Bigl", "\\Bigr", "\\displaystyle", "\\limits", "\\rm"}
-    | {"\\,", "\\;", "\\:", "\\!", "\\ ", "~", "\\textstyle", "$", "\\hspace", "\\phantom", "&", "\\otimes"}
-)  # fmt: skip
-_FONTS = frozenset(
-    {
-        "\\mathbf",
-        "\\boldsymbol",
-        "\\vec",
-        "\\bm",
-        "\\mathcal",
-        "\\mathit",
-        "\\mathbb",
-        "\\pmb",
-        "\\ensuremath",
-        "\\underline",
-    }
-)
+    r"\left \right \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \displaystyle \textstyle \limits \rm \, \; \: \! ~ $ & \otimes".split()  # noqa: SIM905  shorter to read
+) | {"\\ "}
+_FONTS = frozenset(r"\mathbf \boldsymbol \vec \bm \mathcal \mathit \mathbb \pmb \ensuremath \underline".split())  # noqa: SIM905  shorter to read
 _ACCENTS = {
-    "\\dot": "dot",
-    "\\ddot": "ddot",
-    "\\bar": "bar",
-    "\\overline": "bar",
-    "\\tilde": "tilde",
-    "\\hat": "hat",
-    "\\widehat": "hat",
-}
-_SAME = {
-    "\\varepsilon": "\\epsilon", "\\varphi": "\\phi", "\\hslash": "\\hbar", "\\vartheta": "\\theta", "\\varrho": "\\rho", "\\dfrac": "\\frac",
-    "\\tfrac": "\\frac", "\\cfrac": "\\frac", "\\lvert": "|", "\\rvert": "|", "\\vert": "|", "\\lbrace": "\\{", "\\rbrace": "\\}", "−": "-",
-    "×": "\\times", "·": "\\cdot", "∗": "*", "\\ast": "*", "÷": "/", "\\div": "/", "π": "\\pi", "ħ": "\\hbar", "ω": "\\omega", "θ": "\\theta",
-    "λ": "\\lambda", "μ": "\\mu", "α": "\\alpha", "β": "\\beta", "γ": "\\gamma", "ρ": "\\rho", "σ": "\\sigma", "ε": "\\epsilon",
-    "φ": "\\phi", "Ω": "\\Omega", "Δ": "\\Delta", "\\degree": "°", "\\lbrack": "[", "\\rbrack": "]", "\\prime": "'", "’": "'",
+    "\\dot": "dot", "\\ddot": "ddot", "\\bar": "bar", "\\overline": "bar", "\\tilde": "tilde", "\\hat": "hat", "\\widehat": "hat",
 }  # fmt: skip
+_SAME = dict(
+    pair.split(":")
+    for pair in (  # noqa: SIM905  shorter to read
+        r"\varepsilon:\epsilon \varphi:\phi \hslash:\hbar \vartheta:\theta \varrho:\rho \dfrac:\frac \tfrac:\frac \cfrac:\frac "
+        r"\lvert:| \rvert:| \vert:| \lbrace:\{ \rbrace:\} \lbrack:[ \rbrack:] \ast:* \div:/ \degree:° \prime:' "
+        r"−:- ×:\times ·:\cdot ∗:* ÷:/ ’:' π:\pi ħ:\hbar ω:\omega θ:\theta λ:\lambda μ:\mu α:\alpha β:\beta γ:\gamma ρ:\rho σ:\sigma "
+        r"ε:\epsilon φ:\phi Ω:\Omega Δ:\Delta"
+    ).split()
+)
 _ANGSTROM = re.compile(r"\\(?:overset\s*\{?\\circ\}?\s*\{A\}|mathring\s*\{A\}|AA\b)")
 _MICRO = re.compile(r"\\mu\s*\\(?:text|mathrm)\s*\{\s*(?=[A-Z]|[a-z]+\s*\})")
 _HALVES = re.compile(r"\\frac\{(\d+)\}\{(\d+)\}")
@@ -61,6 +49,9 @@ _THIN_SPACE = re.compile(r"\\[ ,;:]|~")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 _UNIT_VECTORS = frozenset({"x", "y", "z", "r", "n", "\\theta", "\\phi", "\\rho"})
 _NO_UNITS = frozenset({"d", "e"})  # the differential and the base of logarithms, not the day and the charge
+_NO_FORMULA = frozenset(
+    {"\\in", "\\notin", "\\cup", "\\cap", "\\subset", "\\ne", "\\neq", "\\mid", "\\forall", "\\exists", "\\pm", "\\mp"}
+)
 _MARKS = frozenset({"*", "+", "-", "'", "\\dagger", "\\pm", "\\circ"})
 
 
@@ -99,7 +90,9 @@ class Expression:
 
 def tokens(text: str) -> list[str]:
     """The tokens of a formula, without what only changes its look."""
-    found = [_SAME.get(token, token) for token in _TOKEN.findall(_ANGSTROM.sub(r"\\text{Å}", _MICRO.sub(r"\\text{µ", text)))]
+    found = [
+        _SAME.get(token, token) for token in _TOKEN.findall(_ANGSTROM.sub(r"\\text{Å}", _MICRO.sub(r"\\text{µ", text)))
+    ]
     return [token for token in found if token not in _IGNORED]
 
 
@@ -129,6 +122,7 @@ def _power(base: complex, exponent: complex) -> complex:
     return base**exponent
 
 
+@lru_cache(maxsize=256)
 def _zeta(value: complex) -> complex:
     if value.imag or value.real <= 1:
         raise ValueError("the zeta function is read for numbers above 1 only")
@@ -193,7 +187,7 @@ class _Parser:
     def __init__(self, text: str, reading: Reading) -> None:
         self.tokens = tokens(text)
         self.position = 0
-        self.depth = 0
+        self.depth = self.num_open = 0
         self.reading = reading
         self.symbols: set[str] = set()
         self.precision = 0.0
@@ -228,7 +222,7 @@ class _Parser:
         depth, start = 0, self.position + 1
         while True:
             token = self.next()
-            depth += (token == "{") - (token == "}")  # noqa: S105  a brace
+            depth += (token == "{") - (token == "}")
             if depth == 0:
                 return self.tokens[start : self.position - 1]
 
@@ -275,28 +269,37 @@ class _Parser:
 
     def starts_factor(self) -> bool:
         token = self.peek()
-        if token == "|":  # noqa: S105  a bar
+        if token == "|":
             return not self.bars
         return bool(token) and token not in _STOPS and token not in _CLOSING.values()
 
     def factor(self) -> Node:
+        self.num_open += 1
+        if self.num_open > 2 * MAX_DEPTH:
+            raise UnreadableError(f"nested deeper than {MAX_DEPTH}")
+        node = self.factor_with_powers()
+        self.num_open -= 1
+        return node
+
+    def factor_with_powers(self) -> Node:
         node = self.atom()
-        while True:
+        for _ in range(_MAX_POSTFIXES):
             token = self.peek()
-            if token == "^":  # noqa: S105
+            if token == "^":
                 self.next()
                 node = self.exponent(node)
-            elif token == "!":  # noqa: S105
+            elif token == "!":
                 self.next()
                 node = _call(lambda x: _gamma(x + 1), node)
-            elif token == "°":  # noqa: S105
+            elif token == "°":
                 self.next()
                 node = _multiply([node, _constant(CONSTANTS["°"])])
-            elif token == "_":  # noqa: S105  of a group, as (dp/dT)_V
+            elif token == "_":
                 self.next()
                 node = _multiply([node, self.symbol(f"_{self.label(self.raw_group())}")])
             else:
                 return node
+        raise UnreadableError(f"more than {_MAX_POSTFIXES} powers and marks at one symbol")
 
     def exponent(self, base: Node) -> Node:
         raw = [self.peek()] if self.peek() != "{" else self.tokens[self.position + 1 : self.position + 2]
@@ -319,12 +322,12 @@ class _Parser:
             return self.number(token)
         if token in _CLOSING:
             return self.group(token)
-        if token == "|":  # noqa: S105
+        if token == "|":
             return self.absolute()
         if ket := _KET.fullmatch(token):
             state = "".join(tokens(ket[1]))
             return self.symbol("ket " + _HALVES.sub(r"\1/\2", state))
-        if token == "^":  # noqa: S105  before its letter, as in ^3P_0
+        if token == "^":
             return self.symbol(f"^{self.label(self.raw_group())}")
         if token in _FONTS:
             return self.accented("") if self.peek() == "{" else self.atom()
@@ -333,7 +336,7 @@ class _Parser:
         if upright := _UPRIGHT.fullmatch(token):
             return self.word(upright[1])
         if token in ("+", "-"):
-            sign = -1 if token == "-" else 1  # noqa: S105
+            sign = -1 if token == "-" else 1
             return _multiply([_constant(sign), self.factor()])
         match token:
             case "\\frac":
@@ -348,16 +351,20 @@ class _Parser:
             case "\\langle":
                 return self.bracket()
         if token == self.differential and self.peek() not in ("^", "_", "}"):
-            return _multiply([self.symbol(token), self.atom()])
+            start = self.position
+            self.atom()
+            return self.symbol(f"{token} {''.join(self.tokens[start : self.position])}")
         name = token.removeprefix("\\")
         if name in FUNCTIONS and len(token) > 1:
             return self.function(name)
+        if token in _NO_FORMULA:
+            raise UnreadableError(f"{token!r} is no operation on numbers")
         if token.isalpha() or (token.startswith("\\") and name.isalpha()) or token in ("∂", "\\%", "%"):
-            return self.named("\\%" if token == "%" else token)  # noqa: S105
+            return self.named("\\%" if token == "%" else token)
         raise UnreadableError(f"cannot read {token!r}")
 
     def fraction(self) -> Node:
-        """In a derivative, d x^2 below the line is (dx)^2."""
+        """In a derivative, dx below the line is one symbol: d x^2 is (dx)^2, and d does not cancel."""
         sign = self.peek(1)
         above = self.argument()
         self.differential = sign if self.peek(1) == sign and sign in ("d", "\\partial", "∂") else ""
@@ -366,7 +373,7 @@ class _Parser:
         return lambda values: above(values) / below(values)
 
     def argument(self) -> Node:
-        """`{...}`, or one token: \\frac12 is a half."""
+        r"""`{...}`, or one token: \frac12 is a half."""
         if self.peek() == "{":
             self.next()
             node = self.sum()
@@ -458,14 +465,14 @@ class _Parser:
 
     def function_argument(self) -> Node:
         token = self.peek()
-        if token in _CLOSING or token == "|":  # noqa: S105
+        if token in _CLOSING or token == "|":
             node = self.atom()
             while self.peek() == "!":
                 self.next()
                 node = _call(lambda x: _gamma(x + 1), node)
             return node
         factors = [self.factor()]
-        if token != "\\frac":  # noqa: S105
+        if token != "\\frac":
             while self.reading.long_arguments and self.continues_argument():
                 factors.append(self.factor())
             if factors and self.peek() == "/" and self.reading.long_arguments:
@@ -475,9 +482,15 @@ class _Parser:
 
     def continues_argument(self) -> bool:
         token = self.peek()
-        if not self.starts_factor() or token in _CLOSING or _UPRIGHT.fullmatch(token) or token in _ACCENTS or token in _FONTS:
+        if (
+            not self.starts_factor()
+            or token in _CLOSING
+            or _UPRIGHT.fullmatch(token)
+            or token in _ACCENTS
+            or token in _FONTS
+        ):
             return False
-        if token == "e" and self.peek(1) in ("_", "^"):  # noqa: S105
+        if token == "e" and self.peek(1) in ("_", "^"):
             return False
         return (
             token not in ("\\frac", "\\sqrt", "|", "\\langle", "\\begin") and token.removeprefix("\\") not in FUNCTIONS
@@ -499,7 +512,10 @@ class _Parser:
         if re.fullmatch(r"e_.", name) and name[2:] in _UNIT_VECTORS:
             return self.symbol(f"unit {name[2:]}")
         if re.fullmatch(r"[A-Za-zµÅ]{1,12}\.?", name):
-            return self.named(f"text {name.rstrip('.').lower()}" if name.lower().startswith("const") else name)
+            if name.lower().startswith("const"):
+                return self.symbol("constant")
+            is_counted = self.has_number and len(name) > 2 and self.peek() not in ("_", "^")
+            return self.symbol(f"count {name}") if is_counted else self.named(name)
         raise UnreadableError(f"the words {name!r}")
 
     def accented(self, accent: str) -> Node:
@@ -511,10 +527,17 @@ class _Parser:
         if name.startswith("e_") and name[2:] in _UNIT_VECTORS:
             return self.symbol(f"unit {name[2:]}")
         if accent == "hat":
-            return self.symbol(f"unit {name}") if name in _UNIT_VECTORS else self.named(name)
+            return self.symbol(f"unit {name}") if name in _UNIT_VECTORS else self.operator(name)
         if not accent and raw == ["e"] and self.peek() == "_":
             return self.named("e")
         return self.named(f"{accent} {name}".strip())
+
+    def operator(self, name: str) -> Node:
+        """An operator does not cancel against its inverse."""
+        if self.tokens[self.position : self.position + 5] == ["^", "{", "-", "1", "}"]:
+            self.position += 5
+            return self.symbol(f"inverse {name}")
+        return self.named(name)
 
     def named(self, name: str) -> Node:
         """A symbol with its subscript and the marks that are no powers."""
@@ -555,7 +578,9 @@ class _Parser:
         after = self.tokens[self.position + 1 :]
         if after[:1] == ["{"]:
             group = after[1 : after.index("}")] if "}" in after else []
-            return bool(group) and (all(token in _MARKS for token in group) or group[0] == "(" or bool(_UPRIGHT.fullmatch(group[0])))
+            return bool(group) and (
+                all(token in _MARKS for token in group) or group[0] == "(" or bool(_UPRIGHT.fullmatch(group[0]))
+            )
         return bool(after) and after[0] in _MARKS and after[0] != "\\circ"
 
     def label(self, raw: list[str]) -> str:

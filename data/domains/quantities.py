@@ -123,7 +123,9 @@ def _quantity(parts: _Parts) -> "Quantity | None":
 def _registry() -> "UnitRegistry":
     import pint
 
-    return pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
+    registry = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
+    registry.define("@alias gauss = Gs")
+    return registry
 
 
 @cache

@@ -13,28 +13,41 @@ from data.domains.plain import equal_when_plain
 from data.domains.quantities import FINEST, compare_quantities
 from data.schema import Problem
 
+PARTIAL_CREDIT = 0.5
+
 
 def verify(text: str, problem: Problem, instruments: Instruments) -> Outcome:
     """Judge the text after the thinking."""
     boxed = mathematics.boxed_answer(text)
     if isinstance(boxed, Outcome):
         return boxed
-    gold = problem.answer.strip()
-    if not gold:
+    if not problem.answer.strip():
         return Outcome("bad_gold", boxed, "the problem has no answer")
-    wanted, given = letters(gold), letters(boxed)
+    return compare(boxed, problem.answer.strip(), instruments, tolerance=_tolerance(problem))
+
+
+def compare(answer: str, gold: str, instruments: Instruments, *, tolerance: float | None = None) -> Outcome:
+    """An answer against the gold; `tolerance` is relative, None takes it from how the gold is written."""
+    wanted, given = letters(gold), letters(answer)
     if wanted is not None and (given is not None or gold.isupper()):
-        return Outcome("correct" if given == wanted else "wrong", boxed, "compared as letters of a choice")
-    if equal_when_plain(gold, boxed):
-        return Outcome("correct", boxed, "the same text or number")
-    tolerance = _tolerance(problem)
-    same = compare_quantities(gold, boxed, tolerance=tolerance)
+        return _compare_letters(answer, given or frozenset(), wanted, instruments)
+    if equal_when_plain(gold, answer):
+        return Outcome("correct", answer, "the same text or number")
+    same = compare_quantities(gold, answer, tolerance=tolerance)
     if same is not None:
-        return Outcome("correct" if same.equal else "wrong", boxed, same.reason)
-    equal = equivalent(gold, boxed, tolerance=FINEST if tolerance is None else tolerance)
+        return Outcome("correct" if same.equal else "wrong", answer, same.reason)
+    equal = equivalent(gold, answer, tolerance=FINEST if tolerance is None else tolerance)
     if equal is not None:
-        return Outcome("correct" if equal else "wrong", boxed, "formulas evaluated at random points")
-    return mathematics.compare(boxed, gold, instruments)
+        return Outcome("correct" if equal else "wrong", answer, "formulas evaluated at random points")
+    return mathematics.compare(answer, gold, instruments)
+
+
+def _compare_letters(answer: str, given: frozenset[str], wanted: frozenset[str], instruments: Instruments) -> Outcome:
+    if given == wanted:
+        return Outcome("correct", answer, "compared as letters of a choice")
+    partly = instruments.policy.partial_credit and given and given < wanted
+    reason = "some of the letters" if partly else "compared as letters of a choice"
+    return Outcome("wrong", answer, reason, credit=PARTIAL_CREDIT if partly else 0.0)
 
 
 def _tolerance(problem: Problem) -> float | None:
