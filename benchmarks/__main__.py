@@ -2,13 +2,14 @@
 
 import sys
 
-from benchmarks import checkpoint, orchestration, seeds, throughput
+from benchmarks import checkpoint, judging, orchestration, seeds, throughput
 
 BENCHMARKS = {
     "throughput": throughput.main,
     "checkpoint": checkpoint.main,
     "orchestration": orchestration.main,
     "seeds": seeds.main,
+    "judging": judging.main,
 }
 DEFAULT = ("throughput", "checkpoint", "orchestration")
 

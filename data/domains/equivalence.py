@@ -14,6 +14,7 @@ from data.domains.latex import READINGS, Expression, Reading, UnreadableError, r
 from data.domains.quantities import unit_in_base
 
 EXACT = 1e-7  # relative tolerance where no number is rounded
+SURE = 1e-12  # where nothing else will look again
 _NUM_POINTS, _NUM_NEEDED = 6, 3
 _MAX_INDICES, _MAX_SYMBOLS = 3, 25
 
@@ -134,6 +135,29 @@ def _readable(part: Part) -> bool:
     for side in part.sides:
         read(side, READINGS[0])
     return True
+
+
+def equal_at_points(gold: str, answer: str) -> bool | None:
+    """Whether two formulas of mathematics agree at every point; None where that says nothing.
+
+    Numbers without symbols could agree by rounding, so they count only where degrees or zeta stand, which Math-Verify does not read.
+    """
+    differ = None
+    for reading in READINGS:
+        try:
+            left, right = read(gold, reading), read(answer, reading)
+        except UnreadableError:
+            continue
+        if left.precision or right.precision or not (left.symbols or right.symbols or _SPECIAL.search(gold + answer)):
+            continue
+        if left.symbols == right.symbols and _close_everywhere(left, right, {}, SURE):
+            return True
+        if len(_values_at_points((left, right), {})) >= _NUM_NEEDED:
+            differ = False
+    return differ
+
+
+_SPECIAL = re.compile(r"\\circ|°|\\zeta|\\degree")
 
 
 # ---------------------------------------------------------------- words and reactions

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from data.domains import mathematics, programs, science
-from data.domains.domain import Domain, Outcome
+from data.domains.domain import Domain, Outcome, Question
 from data.domains.extraction import after_thinking
 from data.domains.instruments import Instruments
 from data.domains.policy import DEFAULT_POLICY, Policy
@@ -57,27 +57,27 @@ class Judge:
             ValueError: a problem's domain is unknown.
 
         """
-        known: dict[tuple[str | None, Problem], Verdict] = {}
-        verdicts = []
-        for response, problem in answered:
-            text = after_thinking(response, requires_thinking=self._requires_thinking)
-            if (text, problem) not in known:
-                known[text, problem] = self._verdict(text, problem)
-            verdicts.append(known[text, problem])
-        return verdicts
+        texts = [
+            (after_thinking(response, requires_thinking=self._requires_thinking), problem)
+            for response, problem in answered
+        ]
+        timed = {item: self._first_look(*item) for item in dict.fromkeys(texts)}
+        questions = {item: look for item, (look, _) in timed.items() if isinstance(look, Question)}
+        answers = self._instruments.math.answer([(question.gold, question.answer) for question in questions.values()])
+        verdicts = {
+            item: _verdict(look, seconds) for item, (look, seconds) in timed.items() if isinstance(look, Outcome)
+        }
+        for (item, question), answer in zip(questions.items(), answers, strict=True):
+            outcome = mathematics.outcome(answer.word, question)
+            verdicts[item] = _verdict(outcome, timed[item][1] + answer.seconds)
+        return [verdicts[item] for item in texts]
 
-    def _verdict(self, text: str | None, problem: Problem) -> Verdict:
+    def _first_look(self, text: str | None, problem: Problem) -> tuple[Outcome | Question, float]:
+        """What can be said without Math-Verify, and the seconds that it took."""
         started = time.perf_counter()
-        outcome = self._outcome(text, problem)
-        return Verdict(
-            status=outcome.status,
-            score=outcome.credit if outcome.status == "wrong" else float(outcome.status == "correct"),
-            extracted=outcome.extracted,
-            reason=outcome.reason,
-            seconds=time.perf_counter() - started,
-        )
+        return self._outcome(text, problem), time.perf_counter() - started
 
-    def _outcome(self, text: str | None, problem: Problem) -> Outcome:
+    def _outcome(self, text: str | None, problem: Problem) -> Outcome | Question:
         domain = DOMAINS.get(problem.domain)
         if domain is None:
             raise ValueError(
@@ -86,6 +86,16 @@ class Judge:
         if text is None:
             return Outcome("no_answer", reason="the thinking was not finished")
         return domain.verify(text, problem, self._instruments)
+
+
+def _verdict(outcome: Outcome, seconds: float) -> Verdict:
+    return Verdict(
+        status=outcome.status,
+        score=outcome.credit if outcome.status == "wrong" else float(outcome.status == "correct"),
+        extracted=outcome.extracted,
+        reason=outcome.reason,
+        seconds=seconds,
+    )
 
 
 @cache

@@ -33,15 +33,13 @@ _FONTS = frozenset(r"\mathbf \boldsymbol \vec \bm \mathcal \mathit \mathbb \pmb 
 _ACCENTS = {
     "\\dot": "dot", "\\ddot": "ddot", "\\bar": "bar", "\\overline": "bar", "\\tilde": "tilde", "\\hat": "hat", "\\widehat": "hat",
 }  # fmt: skip
-_SAME = dict(
-    pair.split(":")
-    for pair in (  # noqa: SIM905  shorter to read
-        r"\varepsilon:\epsilon \varphi:\phi \hslash:\hbar \vartheta:\theta \varrho:\rho \dfrac:\frac \tfrac:\frac \cfrac:\frac "
-        r"\lvert:| \rvert:| \vert:| \lbrace:\{ \rbrace:\} \lbrack:[ \rbrack:] \ast:* \div:/ \degree:° \prime:' "
-        r"−:- ×:\times ·:\cdot ∗:* ÷:/ ’:' π:\pi ħ:\hbar ω:\omega θ:\theta λ:\lambda μ:\mu α:\alpha β:\beta γ:\gamma ρ:\rho σ:\sigma "
-        r"ε:\epsilon φ:\phi Ω:\Omega Δ:\Delta"
-    ).split()
-)
+_SAME_PAIRS = r"""
+    \varepsilon:\epsilon \varphi:\phi \hslash:\hbar \vartheta:\theta \varrho:\rho \dfrac:\frac \tfrac:\frac \cfrac:\frac
+    \lvert:| \rvert:| \vert:| \lbrace:\{ \rbrace:\} \lbrack:[ \rbrack:] \ast:* \div:/ \degree:° \prime:'
+    −:- ×:\times ·:\cdot ∗:* ÷:/ ’:' π:\pi ħ:\hbar ω:\omega θ:\theta λ:\lambda μ:\mu α:\alpha β:\beta γ:\gamma ρ:\rho σ:\sigma
+    ε:\epsilon φ:\phi Ω:\Omega Δ:\Delta
+"""
+_SAME: dict[str, str] = {pair[: pair.index(":")]: pair[pair.index(":") + 1 :] for pair in _SAME_PAIRS.split()}
 _ANGSTROM = re.compile(r"\\(?:overset\s*\{?\\circ\}?\s*\{A\}|mathring\s*\{A\}|AA\b)")
 _MICRO = re.compile(r"\\mu\s*\\(?:text|mathrm)\s*\{\s*(?=[A-Z]|[a-z]+\s*\})")
 _HALVES = re.compile(r"\\frac\{(\d+)\}\{(\d+)\}")

@@ -37,6 +37,7 @@ class Comparison:
     reason: str
     used_units: bool = False  # both had one
     is_scientific: bool = False  # both were numbers alone, one with a power of ten
+    converted: bool = False  # the units differed
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ def compare_quantities(gold: str, answer: str, *, tolerance: float | None) -> Co
         _close(wanted.to_base_units().magnitude, given.to_base_units().magnitude, tolerance),
         "units converted",
         used_units=True,
+        converted=True,
     )
 
 

@@ -77,8 +77,15 @@ def test_what_is_no_formula_is_not_decided(text):
 
 def hostile() -> list[str]:
     many = "+".join(f"x_{{{n}}} y" for n in range(150))
-    return ["9^{9^{9^{9}}}", "100000000!", "(" * 900 + "x" + ")" * 900, "|" * 1900, "\\frac" * 300, many, f"{many} = 0", "x," * 900,
-            "\\pm" * 600, "x^" * 900 + "x", "1" * 1900, "\\sqrt{" * 300 + "x" + "}" * 300, "\\langle" * 250, "x = " * 400 + "y"]  # fmt: skip
+    nested = [
+        "(" * 900 + "x" + ")" * 900,
+        "\\sqrt{" * 300 + "x" + "}" * 300,
+        "x^" * 900 + "x",
+        "\\pm" * 600,
+        "|" * 1900,
+    ]
+    cut = ["\\frac" * 300, "\\langle" * 250, "x," * 900, "x = " * 400 + "y"]
+    return ["9^{9^{9^{9}}}", "100000000!", "1" * 1900, many, f"{many} = 0", *nested, *cut]
 
 
 @pytest.mark.parametrize("text", hostile())
