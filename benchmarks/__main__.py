@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import checkpoint, orchestration, sandbox, seeds, throughput
+from benchmarks import checkpoint, judging, orchestration, sandbox, seeds, throughput
 
 BENCHMARKS = {
     "throughput": throughput.main,
@@ -10,6 +10,7 @@ BENCHMARKS = {
     "orchestration": orchestration.main,
     "seeds": seeds.main,
     "sandbox": sandbox.main,
+    "judging": judging.main,
 }
 DEFAULT = ("throughput", "checkpoint", "orchestration", "sandbox")
 

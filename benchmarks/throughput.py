@@ -83,7 +83,9 @@ def _compared(pair: tuple[str, str, Callable, Callable, tuple]) -> dict:
         "its CPU ms": round(1e3 * reference_seconds, 3),
         "its MB": max(measured.megabytes for measured in other),
         "times as fast": round(reference_seconds / seconds, 2),
-        "GFLOP/s": round(training_flops(*arguments) / seconds / 1e9, 1) if "step d" in what and "GRPO" not in what else "",
+        "GFLOP/s": round(training_flops(*arguments) / seconds / 1e9, 1)
+        if "step d" in what and "GRPO" not in what
+        else "",
     }
 
 
@@ -226,7 +228,12 @@ class GrpoStep:
     def __init__(self, model: BailingMoe, prompts: list[list[int]]) -> None:
         arm = RlArm(kind="rl", name="grpo", phases=(Phase(name="all", steps=1, mixture={"math": 1.0}),))
         self.config = RlConfig(
-            objective=Grpo(), kl_coefficient=0.0, entropy_coefficient=0.0, balance_coefficient=0.0, z_coefficient=0.0, arms=(arm,)
+            objective=Grpo(),
+            kl_coefficient=0.0,
+            entropy_coefficient=0.0,
+            balance_coefficient=0.0,
+            z_coefficient=0.0,
+            arms=(arm,),
         )
         self.model, self.prompts, self.calls = model, prompts, 0
         self.engine = Engine.start(model, optimizer=OptimizerSettings(learning_rate=1e-4, betas=(0.9, 0.999)))

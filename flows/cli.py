@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from flows.commands import model, sandbox
+from flows.commands.judge import judge
 from flows.request import Request, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
@@ -35,6 +36,7 @@ app = App(
 )
 app.command(model.app)
 app.command(sandbox.app)
+app.command(judge)
 _out = Console()
 _err = Console(stderr=True)
 

@@ -216,6 +216,9 @@ class SelectionConfig(Record):
     samples_per_problem: int = ours(2, "responses to each probe problem at the sampling temperature", ge=1)
     grading_samples: int = ours(4, "responses to each RL problem for its solve rate", ge=1)
     sampling: Sampling = ours(Sampling(), "how probe and grading responses are drawn")
+    max_judge_failures: float = ours(
+        0.01, "share of verdicts that may be the judge's failure before the stage stops", ge=0, le=1
+    )
 
     @field_validator("entropy_window")
     @classmethod
@@ -363,6 +366,9 @@ class EvaluationConfig(Record):
     sampling: Sampling = paper(Sampling(top_p=0.95, max_new_tokens=32_768), "4.1.2", "how responses are drawn")
     bootstrap_resamples: int = ours(9_999, "resamples of problems", ge=99)
     confidence: float = ours(0.95, "level of the intervals", gt=0, lt=1)
+    max_judge_failures: float = ours(
+        0.01, "share of verdicts that may be the judge's failure before the stage stops", ge=0, le=1
+    )
 
 
 class ReportConfig(Record):
@@ -385,7 +391,9 @@ class Runtime(Record):
     threads: int = ours(1, "torch threads per process (one does best on a shared CPU)", ge=1)
     zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=1)
     device: str = ours("cpu", "torch device of training and sampling: cpu, or cuda", pattern=r"^(cpu|cuda)$")
-    checkpoint_layers: bool = ours(False, "keep only each layer's input for the backward pass: less memory, a third more time")
+    checkpoint_layers: bool = ours(
+        False, "keep only each layer's input for the backward pass: less memory, a third more time"
+    )
     max_rows: int = ours(128, "rows decoded together", ge=1)
     micro_batch_tokens: int = ours(4096, "padded tokens per forward and backward pass", ge=16)
     checkpoint_seconds: float = ours(30.0, "least seconds between two resume points", ge=0)

@@ -22,6 +22,21 @@ def judge_failures(table: pa.Table) -> int:
     return sum(status in FAILED_STATUSES for status in table["status"].to_pylist())
 
 
+def require_judged(failures: int, num_verdicts: int, *, limit: float, key: str) -> None:
+    """Stop the stage where the judge itself fails too often: what is left would say nothing.
+
+    Raises:
+        RuntimeError: the share of failures is above the `limit`, which the recipe states as `key`.
+
+    """
+    share = failures / max(num_verdicts, 1)
+    if share > limit:
+        raise RuntimeError(
+            f"the judge failed on {failures} of {num_verdicts} responses ({share:.1%}), more than {key} = {limit:.1%}: "
+            "see `status` in the table of responses, mend the cause and run again"
+        )
+
+
 def scores_by_problem(table: pa.Table) -> dict[str, list[float]]:
     """Problem id -> scores of its judged samples, in the order of the samples; a problem that was asked but never judged has none."""
     scores: dict[str, list[float]] = {}

@@ -14,12 +14,22 @@ class Outcome:
     status: str
     extracted: str = ""
     reason: str = ""
+    credit: float = 0.0  # the score of an answer that is wrong, but partly right
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What only Math-Verify can tell: asked of its workers together with the questions of other answers."""
+
+    gold: str  # as Math-Verify reads it best
+    answer: str
+    extracted: str  # the answer as it was given
 
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """One kind of problem. `verify` takes the text after the thinking."""
+    """One kind of problem. `verify` takes the text after the thinking; a question stands for the outcome that answers it."""
 
     name: str
     prompt_suffix: str  # appended to a problem's prompt
-    verify: Callable[[str, Problem, Instruments], Outcome]
+    verify: Callable[[str, Problem, Instruments], Outcome | Question]

@@ -11,7 +11,7 @@ MAX_ANSWER_CHARACTERS = 2000
 
 _CLOSING_THINK = re.compile(r"<\s*/\s*think\s*>")
 _OPENING_THINK = re.compile(r"<\s*think\s*>")
-_BOX = re.compile(r"\\\s*boxed\s*\{")
+_BOX = re.compile(r"\\\s*(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)", re.MULTILINE)
 _LANGUAGES = {
@@ -38,9 +38,18 @@ def after_thinking(response: str, *, requires_thinking: bool) -> str | None:
 def last_box(text: str) -> str | None:
     r"""What the last `\boxed{...}` holds, stripped; None when there is none or the last one is not closed."""
     boxes = list(_BOX.finditer(text))
-    if not boxes:
-        return None
-    start, depth = boxes[-1].end(), 1
+    return _box_content(text, boxes[-1].end()) if boxes else None
+
+
+def all_boxes(text: str) -> list[str] | None:
+    """What all boxes hold, each once, in order; None when there is none or one is not closed."""
+    found = [_box_content(text, box.end()) for box in _BOX.finditer(text)]
+    closed = [box for box in found if box is not None]
+    return list(dict.fromkeys(closed)) if found and len(closed) == len(found) else None
+
+
+def _box_content(text: str, start: int) -> str | None:
+    depth = 1
     for brace in _BRACE.finditer(text, start):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:

@@ -3,15 +3,17 @@
 from types import TracebackType
 from typing import Self
 
-from data.domains.math_worker import MathWorker
+from data.domains.math_worker import MathWorkers
+from data.domains.policy import DEFAULT_POLICY, Policy
 from data.sandbox import Job, Limits, Run, Sandbox, require_confinement
 
 
 class Instruments:
     """Started lazily, closed together."""
 
-    def __init__(self, *, unsafe_local_execution: bool) -> None:
-        self.math = MathWorker()
+    def __init__(self, *, unsafe_local_execution: bool, policy: Policy = DEFAULT_POLICY) -> None:
+        self.policy = policy
+        self.math = MathWorkers()
         self._sandbox = Sandbox(confined=not unsafe_local_execution)
         self._sandbox_is_tested = self.is_unsafe = unsafe_local_execution
 

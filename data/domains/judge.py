@@ -1,14 +1,18 @@
 """The judge: responses and problems in, verdicts out, whatever the domain."""
 
+import atexit
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from data.domains import mathematics, programs, science
-from data.domains.domain import Domain, Outcome
+from data.domains.domain import Domain, Outcome, Question
 from data.domains.extraction import after_thinking
 from data.domains.instruments import Instruments
+from data.domains.policy import DEFAULT_POLICY, Policy
 from data.domains.verdict import Verdict
 from data.schema import Problem
 
@@ -25,9 +29,15 @@ class Judge:
     `requires_thinking=False` judges texts without thinking tags as a whole, as plain solutions are written.
     """
 
-    def __init__(self, *, unsafe_local_execution: bool = False, requires_thinking: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        unsafe_local_execution: bool = False,
+        requires_thinking: bool = True,
+        policy: Policy = DEFAULT_POLICY,
+    ) -> None:
         self._requires_thinking = requires_thinking
-        self._instruments = Instruments(unsafe_local_execution=unsafe_local_execution)
+        self._instruments = Instruments(unsafe_local_execution=unsafe_local_execution, policy=policy)
 
     def __enter__(self) -> Self:
         return self
@@ -47,27 +57,27 @@ class Judge:
             ValueError: a problem's domain is unknown.
 
         """
-        known: dict[tuple[str | None, Problem], Verdict] = {}
-        verdicts = []
-        for response, problem in answered:
-            text = after_thinking(response, requires_thinking=self._requires_thinking)
-            if (text, problem) not in known:
-                known[text, problem] = self._verdict(text, problem)
-            verdicts.append(known[text, problem])
-        return verdicts
+        texts = [
+            (after_thinking(response, requires_thinking=self._requires_thinking), problem)
+            for response, problem in answered
+        ]
+        timed = {item: self._first_look(*item) for item in dict.fromkeys(texts)}
+        questions = {item: look for item, (look, _) in timed.items() if isinstance(look, Question)}
+        answers = self._instruments.math.answer([(question.gold, question.answer) for question in questions.values()])
+        verdicts = {
+            item: _verdict(look, seconds) for item, (look, seconds) in timed.items() if isinstance(look, Outcome)
+        }
+        for (item, question), answer in zip(questions.items(), answers, strict=True):
+            outcome = mathematics.outcome(answer.word, question)
+            verdicts[item] = _verdict(outcome, timed[item][1] + answer.seconds)
+        return [verdicts[item] for item in texts]
 
-    def _verdict(self, text: str | None, problem: Problem) -> Verdict:
+    def _first_look(self, text: str | None, problem: Problem) -> tuple[Outcome | Question, float]:
+        """What can be said without Math-Verify, and the seconds that it took."""
         started = time.perf_counter()
-        outcome = self._outcome(text, problem)
-        return Verdict(
-            status=outcome.status,
-            score=1.0 if outcome.status == "correct" else 0.0,
-            extracted=outcome.extracted,
-            reason=outcome.reason,
-            seconds=time.perf_counter() - started,
-        )
+        return self._outcome(text, problem), time.perf_counter() - started
 
-    def _outcome(self, text: str | None, problem: Problem) -> Outcome:
+    def _outcome(self, text: str | None, problem: Problem) -> Outcome | Question:
         domain = DOMAINS.get(problem.domain)
         if domain is None:
             raise ValueError(
@@ -76,3 +86,44 @@ class Judge:
         if text is None:
             return Outcome("no_answer", reason="the thinking was not finished")
         return domain.verify(text, problem, self._instruments)
+
+
+def _verdict(outcome: Outcome, seconds: float) -> Verdict:
+    return Verdict(
+        status=outcome.status,
+        score=outcome.credit if outcome.status == "wrong" else float(outcome.status == "correct"),
+        extracted=outcome.extracted,
+        reason=outcome.reason,
+        seconds=seconds,
+    )
+
+
+@cache
+def _shared_judge(policy: Policy) -> Judge:
+    """One for the whole process: its workers take a second to start."""
+    judge = Judge(requires_thinking=False, policy=policy)
+    atexit.register(judge.__exit__, None, None, None)
+    return judge
+
+
+def verify(
+    response: str,
+    *,
+    domain: str,
+    gold: str = "",
+    tests: str | Mapping[str, Any] = "",
+    policy: Policy = DEFAULT_POLICY,
+    meta: Mapping[str, Any] | None = None,
+) -> Verdict:
+    r"""Judge one response: `verify("so \boxed{3}", domain="math", gold="3").score == 1.0`.
+
+    Thinking tags are optional, but what stands in them never counts. `tests` has the shapes of data/domains/code_tests.py.
+
+    Raises:
+        SandboxError: the response holds code and untrusted code cannot be run safely here.
+        ValueError: the domain is unknown.
+
+    """
+    text = tests if isinstance(tests, str) else json.dumps(tests)
+    problem = Problem("", domain, "eval", "", gold, text, meta=json.dumps(dict(meta or {})))
+    return _shared_judge(policy).verify([(response, problem)])[0]

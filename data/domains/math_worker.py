@@ -1,16 +1,22 @@
-"""Math-Verify in a process of its own, killed from outside when it does not come back.
+"""Math-Verify in processes of their own, killed from outside when they do not come back.
 
 SymPy has inputs it never returns from, in C code that no alarm interrupts; a thread would hang with it. The worker reads
 JSON lines `[gold, answer]` and writes one word a line.
 """
 
+import contextlib
 import ctypes
 import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +28,16 @@ EQUAL, DIFFERENT, UNREADABLE_GOLD, UNREADABLE_ANSWER, TIMEOUT, CRASH = (
     "timeout",
     "crash",
 )
-DEADLINE_SECONDS = 8.0
+CPU_SECONDS = 5  # of one question, kept by the kernel: a loaded machine does not turn right answers into time-outs
+WALL_SECONDS = 60.0  # of one question, for what does not even compute
+PATIENCE_SECONDS = 1.0  # after which a stuck process no longer keeps the others waiting
+MAX_WORKERS = 3
 _SMALL, _RELATIVE = 1e-3, 1e-6
 _START_SECONDS = 120.0
 _MEMORY_BYTES = 4 << 30
 _MAX_KNOWN = 50_000
 _READY = "ready"
+Pair = tuple[str, str]  # gold, answer
 _PROJECT = Path(__file__).resolve().parents[2]
 _START = """
 import sys
@@ -37,74 +47,147 @@ serve(int(sys.argv[2]))
 """
 
 
-class MathWorker:
-    """The judge's side. The process starts at the first question."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A word of those above, and the seconds that it took, waiting left out."""
+
+    word: str
+    seconds: float
+
+
+class MathWorkers:
+    """The judge's side. One process answers; while it is stuck with a question, others go on with the rest.
+
+    Each has one question at a time, so that the queue of a process is bounded and its death concerns one question alone.
+    """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._known: dict[tuple[str, str], str] = {}  # the answers of one prompt repeat themselves
+        self._workers: list[_Worker] = []
+        self._known: dict[Pair, Answer] = {}  # the answers of one prompt repeat themselves
 
     def close(self) -> None:
-        """End the process; a later question starts another."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        """End the processes; a later question starts others."""
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
 
     def compare(self, gold: str, answer: str) -> str:
         """One of the words above; TIMEOUT and CRASH say that the worker failed."""
+        return self.answer([(gold, answer)])[0].word
+
+    def answer(self, pairs: Sequence[Pair]) -> list[Answer]:
+        """Compare pairs of a gold and an answer; the answers in their order."""
         if len(self._known) > _MAX_KNOWN:
             self._known.clear()
-        if (gold, answer) not in self._known:
-            self._known[gold, answer] = self._ask(gold, answer)
-        return self._known[gold, answer]
+        waiting = deque(_Asked(pair) for pair in dict.fromkeys(pairs) if pair not in self._known)
+        while waiting or any(worker.asked for worker in self._workers):
+            self._hand_out(waiting)
+            self._collect(waiting)
+        return [self._known[pair] for pair in pairs]
 
-    def _ask(self, gold: str, answer: str) -> str:
-        """Ask once more when the process ended, which may not have been this question's doing."""
-        question = json.dumps([gold, answer]).encode() + b"\n"
-        for _ in range(2):
-            word = _exchange(self._started(), question)
-            if word:
-                return word
-            self.close()
-            if word is None:
-                return TIMEOUT
-        return CRASH
+    def _hand_out(self, waiting: "deque[_Asked]") -> None:
+        """Give each free process a question; start another process when all have been busy for long."""
+        for worker in self._workers:
+            if waiting and worker.is_free:
+                worker.ask(waiting.popleft())
+        patient = self._workers and any(worker.busy_seconds() < PATIENCE_SECONDS for worker in self._workers)
+        if waiting and not patient and len(self._workers) < MAX_WORKERS:
+            self._workers.append(_Worker())
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(_PROJECT), str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "SYMPY_GROUND_TYPES": "python", "PYTHONHASHSEED": "0"},
-            )
-            if _line(self._process, _START_SECONDS) != _READY:
-                self.close()
+    def _collect(self, waiting: "deque[_Asked]") -> None:
+        """Take the replies that are there; wait for one at most until somebody's patience ends."""
+        poll = select.poll()
+        for worker in self._workers:
+            poll.register(worker.replies, select.POLLIN)
+        poll.poll(1000 * min(worker.wait_seconds() for worker in self._workers))
+        for worker in list(self._workers):
+            self._take(worker, waiting)
+
+    def _take(self, worker: "_Worker", waiting: "deque[_Asked]") -> None:
+        reply = worker.reply()
+        if reply is None:
+            return
+        asked, seconds, worker.asked = worker.asked, worker.busy_seconds(), None
+        if reply in (TIMEOUT, CRASH):
+            worker.end()
+            self._workers.remove(worker)
+            if not worker.is_ready:
                 raise RuntimeError("the Math-Verify worker did not start; try `python -c 'import math_verify'`")
-        return self._process
+        if asked is None:
+            return
+        if reply == CRASH and not asked.is_second_try:
+            waiting.append(_Asked(asked.pair, is_second_try=True))
+        else:
+            self._known[asked.pair] = Answer(reply, seconds)
 
 
-def _exchange(process: subprocess.Popen[bytes], question: bytes) -> str | None:
-    """The reply; None when it is late, empty when the process has ended."""
-    assert process.stdin is not None
-    try:
-        process.stdin.write(question)
-        process.stdin.flush()
-    except OSError:
-        return ""
-    return _line(process, DEADLINE_SECONDS)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question. It is asked once more when its process ended, which may not have been its doing."""
+
+    pair: Pair
+    is_second_try: bool = False
 
 
-def _line(process: subprocess.Popen[bytes], seconds: float) -> str | None:
-    """The worker's next line; None when it is late, empty when it has ended."""
-    assert process.stdout is not None
-    poll = select.poll()
-    poll.register(process.stdout, select.POLLIN)
-    if not poll.poll(seconds * 1000):
-        return None
-    return process.stdout.readline().decode().strip()
+class _Worker:
+    """One process and the question it is at. It begins with loading SymPy, and says so when that is done."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _START, str(_PROJECT), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "SYMPY_GROUND_TYPES": "python", "PYTHONHASHSEED": "0"},
+        )
+        assert self._process.stdout is not None
+        self.replies = self._process.stdout.fileno()
+        self.asked: _Asked | None = None
+        self.is_ready = False
+        self._since = time.monotonic()
+
+    @property
+    def is_free(self) -> bool:
+        return self.is_ready and self.asked is None and self._process.poll() is None
+
+    def busy_seconds(self) -> float:
+        """Since it got its question, or was started."""
+        return 0.0 if self.is_free else time.monotonic() - self._since
+
+    def wait_seconds(self) -> float:
+        """Until something is to be done about it."""
+        busy = self.busy_seconds()
+        limit = PATIENCE_SECONDS if busy < PATIENCE_SECONDS else self._limit()
+        return max(0.0, limit - busy)
+
+    def ask(self, asked: _Asked) -> None:
+        self.asked, self._since = asked, time.monotonic()
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended, which its reply will tell
+            self._process.stdin.write(json.dumps(asked.pair).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def reply(self) -> str | None:
+        """Its word, TIMEOUT or CRASH when it failed, None when there is nothing yet."""
+        poll = select.poll()
+        poll.register(self.replies, select.POLLIN)
+        if not poll.poll(0):
+            return TIMEOUT if self.busy_seconds() > self._limit() else None
+        assert self._process.stdout is not None
+        word = self._process.stdout.readline().decode().strip()
+        if not word:
+            return TIMEOUT if self._process.wait() == -signal.SIGXCPU else CRASH
+        if word == _READY:
+            self.is_ready = True
+            return None
+        return word
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _limit(self) -> float:
+        return WALL_SECONDS if self.is_ready else _START_SECONDS
 
 
 # ---------------------------------------------------------------- inside the worker
@@ -120,9 +203,18 @@ def serve(parent: int) -> None:
     os.dup2(2, 1)  # whatever a library prints is not a reply
     _compare("1", "2")  # loads what the first question would wait for
     print(_READY, file=replies, flush=True)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
         gold, answer = json.loads(line)
+        _limit_cpu()
         print(_compare(gold, answer), file=replies, flush=True)
+
+
+def _limit_cpu() -> None:
+    """The kernel ends the process when the next question has used its CPU seconds, whatever code it is in."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
 def _compare(gold: str, answer: str) -> str:

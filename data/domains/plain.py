@@ -5,26 +5,33 @@ from decimal import Context, Decimal
 
 _NUMBER = re.compile(r"([+-]?)\s*(\d+(?:\.\d+)?|\.\d+)")
 _SPACE_AROUND_SIGNS = re.compile(r"\s+(?=[^\w\s])|(?<=[^\w\s])\s+")
-_THIN_SPACE = re.compile(r"(?<=\d)(?:\\,|\\ |\\!|\{,\})+(?=\d{3}(?!\d))")
-_ROUNDING = Decimal("1e-6")  # Math-Verify compares non-integers after rounding to this many decimals
+ROUNDING = 1e-6  # Math-Verify compares non-integers after rounding to this many decimals
+_ROUNDING = Decimal("1e-6")
 _EXACT = Context(prec=5000)
 _SMALL = Decimal("1e-3")  # below it rounding would make different numbers equal, so they must agree relatively
 _RELATIVE = Decimal("1e-6")
 
-MAX_POWER_DIGITS, MAX_FACTORIAL, MAX_TERMS, MAX_NESTING = 6, 2000, 10_000, 60
+MAX_POWER_DIGITS, MAX_FACTORIAL, MAX_TERMS, MAX_NESTING, MAX_EXPANSION = 6, 2000, 10_000, 60, 150
 
 
-def equal_when_plain(gold: str, answer: str) -> bool | None:
-    """Whether both are the same; None when that takes more than looking at plain numbers and texts."""
+def equal_when_plain(gold: str, answer: str, *, tolerance: float = ROUNDING) -> bool | None:
+    """Whether both are the same; None when that takes more than looking at plain numbers and texts.
+
+    Decimals are rounded to `tolerance` first, as Math-Verify does; 0 compares them exactly.
+    """
     left, right = _number(gold), _number(answer)
     if left is not None and right is not None:
-        return same_number(left, right)
+        return same_number(left, right) if tolerance == ROUNDING else left == right or _within(left, right, tolerance)
     return True if squeezed(gold) == squeezed(answer) else None
 
 
 def squeezed(text: str) -> str:
     """Without the white space that changes nothing."""
     return _SPACE_AROUND_SIGNS.sub("", " ".join(text.split()))
+
+
+def _within(left: Decimal, right: Decimal, tolerance: float) -> bool:
+    return not (_is_written_whole(left) or _is_written_whole(right)) and abs(left - right) <= Decimal(tolerance)
 
 
 def same_number(left: Decimal, right: Decimal) -> bool:
@@ -43,12 +50,6 @@ def _is_written_whole(number: Decimal) -> bool:
     return isinstance(exponent, int) and exponent >= 0
 
 
-def tidied(text: str) -> str:
-    """As Math-Verify reads it best: no thin space between groups of digits, no full stop, one sign for the empty set."""
-    text = _THIN_SPACE.sub("", text).replace("\\varnothing", "\\emptyset")
-    return text.rstrip().removesuffix(".") if _NUMBER.match(text) else text
-
-
 def _number(text: str) -> Decimal | None:
     match = _NUMBER.fullmatch(text.strip())
     return Decimal(match[1] + match[2]) if match else None
@@ -60,6 +61,7 @@ _TOWER = re.compile(r"\^\s*\{?\s*(\d+)\s*\^\s*\{?\s*(\d+)")
 _BIG_POWER = re.compile(rf"\^\s*\{{?\s*-?\d{{{MAX_POWER_DIGITS},}}")
 _FACTORIAL = re.compile(r"(\d+)\s*!")
 _BINOMIAL = re.compile(r"\\[dt]?binom\s*\{?\s*(\d+)")
+_EXPANSION = re.compile(r"[+-][^()]*\)\s*\^\s*\{?\s*(\d+)")  # a power of a sum
 _SERIES = re.compile(r"\\(?:sum|prod)\b.{0,60}?\^\s*\{?\s*(\d+)", re.DOTALL)
 
 
@@ -75,6 +77,7 @@ def is_too_large(text: str) -> str:
         (_FACTORIAL, MAX_FACTORIAL, "a factorial"),
         (_BINOMIAL, MAX_FACTORIAL, "a binomial"),
         (_SERIES, MAX_TERMS, "a series"),
+        (_EXPANSION, MAX_EXPANSION, "a power of a sum"),
     ):
         if any(len(match[1]) > 9 or int(match[1]) > limit for match in pattern.finditer(text)):
             return f"{what} beyond {limit}"

@@ -23,8 +23,10 @@ _UNIT_SIGNS = (
 _UNIT = re.compile(r"[A-Za-zµ][A-Za-zµ0-9\s*/^+-]*")
 _POWERED = re.compile(r"(?<=[A-Za-zµ])([+-]?\d+)")
 _ASSIGNED = re.compile(r"^\s*\\?[A-Za-z][\w\\{}]*\s*(?:=|\\approx\b)\s*")  # the name in `v = 3 m/s`
-_MICRO = re.compile(r"\\mu\s*")
+_MICRO = re.compile(r"\\mu[\s{]*")
 _FRACTION = re.compile(r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}")
+
+FINEST, _ROUGHEST = 0.001, 0.01  # tolerances taken from how a number is written lie between
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Comparison:
     reason: str
     used_units: bool = False  # both had one
     is_scientific: bool = False  # both were numbers alone, one with a power of ten
+    converted: bool = False  # the units differed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,18 @@ class _Parts:
     number: float
     unit: str
     has_power: bool  # written with a power of ten
+    precision: float = 0.0  # half a unit of the last digit, relative, at most 1 %
 
 
-def compare_quantities(gold: str, answer: str, *, tolerance: float) -> Comparison | None:
-    """Compare two numbers with units; None when either is something else. A missing unit is not held against an answer."""
+def compare_quantities(gold: str, answer: str, *, tolerance: float | None) -> Comparison | None:
+    """Compare two numbers with units; None when either is something else. A missing unit is not held against an answer.
+
+    `tolerance` is relative; None takes half a unit of the gold's last digit, within 0.1 % and 1 %.
+    """
     left, right = _parts(gold), _parts(answer)
     if left is None or right is None:
         return None
+    tolerance = max(FINEST, left.precision) if tolerance is None else tolerance
     if left.unit == right.unit or _lacks_only_the_unit(left, right) or _lacks_only_the_unit(right, left):
         return Comparison(
             _close(left.number, right.number, tolerance),
@@ -65,6 +73,7 @@ def compare_quantities(gold: str, answer: str, *, tolerance: float) -> Compariso
         _close(wanted.to_base_units().magnitude, given.to_base_units().magnitude, tolerance),
         "units converted",
         used_units=True,
+        converted=True,
     )
 
 
@@ -98,7 +107,8 @@ def _with_unit(number: str, rest: str, *, has_power: bool) -> _Parts | None:
     unit = " ".join(re.sub(r"[{}()]", " ", unit).split())
     if unit and not _UNIT.fullmatch(unit):
         return None
-    return _Parts(float(re.sub(r"[\s,]", "", number)), unit, has_power)
+    digits = re.sub(r"[\s,]", "", number)
+    return _Parts(float(digits), unit, has_power, precision_of(digits.partition("e")[0].lstrip("+-"), is_rounded=True))
 
 
 def _quantity(parts: _Parts) -> "Quantity | None":
@@ -115,4 +125,35 @@ def _quantity(parts: _Parts) -> "Quantity | None":
 def _registry() -> "UnitRegistry":
     import pint
 
-    return pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
+    registry = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
+    registry.define("@alias gauss = Gs")
+    return registry
+
+
+@cache
+def is_unit(name: str) -> bool:
+    """Whether pint knows the unit."""
+    return unit_in_base(name) is not None
+
+
+@cache
+def unit_in_base(name: str) -> "tuple[float, tuple[tuple[str, float], ...]] | None":
+    """A unit as a factor and powers of base units; None for what is no unit."""
+    name = name.replace("Å", "angstrom").replace("·", "*")
+    if not re.fullmatch(r"[A-Za-zµ][A-Za-zµ0-9*/^()-]*", name):
+        return None
+    spellings = (name, name.lower()) if len(name) > 2 else (name,)
+    quantity = next(filter(None, (_quantity(_Parts(1.0, text, has_power=False)) for text in spellings)), None)
+    if quantity is None:
+        return None
+    base = quantity.to_base_units()
+    powers = tuple(sorted((unit, float(str(power))) for unit, power in base.unit_items()))
+    return float(base.magnitude), powers
+
+
+def precision_of(number: str, *, is_rounded: bool) -> float:
+    """Half a unit of the last digit of a number written as a decimal, relative, at most 1 %; 0 for one that is not rounded."""
+    digits = number.replace(".", "").lstrip("0")
+    if not is_rounded or not digits:
+        return 0.0
+    return min(0.5 / int(digits), _ROUGHEST)

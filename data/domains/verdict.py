@@ -8,7 +8,7 @@ FAILED_STATUSES = frozenset({"judge_error", "bad_gold", "no_tests"})  # the judg
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a response is right. `score` is 1.0 for correct, else 0.0; `extracted` is the answer that was judged."""
+    """Whether a response is right. `score` is 1.0 for correct, else 0.0 or partial credit; `extracted` is the answer that was judged."""
 
     status: str
     score: float

@@ -22,7 +22,7 @@ from stages.evaluation.statistics import Estimate, estimate_mean, pass_at_k
 from stages.ledger import sft_tokens_by_checkpoint, tokens_trained
 from stages.prompting import chosen_model, model_folder
 from stages.sampling import SamplingJob, sample_and_judge
-from stages.scores import judge_failures, scores_by_problem, status_counts
+from stages.scores import judge_failures, require_judged, scores_by_problem, status_counts
 from stages.seeds import derive_seed
 from stages.stage import STATE, Row, StageLog, StageRecord
 
@@ -51,6 +51,12 @@ def run(
         f"{row['model']} - {row['against']}/{row['group']}/{row['metric']}": row["difference"] for row in comparisons
     }
     failures = sum(judge_failures(table) for table in sampled.tables.values())
+    require_judged(
+        failures,
+        sum(map(len, sampled.tables.values())),
+        limit=config.max_judge_failures,
+        key="evaluation.max_judge_failures",
+    )
     return StageRecord(
         metrics={name: entry["value"] for name, entry in results.items()}
         | differences

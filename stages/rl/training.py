@@ -27,6 +27,7 @@ from stages.rl.objectives import Response, Share, Shares, choose_shares, tokens_
 from stages.rl.pool import PlannedStep, Pool, extra_problems, plan_arm
 from stages.rl.rollout import Rollout, figures, roll_out, write_rollout
 from stages.routing import Load, no_routing, routing_metrics, step_load, uniform_load, weighed_routing
+from stages.scores import require_judged
 from stages.seeds import derive_seed
 from stages.stage import STATE, StageLog, StageRecord
 from stages.stage import Row as TableRow
@@ -189,7 +190,12 @@ class _Run:
         self.progress.tokens_generated += int(totals["tokens"])
         self.progress.verdicts += int(totals["responses"])
         self.progress.failures += int(totals["failures"])
-        _require_judged(self.progress, limit=self.config.max_judge_failures)
+        require_judged(
+            self.progress.failures,
+            self.progress.verdicts,
+            limit=self.config.max_judge_failures,
+            key="rl.max_judge_failures",
+        )
 
     def choose(self, rollouts: Sequence[Rollout], step: int) -> Shares:
         """Which tokens of which responses enter the loss: the same choice on every rank, over the responses of all."""
@@ -330,16 +336,6 @@ def _optimizer(optimizer: RlOptimizer) -> OptimizerSettings:
         weight_decay=optimizer.weight_decay,
         gradient_clip=optimizer.gradient_clip,
     )
-
-
-def _require_judged(progress: Progress, *, limit: float) -> None:
-    """Raises RuntimeError when the judge itself fails too often: rewards would say nothing."""
-    share = progress.failures / max(progress.verdicts, 1)
-    if share > limit:
-        raise RuntimeError(
-            f"the judge failed on {progress.failures} of {progress.verdicts} responses ({share:.1%}), more than "
-            f"rl.max_judge_failures = {limit:.1%}: see `status` in the rollouts, mend the cause and run again"
-        )
 
 
 def _chosen(rollout: Rollout, shares: Shares) -> list[Chosen]:

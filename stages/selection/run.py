@@ -16,7 +16,15 @@ from stages.config import Runtime, SelectionConfig
 from stages.ledger import sft_tokens_by_checkpoint
 from stages.prompting import CHOICE
 from stages.sampling import SamplingJob, sample_and_judge
-from stages.scores import judge_failures, mean_score, mean_tokens, policy_entropy, scores_by_problem, solve_rates
+from stages.scores import (
+    judge_failures,
+    mean_score,
+    mean_tokens,
+    policy_entropy,
+    require_judged,
+    scores_by_problem,
+    solve_rates,
+)
 from stages.seeds import derive_seed
 from stages.selection.rule import Candidate, Choice, choose
 from stages.stage import STATE, Row, StageLog, StageRecord
@@ -41,11 +49,14 @@ def run(
             "window": list(config.entropy_window),
         },
     )
+    num_responses = sum(map(len, probed.values())) + len(graded) * config.grading_samples
+    failures = _failures(probed, graded)
+    require_judged(failures, num_responses, limit=config.max_judge_failures, key="selection.max_judge_failures")
     tokens = sft_tokens_by_checkpoint(inputs["sft"])
     return StageRecord(
         metrics=_metrics(candidates, choice, graded),
         tables={"candidates": [_row(candidate, choice, tokens) for candidate in candidates]},
-        notes=_notes(choice, probed, graded),
+        notes=_notes(choice, failures),
         timings={f"probe_{name}": value for name, value in probe_seconds.items()}
         | {f"grading_{name}": value for name, value in grading_seconds.items()},
     )
@@ -170,9 +181,12 @@ def _metrics(candidates: list[Candidate], choice: Choice, graded: pa.Table) -> d
     }
 
 
-def _notes(choice: Choice, probed: Mapping[str, pa.Table], graded: pa.Table) -> tuple[str, ...]:
+def _failures(probed: Mapping[str, pa.Table], graded: pa.Table) -> int:
+    return sum(judge_failures(table) for table in probed.values()) + sum(graded["failures"].to_pylist())
+
+
+def _notes(choice: Choice, failures: int) -> tuple[str, ...]:
     notes = [] if choice.inside_window else [choice.why]
-    failures = sum(judge_failures(table) for table in probed.values()) + sum(graded["failures"].to_pylist())
     if failures:
         notes.append(f"the judge failed on {failures} responses; they count neither as right nor as wrong")
     return tuple(notes)

@@ -38,9 +38,7 @@ def test_activations_are_those_that_autograd_keeps() -> None:
     assert computed == pytest.approx(kept_bytes(model), rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("stage", "bytes_per_parameter"), [(0, 16), (1, 8 + 8 / 8), (2, 4 + 12 / 8), (3, 16 / 8)]
-)
+@pytest.mark.parametrize(("stage", "bytes_per_parameter"), [(0, 16), (1, 8 + 8 / 8), (2, 4 + 12 / 8), (3, 16 / 8)])
 def test_zero_shards_moments_then_gradients_then_parameters(stage: int, bytes_per_parameter: float) -> None:
     config = BailingMoeConfig()
     state = training_state_bytes(config, zero_stage=stage, num_ranks=8)

@@ -9,7 +9,7 @@ from data.schema import Problem
 def test_making_a_judge_starts_no_process():
     with Judge() as judge:
         assert judge.verify([("steps </think> \\boxed{ 3 }", Problem("p", "math", "train", "", "3"))])[0].score == 1.0
-        assert judge._instruments.math._process is None
+        assert not judge._instruments.math._workers
         assert judge._instruments._sandbox._process is None
 
 

@@ -1,0 +1,67 @@
+"""`ring judge`: one verdict a row, in order; a broken line is told with its number and the rest go on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.commands.judge import judge
+
+ROWS = [
+    {"id": "a", "response": "so \\boxed{3}", "gold": "3"},
+    {"id": "b", "response": "<think> \\boxed{3} </think> \\boxed{4}", "gold": "3"},
+    {"id": "c", "response": "<think> \\boxed{3}", "gold": "3"},
+    {"id": "d", "response": "\\boxed{3}", "gold": ""},
+]
+
+
+def written(folder: Path, lines: list[str]) -> Path:
+    file = folder / "rows.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def test_each_row_has_its_verdict_in_order(tmp_path, capsys):
+    assert judge(written(tmp_path, [json.dumps(row) for row in ROWS]), domain="math") == 0
+    told = capsys.readouterr()
+    verdicts = [json.loads(line) for line in told.out.splitlines()]
+    assert [(verdict["id"], verdict["status"]) for verdict in verdicts] == [
+        ("a", "correct"),
+        ("b", "wrong"),
+        ("c", "no_answer"),
+        ("d", "bad_gold"),
+    ]
+    assert set(verdicts[0]) == {"id", "status", "score", "extracted", "reason", "seconds"}
+    assert "4 rows" in told.err
+
+
+@pytest.mark.parametrize(
+    ("line", "mistake"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "a JSON object"),
+        ('{"id": "x", "gold": "3"}', '"response" is needed'),
+        ('{"id": "x", "response": "\\\\boxed{3}"}', '"gold" is needed'),
+        ('{"id": "x", "response": "\\\\boxed{3}", "gold": [3]}', '"gold" must be'),
+        ('{"id": "x", "response": 3, "gold": "3"}', '"response" is needed'),
+    ],
+)
+def test_a_broken_line_is_told_with_its_number_and_the_rest_go_on(tmp_path, capsys, line, mistake):
+    good = json.dumps(ROWS[0])
+    assert judge(written(tmp_path, [good, line, good]), domain="math") == 1
+    told = capsys.readouterr()
+    assert [json.loads(row)["status"] for row in told.out.splitlines()] == ["correct", "judge_error", "correct"]
+    assert f"rows.jsonl:2: {mistake}" in told.err or (":2:" in told.err and mistake in told.err)
+
+
+def test_a_code_row_may_hold_the_code_itself(tmp_path, capsys):
+    tests = {"type": "call", "function": "f", "inputs": [[3]], "outputs": [9]}
+    row = {"id": "p", "code": "def f(x): return x * x", "response": None, "tests": tests, "limits": {"time_s": 2}}
+    assert judge(written(tmp_path, [json.dumps(row)]), domain="code") == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "correct"
+
+
+def test_a_file_that_is_not_there_is_a_users_mistake(ring, tmp_path):
+    done = ring("judge", "--domain", "math", str(tmp_path / "none.jsonl"), code=2)
+    assert "none.jsonl" in done.stderr
+    assert "Traceback" not in done.stderr
