@@ -39,7 +39,8 @@ from stages.rl.objectives import Response, choose_shares
 from stages.routing import uniform_load
 
 ROUNDS = 3
-ROWS, ROW_TOKENS = 16, 128
+ROW_LENGTHS = {"equal": (128, 128), "uneven": (40, 88)}  # least and most tokens of a row
+BATCH_TOKENS = 2048  # about so many in a training step
 DECODED_PROMPTS = {"d128": 1024, "d256": 512}
 PROMPTS, SAMPLES, RESPONSE_TOKENS = 8, 8, 64
 
@@ -60,13 +61,14 @@ def comparisons() -> list[tuple[str, str, Callable, Callable, tuple]]:
     """What, against what, ours, theirs, arguments of both."""
     pairs = []
     for size in references.SIZES:
-        pairs.append((f"training step {size}", "Qwen2Moe", train, train_qwen2_moe, (size,)))
+        for rows in ROW_LENGTHS:
+            pairs.append((f"trained token {size}, {rows} rows", "Qwen2Moe", train, train_qwen2_moe, (size, rows)))
         pairs.append((f"decoded token {size}", "transformers.generate", decode, decode_transformers, (size,)))
     if importlib.util.find_spec("trl"):
         pairs.append(("GRPO step d128", "TRL GRPOTrainer", grpo, grpo_trl, ("d128",)))
     else:
         sys.stderr.write("TRL is not installed, so its row is left out; pip install -e '.[bench]'\n")
-    pairs.append(("engine step d128", "bare torch loop", train_engine, train, ("d128",)))
+    pairs.append(("token of an engine step d128", "bare torch loop", train_engine, train, ("d128", "equal")))
     return pairs
 
 
@@ -124,20 +126,27 @@ def gemm_rate(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], si
     return 2 * size**3 / min(references.step_seconds(lambda: multiply(a, b), repeats=5) for _ in range(3))
 
 
-def training_flops(size: str) -> float:
-    """Floating-point operations of a training step: 6 per active parameter (no embedding) and token, and those of attention."""
+def training_flops(size: str, rows: str) -> float:
+    """Floating-point operations of a trained token: 6 per active parameter (no embedding), and those of attention."""
     config = references.config_of(size, vocab_size=512)
     products = config.num_active_parameters - config.vocab_size * config.hidden_size
-    attention = config.num_hidden_layers * config.hidden_size * ROW_TOKENS  # scores and mixing, half of them masked
-    return 6.0 * (products + attention) * ROWS * ROW_TOKENS
+    row_tokens = sum(ROW_LENGTHS[rows]) / 2
+    return 6.0 * (products + config.num_hidden_layers * config.hidden_size * row_tokens)  # half of attention is masked
 
 
 # ---------------------------------------------------------------- sides
 
 
-def _rows() -> tuple[list[list[int]], list[list[int]]]:
-    draw = lambda tokens, seed: random_prompts(ROWS, vocab_size=512, min_tokens=tokens, max_tokens=tokens, seed=seed)  # noqa: E731
-    return draw(1, 0), draw(ROW_TOKENS - 1, 1)
+def _rows(rows: str) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts of one token, and responses."""
+    least, most = ROW_LENGTHS[rows]
+    count = 2 * BATCH_TOKENS // (least + most)
+    prompts = random_prompts(count, vocab_size=512, min_tokens=1, max_tokens=1)
+    return prompts, random_prompts(count, vocab_size=512, min_tokens=least - 1, max_tokens=most - 1, seed=1)
+
+
+def _num_tokens(rows: str) -> int:
+    return sum(sum(map(len, part)) for part in _rows(rows))
 
 
 def _model(size: str, *, vocab_size: int = 512) -> BailingMoe:
@@ -148,34 +157,40 @@ def _adamw(model: torch.nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
 
-def train(size: str) -> float:
-    model, rows = _model(size), pack_rows(*_rows())
+def train(size: str, rows: str) -> float:
+    model, packed = _model(size), pack_rows(*_rows(rows))
     optimizer = _adamw(model)
 
     def step() -> None:
-        (-response_logprobs(model, rows, entropy="none").logprobs_M.mean()).backward()
+        (-response_logprobs(model, packed, entropy="none").logprobs_M.mean()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
-    return _step_seconds(step)
+    return _step_seconds(step) / _num_tokens(rows)
 
 
-def train_engine(size: str) -> float:
-    model, rows = _model(size), pack_rows(*_rows())
+def train_engine(size: str, rows: str) -> float:
+    model, packed = _model(size), pack_rows(*_rows(rows))
     engine = Engine.start(model, optimizer=OptimizerSettings(learning_rate=1e-4))
-    tokens = float(rows.num_response_tokens)
+    tokens = float(packed.num_response_tokens)
 
     def step() -> None:
-        engine.backward(-response_logprobs(model, rows, entropy="none").logprobs_M.sum(), denominator=tokens)
+        engine.backward(-response_logprobs(model, packed, entropy="none").logprobs_M.sum(), denominator=tokens)
         engine.step()
 
-    return _step_seconds(step)
+    return _step_seconds(step) / _num_tokens(rows)
 
 
-def train_qwen2_moe(size: str) -> float:
-    model = references.qwen2_moe(references.config_of(size, vocab_size=512))
-    return _step_seconds(references.training_step(model, *_rows(), optimizer=_adamw(model)))
+def train_qwen2_moe(size: str, rows: str) -> float:
+    """In the faster of its two layouts: padded rows, or all in one row told apart by position ids."""
+    seconds = []
+    for packed in (False, True):
+        model = references.qwen2_moe(references.config_of(size, vocab_size=512))
+        seconds.append(
+            _step_seconds(references.training_step(model, *_rows(rows), optimizer=_adamw(model), packed=packed))
+        )
+    return min(seconds) / _num_tokens(rows)
 
 
 def _decoded_prompts(size: str) -> list[list[int]]:
