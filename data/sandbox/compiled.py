@@ -4,7 +4,6 @@ Runs inside the server with the standard library alone. The program is linked st
 """
 
 import os
-import shutil
 import signal
 import sys
 from typing import Any, NoReturn
@@ -16,6 +15,8 @@ FLAGS = ("-std=gnu++17", "-O2", "-pipe", "-static", "-o", "answer", "answer.cpp"
 
 def compile_program(job: dict[str, Any], *, result_fd: int) -> NoReturn:
     """Write the program to the result; what the compiler says goes to stdout, and its exit status is this process's."""
+    import shutil  # a large module, not to be in the server
+
     compiler = next(filter(None, (shutil.which(name, path=PATH) for name in COMPILERS)), None)
     if compiler is None:
         os.write(1, f"there is no {' or '.join(COMPILERS)} in {PATH}".encode())
