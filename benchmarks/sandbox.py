@@ -42,7 +42,6 @@ def main() -> None:
                 continue
             rows += [_programs_row(sandbox, "short program", PROGRAM, "1 2 3\n")]
             rows += [_programs_row(sandbox, "typical program", TYPICAL, "2000\n"), _calls_row(sandbox)]
-            rows[-1]["server MB"] = round(_server_kilobytes(sandbox) / 1024, 1)
     Console().print(rows_table(rows, title=f"per CPU-second; load {os.getloadavg()[0]:.1f}"))
 
 
@@ -85,8 +84,14 @@ def _row(sandbox: Sandbox, what: str, confined, plain, *, per_run: int) -> dict[
     rates = [(_rate(sandbox, confined, RUNS) * per_run, _rate(sandbox, plain, PLAIN_RUNS)) for _ in range(ROUNDS)]
     ours, theirs = (sorted(column)[ROUNDS // 2] for column in zip(*rates, strict=True))
     ratio = sorted(rate / reference for rate, reference in rates)[ROUNDS // 2]
-    rung = sandbox.rung.name
-    return {"rung": rung, "what": what, "per s": round(ours), "plain": round(theirs), "ratio": round(ratio, 2)}
+    return {
+        "rung": sandbox.rung.name,
+        "what": what,
+        "per s": round(ours),
+        "plain": round(theirs),
+        "ratio": round(ratio, 2),
+        "server MB": round(_server_kilobytes(sandbox) / 1024, 1),
+    }
 
 
 def _rate(sandbox: Sandbox, run, count: int) -> float:
