@@ -91,7 +91,7 @@ def _start(channel: socket.socket, rung: Rung) -> _Server:
         Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, an answer goes first
     if rung.seccomp:
         confine.require_platform()
-    readable, proc_fd = [*_READABLE, *_standard_library()], None
+    readable, proc_fd = [*_READABLE, _library(), *_standard_library()], None
     if rung.namespaces:
         proc_fd = family.open_proc()
         _enter_namespaces(channel, parent)
@@ -108,21 +108,27 @@ def _start(channel: socket.socket, rung: Rung) -> _Server:
 
 def _enter_namespaces(channel: socket.socket, parent: int) -> None:
     """Return in the first process of the new namespaces; this one waits for its end."""
-    library = _standard_library()[0]
-    os.chdir(library.parent)
+    library, modules = _library(), _standard_library()[0]
+    os.chdir(library)
     kernel.drop_root()
-    namespaces.enter(_SHOWN, library=library.parent)
+    namespaces.enter(_SHOWN, library=library)
     if pid := os.fork():
         kernel.die_with_parent(parent)
         channel.close()
         os.waitpid(pid, 0)
         os._exit(0)
     kernel.die_with_parent(0)
-    sys.path[:] = [str(library), str(library / "lib-dynload")]
+    sys.path[:] = [str(modules), str(modules / "lib-dynload")]
 
 
 def _standard_library() -> list[Path]:
     return [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("platstdlib"))]
+
+
+def _library() -> Path:
+    """The interpreter's folder `lib`, where its modules look for shared libraries; or the standard library alone."""
+    modules = _standard_library()[0]
+    return modules.parent if modules.parent.name.startswith("lib") else modules
 
 
 class _RelativeExtensionLoader(ExtensionFileLoader):
