@@ -6,6 +6,7 @@ The data folder is `RING_DATA_DIR`, or `../shared/data` beside the project; what
 import json
 import os
 import random
+import resource
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -16,7 +17,9 @@ from rich.console import Console
 
 from data.domains import FAILED_STATUSES, Judge, Verdict, science
 from data.domains.domain import Question
-from data.domains.math_worker import CPU_SECONDS, MAX_WORKERS, MathWorkers
+from data.domains.math_worker import CPU_SECONDS, EQUAL, Answer, MathWorkers
+from data.domains.notation import tidied
+from data.domains.plain import is_too_large
 from data.domains.policy import DEFAULT_POLICY
 from data.schema import Problem, problems_from_table
 from flows.terminal import rows_table
@@ -27,13 +30,13 @@ MATHEMATICS = (
     "gaokao2023en", "gaokao2024_mix", "agieval_gaokao_math",
 )  # fmt: skip
 SCIENCE = ("scibench", "abench_physics", "gaokao_science", "theoremqa")
-NUM_FALSE_PAIRS, NUM_ORDINARY, NUM_HANGING = 700, 2000, 20
-HANG = "\\sum_{k=1}^{9999} \\frac{1}{k^{k}+x} = "  # under every limit of what is read before, and minutes in SymPy
+NUM_FALSE_PAIRS, NUM_ORDINARY, NUM_HANGING, NUM_READ = 700, 2000, 20, 100
+HANG = "\\prod_{{k=1}}^{{9999}} (k^2+{n})"  # below every limit that is looked at before, and minutes in SymPy
 
 
 def main() -> None:
     """Print one table for each question."""
-    console = Console()
+    console = Console(width=140)
     folder = Path(os.environ.get("RING_DATA_DIR", Path(__file__).resolve().parents[2] / "shared" / "data"))
     if folder.is_dir():
         with Judge(requires_thinking=False) as judge:
@@ -94,6 +97,18 @@ def _gold_row(judge: Judge, folder: Path, name: str, domain: str) -> dict:
     }
 
 
+def _read(problems: list[Problem]) -> tuple[int, int]:
+    """How many golds Math-Verify itself reads and finds equal to themselves, of a sample of those that are no plain numbers."""
+    golds = [problem.answer.strip() for problem in problems if not problem.answer.strip().lstrip("-").isdigit()]
+    sampled = [tidied(gold) for gold in random.Random(0).sample(golds, min(len(golds), NUM_READ))]
+    sampled = [gold for gold in sampled if not is_too_large(gold)]
+    workers = MathWorkers()
+    try:
+        return sum(answer.word == EQUAL for answer in workers.answer([(gold, gold) for gold in sampled])), len(sampled)
+    finally:
+        workers.close()
+
+
 def _failures(verdicts: Iterable[Verdict]) -> dict[str, int]:
     return {"judge failed": sum(verdict.status in FAILED_STATUSES for verdict in verdicts)}
 
@@ -123,7 +138,7 @@ def _pair_row(name: str, pairs: list[dict], workers: MathWorkers) -> dict:
     questions = [look for look in looks if isinstance(look, Question)]
     words = workers.answer([(question.gold, question.answer) for question in questions])
     accepted = sum(not isinstance(look, Question) and look.status == "correct" for look in looks)
-    accepted += sum(answer.word == "equal" for answer in words)
+    accepted += sum(answer.word == EQUAL for answer in words)
     seconds = time.perf_counter() - started
     return {
         "pairs": name,
@@ -135,16 +150,29 @@ def _pair_row(name: str, pairs: list[dict], workers: MathWorkers) -> dict:
 
 
 def _speed() -> list[dict]:
-    """Ordinary answers, each another one, with and without hanging ones among them; wall and this process's children's CPU."""
+    """Ordinary answers, each another one, with and without hanging ones among them; wall, and CPU of the workers without their start."""
     ordinary = [(f"\\frac{{{n}}}{{{n + 1}}}", f"\\frac{{{2 * n}}}{{{2 * n + 2}}}") for n in range(1, NUM_ORDINARY + 1)]
     generator = random.Random(0)
     mixed = list(ordinary)
     for n in range(NUM_HANGING):
-        mixed[generator.randrange(len(mixed))] = ("7", f"{HANG}{n}")
+        mixed[generator.randrange(len(mixed))] = ("7", HANG.format(n=n))
     return [_speed_row("ordinary", ordinary), _speed_row(f"{NUM_HANGING} hanging among them", mixed)]
 
 
 def _speed_row(name: str, pairs: list[tuple[str, str]]) -> dict:
+    start, _, _ = _cpu_seconds([])
+    cpu, wall, answers = _cpu_seconds(pairs)
+    stuck = sum(answer.word == "timeout" for answer in answers)
+    return {
+        "answers": name, "number": len(pairs), "timed out": stuck, "wall s": round(wall, 1), "answers/s": round(len(pairs) / wall),
+        "answers/CPU-s": round(len(pairs) / (cpu - start)), "CPU s": round(cpu - start, 1),
+        "kill time x timed out, CPU s": stuck * (CPU_SECONDS + 1),
+    }  # fmt: skip
+
+
+def _cpu_seconds(pairs: list[tuple[str, str]]) -> tuple[float, float, list[Answer]]:
+    """CPU seconds of the workers, wall seconds once the first has started, and the answers."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     workers = MathWorkers()
     try:
         workers.compare("1", "2")
@@ -153,8 +181,5 @@ def _speed_row(name: str, pairs: list[tuple[str, str]]) -> dict:
         wall = time.perf_counter() - started
     finally:
         workers.close()
-    stuck = sum(answer.word == "timeout" for answer in answers)
-    return {
-        "answers": name, "number": len(pairs), "timed out": stuck, "wall s": round(wall, 1), "answers/s": round(len(pairs) / wall),
-        "kill time / workers, s": round(stuck * (CPU_SECONDS + 1) / MAX_WORKERS, 1),
-    }  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall, answers

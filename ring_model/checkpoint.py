@@ -152,7 +152,9 @@ def _read_shard(path: Path, targets: Mapping[str, Tensor], missing: set[str], *,
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     for name in sorted(names) if copies else ():
-        with safe_open(path, framework="pt") as shard:  # opened for each tensor: a map that stays keeps what was read in memory
+        with safe_open(
+            path, framework="pt"
+        ) as shard:  # opened for each tensor: a map that stays keeps what was read in memory
             targets[name].copy_(shard.get_tensor(name))
     return names
 

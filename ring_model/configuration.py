@@ -184,7 +184,9 @@ class BailingMoeConfig:
                     f"config.json: {name} = {values[name]!r} is not supported, only {only!r}; convert the model first"
                 )
         names = {field.name for field in fields(cls)}
-        if unknown := sorted(name for name in set(values) - names - set(ONLY_VALUE) - WITHOUT_ARITHMETIC if values[name]):
+        if unknown := sorted(
+            name for name in set(values) - names - set(ONLY_VALUE) - WITHOUT_ARITHMETIC if values[name]
+        ):
             raise ValueError(
                 f"config.json: unknown keys {', '.join(unknown)}: they may change the arithmetic; "
                 "remove those that are known not to"
@@ -226,7 +228,11 @@ class BailingMoeConfig:
 def _rope_at_the_top(values: Mapping[str, Any]) -> dict[str, Any]:
     """The keys as transformers 4 wrote them: version 5 keeps `rope_theta` inside `rope_parameters`."""
     rope = values.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default" or set(rope) - {"rope_type", "rope_theta", "partial_rotary_factor"}:
+    if rope.get("rope_type", "default") != "default" or set(rope) - {
+        "rope_type",
+        "rope_theta",
+        "partial_rotary_factor",
+    }:
         raise ValueError(f"config.json: rope_parameters = {rope!r} is not supported, only the plain rope_theta")
     merged = {**values, **rope}
     if values.get("rope_theta", merged.get("rope_theta")) != merged.get("rope_theta"):

@@ -134,7 +134,9 @@ def routed_experts(
     return _RoutedExperts.apply(*operands, plan)
 
 
-def _forward_each(hidden_CD: Tensor, gate_up_EGD: Tensor, down_EDF: Tensor, count_E: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+def _forward_each(
+    hidden_CD: Tensor, gate_up_EGD: Tensor, down_EDF: Tensor, count_E: Tensor
+) -> tuple[Tensor, Sequence[Tensor]]:
     """Outputs of the sorted assignments, expert after expert, and what all of them keep, flat."""
     pieces = hidden_CD.split(count_E.tolist())
     done = [expert_forward(*expert) for expert in zip(pieces, gate_up_EGD, down_EDF, strict=True)]

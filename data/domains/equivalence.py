@@ -72,6 +72,11 @@ _ABBREVIATIONS: dict[str, tuple[str, ...]] = {
     "\\mu_0": ("1/(\\epsilon_0c^2)",),
 }
 
+_CONSTANTS = {
+    "R": "molar_gas_constant", "c": "speed_of_light", "m_e": "electron_mass", "m_p": "proton_mass", "h": "planck_constant", "\\hbar": "hbar",
+    "k_B": "boltzmann_constant", "k": "boltzmann_constant", "N_A": "avogadro_constant", "G": "newtonian_constant_of_gravitation",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -267,6 +272,8 @@ def _part(piece: Sequence[str]) -> Part:
 
 
 def _is_condition(part: Part) -> bool:
+    if len(part.sides) == 1 and part.value.startswith("(") and any(item in _LESS for item in part.value.split()):
+        return True
     return part.is_order or "\\ldots" in part.value or "\\dots" in part.value or "..." in part.value.replace(" ", "")
 
 
@@ -443,6 +450,8 @@ def _meanings(golds: frozenset[str], answers: frozenset[str]) -> Iterator[Meanin
     if units == {"unit \\theta", "unit \\phi"}:  # the azimuth has both names
         bare = {"unit \\phi": _as("unit \\theta")}
         yield bare
+    if constants := _constants(only_gold, only_answer):
+        yield constants
     same = _same_letters(only_gold - units, only_answer - units) if golds & answers else {}
     if same:
         yield {**bare, **{name: _as(other) for name, other in same.items()}}
@@ -453,6 +462,14 @@ def _meanings(golds: frozenset[str], answers: frozenset[str]) -> Iterator[Meanin
             others = answers if name in golds else golds
             aliases = _same_letters(others, meaning.symbols - others)
             yield {name: _meaning(meaning, aliases)} | {a: _as(b) for a, b in same.items() if a != name}
+
+
+def _constants(golds: frozenset[str], answers: frozenset[str]) -> Meanings:
+    """Constants of nature on one side and nothing but units on the other."""
+    for units, constants in ((golds, answers), (answers, golds)):
+        if units and constants and all(name.startswith("[") for name in units) and constants <= _CONSTANTS.keys():
+            return {name: _as(f"[{_CONSTANTS[name]}]") for name in constants}
+    return {}
 
 
 def _other_indices(golds: frozenset[str], answers: frozenset[str]) -> Iterator[Meanings]:

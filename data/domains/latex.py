@@ -435,9 +435,10 @@ class _Parser:
 
     def bracket(self) -> Node:
         """The mean value <...>, as a symbol."""
-        start = self.position
-        while self.next() != "\\rangle":
-            pass
+        start, num_open = self.position, 1
+        while num_open:
+            token = self.next()
+            num_open += (token == "\\langle") - (token == "\\rangle")
         return self.symbol(f"mean {''.join(self.tokens[start : self.position - 1])}")
 
     def function(self, name: str) -> Node:

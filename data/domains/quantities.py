@@ -140,7 +140,7 @@ def is_unit(name: str) -> bool:
 def unit_in_base(name: str) -> "tuple[float, tuple[tuple[str, float], ...]] | None":
     """A unit as a factor and powers of base units; None for what is no unit."""
     name = name.replace("Å", "angstrom").replace("·", "*")
-    if not re.fullmatch(r"[A-Za-zµ][A-Za-zµ0-9*/^()-]*", name):
+    if not re.fullmatch(r"[A-Za-zµ][A-Za-zµ0-9_*/^()-]*", name):
         return None
     spellings = (name, name.lower()) if len(name) > 2 else (name,)
     quantity = next(filter(None, (_quantity(_Parts(1.0, text, has_power=False)) for text in spellings)), None)

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from data.domains import FAILED_STATUSES, Judge, Policy, Verdict
+from data.domains import DOMAINS, FAILED_STATUSES, Judge, Policy, Verdict
 from data.schema import Problem
 
 _BATCH = 64
@@ -34,7 +34,7 @@ class Row:
 def judge(
     file: Path,
     *,
-    domain: Literal["math", "code", "science"],
+    domain: str,
     require_thinking: Annotated[bool, Parameter(negative="")] = False,
     partial_credit: Annotated[bool, Parameter(negative="")] = False,
     unsafe_local_execution: Annotated[bool, Parameter(negative="")] = False,
@@ -46,7 +46,7 @@ def judge(
     file
         Rows of {"id", "response", "gold" or "tests"}; a code row may have "code" for "response", and "limits" and "compare".
     domain
-        How to judge: math, code or science. A row's own "domain" is not read.
+        How to judge: math, code, science, or what was added to `DOMAINS`. A row's own "domain" is not read.
     require_thinking
         A response without a closed `</think>` has no answer. Otherwise a response without such tags counts as a whole.
     partial_credit
@@ -55,6 +55,8 @@ def judge(
         Run code without a sandbox. Only on a machine that can be thrown away.
 
     """
+    if domain not in DOMAINS:
+        raise ValueError(f"no domain {domain!r}; there are {', '.join(DOMAINS)}")
     num_rows, statuses, mistakes = 0, Counter[str](), 0
     with Judge(
         unsafe_local_execution=unsafe_local_execution,

@@ -36,6 +36,8 @@ def same(gold: str, answer: str) -> bool | None:
         (r"n \rightarrow p e^- \bar{\nu}_e", r"n \to p + e^- + \bar{\nu}_e"),
         (r"\text{The ideal gas}", r"\text{Ideal gas.}"),
         (r"\frac{d^2 x}{dt^2}", r"\frac{d}{dt} \frac{dx}{dt}"),
+        (r"C_p = 20.8 \, \text{J/K/mol}", r"\frac{5}{2} R"),
+        (r"E = \frac{Q}{r^2} \quad (r > a)", r"\frac{Q}{r^2}"),
         (r"\begin{pmatrix} a & b \\ c & d \end{pmatrix}", r"\begin{pmatrix} a & b \\ c & d \end{pmatrix}"),
     ],
 )  # fmt: skip
@@ -58,6 +60,7 @@ def test_the_same_formula_written_otherwise_is_equal(gold, answer):
         (r"x > 2y", r"x \ge 2y"),
         (r"v = 2.5 \, \text{km/s}", r"2.5 \ \text{m/s}"),
         (r"v = 2.5 \, \text{km/s}", r"2.5 \ \text{s}"),
+        (r"C_p = 20.8 \, \text{J/K/mol}", r"\frac{3}{2} R"),
         (r"E_2 = 149.6 \, \text{eV}", r"E_1 = 37.6 \, \text{eV}"),
         (r"n \rightarrow p + e^- + \bar{\nu}_e", r"n \to p + e^- + \nu_e"),
         (r"\alpha(t) = \alpha e^{t}", r"\alpha = 0"),
