@@ -9,13 +9,12 @@ import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from data.domains import FAILED_STATUSES, Judge, Verdict, science
+from data.domains import FAILED_STATUSES, Judge, science
 from data.domains.domain import Question
 from data.domains.math_worker import CPU_SECONDS, EQUAL, Answer, MathWorkers
 from data.domains.notation import tidied
@@ -64,53 +63,45 @@ def _cases(judge: Judge, folder: Path) -> list[dict]:
 
 
 def _golds(judge: Judge, folder: Path) -> list[dict]:
-    rows = [
-        _gold_row(judge, folder, name, domain)
-        for names, domain in ((MATHEMATICS, "math"), (SCIENCE, "science"))
-        for name in names
-    ]
-    total = [row for row in rows if row["domain"] == "math"]
-    num, right = sum(row["golds"] for row in total), sum(row["verify"] for row in total)
-    return [
-        *rows,
-        {"set": "all of mathematics", "domain": "math", "golds": num, "verify": right, "share": right / max(num, 1)},
-    ]
-
-
-def _gold_row(judge: Judge, folder: Path, name: str, domain: str) -> dict:
-    problems = [
-        problem for problem in problems_from_table(pq.read_table(folder / f"{name}.parquet")) if problem.answer.strip()
-    ]
-    asked = [Problem(p.id, domain, p.split, "", p.answer, meta=p.meta) for p in problems]
-    verdicts = judge.verify([(f"\\boxed{{{problem.answer}}}", problem) for problem in asked])
-    right = sum(verdict.status == "correct" for verdict in verdicts)
-    failed = [problem.id for problem, verdict in zip(asked, verdicts, strict=True) if verdict.status != "correct"]
-    share = right / max(len(asked), 1)
-    return {
-        "set": name,
-        "domain": domain,
-        "golds": len(asked),
-        "verify": right,
-        "share": share,
-        "not": " ".join(failed[:6]),
-        **_failures(verdicts),
-    }
-
-
-def _read(problems: list[Problem]) -> tuple[int, int]:
-    """How many golds Math-Verify itself reads and finds equal to themselves, of a sample of those that are no plain numbers."""
-    golds = [problem.answer.strip() for problem in problems if not problem.answer.strip().lstrip("-").isdigit()]
-    sampled = [tidied(gold) for gold in random.Random(0).sample(golds, min(len(golds), NUM_READ))]
-    sampled = [gold for gold in sampled if not is_too_large(gold)]
     workers = MathWorkers()
     try:
-        return sum(answer.word == EQUAL for answer in workers.answer([(gold, gold) for gold in sampled])), len(sampled)
+        rows = [_gold_row(judge, folder, name, "math", workers) for name in MATHEMATICS]
+        num, right = sum(row["golds"] for row in rows), sum(row["verify"] for row in rows)
+        rows.append(
+            rows[0]
+            | {
+                "set": "all of mathematics",
+                "golds": num,
+                "verify": right,
+                "share": right / num,
+                "not": "",
+                "by Math-Verify": "",
+            }
+        )
+        return [*rows, *(_gold_row(judge, folder, name, "science", workers) for name in SCIENCE)]
     finally:
         workers.close()
 
 
-def _failures(verdicts: Iterable[Verdict]) -> dict[str, int]:
-    return {"judge failed": sum(verdict.status in FAILED_STATUSES for verdict in verdicts)}
+def _gold_row(judge: Judge, folder: Path, name: str, domain: str, workers: MathWorkers) -> dict:
+    problems = [row for row in problems_from_table(pq.read_table(folder / f"{name}.parquet")) if row.answer.strip()]
+    asked = [Problem(p.id, domain, p.split, "", p.answer, meta=p.meta) for p in problems]
+    verdicts = judge.verify([(f"\\boxed{{{problem.answer}}}", problem) for problem in asked])
+    right = sum(verdict.status == "correct" for verdict in verdicts)
+    failed = [problem.id for problem, verdict in zip(asked, verdicts, strict=True) if verdict.status != "correct"]
+    return {
+        "set": name, "golds": len(asked), "verify": right, "share": right / len(asked),
+        "judge failed": sum(verdict.status in FAILED_STATUSES for verdict in verdicts), "not": " ".join(failed[:6]),
+        "by Math-Verify": _read(problems, workers) if domain == "math" else "",
+    }  # fmt: skip
+
+
+def _read(problems: list[Problem], workers: MathWorkers) -> str:
+    """How many golds Math-Verify itself reads and finds equal to themselves, of a sample of those that are no whole numbers."""
+    golds = [problem.answer.strip() for problem in problems if not problem.answer.strip().lstrip("-").isdigit()]
+    sampled = [tidied(gold) for gold in random.Random(0).sample(golds, min(len(golds), NUM_READ))]
+    read = workers.answer([(gold, gold) for gold in sampled if not is_too_large(gold)])
+    return f"{sum(answer.word == EQUAL for answer in read)}/{len(sampled)}"
 
 
 def _pairs(folder: Path) -> list[dict]:

@@ -73,8 +73,9 @@ _ABBREVIATIONS: dict[str, tuple[str, ...]] = {
 }
 
 _CONSTANTS = {
-    "R": "molar_gas_constant", "c": "speed_of_light", "m_e": "electron_mass", "m_p": "proton_mass", "h": "planck_constant", "\\hbar": "hbar",
-    "k_B": "boltzmann_constant", "k": "boltzmann_constant", "N_A": "avogadro_constant", "G": "newtonian_constant_of_gravitation",
+    "R": "molar_gas_constant", "c": "speed_of_light", "m_e": "electron_mass", "m_p": "proton_mass", "h": "planck_constant",
+    "\\hbar": "hbar", "k_B": "boltzmann_constant", "k": "boltzmann_constant", "N_A": "avogadro_constant",
+    "G": "newtonian_constant_of_gravitation",
 }  # fmt: skip
 
 

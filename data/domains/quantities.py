@@ -26,7 +26,7 @@ _ASSIGNED = re.compile(r"^\s*\\?[A-Za-z][\w\\{}]*\s*(?:=|\\approx\b)\s*")  # the
 _MICRO = re.compile(r"\\mu[\s{]*")
 _FRACTION = re.compile(r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}")
 
-FINEST, _ROUGHEST = 0.001, 0.01  # tolerances taken from how a number is written lie between
+FINEST, _ROUGHEST = 0.0005, 0.01  # tolerances taken from how a number is written lie between
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class _Parts:
 def compare_quantities(gold: str, answer: str, *, tolerance: float | None) -> Comparison | None:
     """Compare two numbers with units; None when either is something else. A missing unit is not held against an answer.
 
-    `tolerance` is relative; None takes half a unit of the gold's last digit, within 0.1 % and 1 %.
+    `tolerance` is relative; None takes half a unit of the gold's last digit, within 0.05 % and 1 %.
     """
     left, right = _parts(gold), _parts(answer)
     if left is None or right is None:

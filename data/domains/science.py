@@ -1,7 +1,7 @@
 """Science: letters of a choice as sets, quantities by number and unit, anything else as mathematics.
 
 A quantity is right within a relative tolerance: `tolerance` (or `rel_tol`) in `meta`, else half a unit of the gold's last digit,
-within 0.1 % and 1 %.
+within 0.05 % and 1 %.
 """
 
 from data.domains import mathematics
