@@ -13,6 +13,7 @@ from data.domains.quantities import unit_in_base
 
 NUM_POINTS = 6
 _MAX_INDICES = 3
+_LARGEST = 1e150  # a value beyond it is none, so that squares do not overflow
 _ABBREVIATIONS: dict[str, tuple[str, ...]] = {
     "\\beta": ("1/(kT)", "v/c", "1/\\tau"),
     "\\gamma": ("1/\\sqrt{1-\\beta^2}", "1/\\sqrt{1-v^2/c^2}"),
@@ -44,7 +45,7 @@ def values_at_points(
             row = tuple(complex(expression.at(values)) for expression in expressions)
         except (ArithmeticError, ValueError, TypeError, RecursionError):
             continue
-        if all(map(cmath.isfinite, row)):
+        if all(cmath.isfinite(value) and max(abs(value.real), abs(value.imag)) < _LARGEST for value in row):
             found.append(row)
     return found
 

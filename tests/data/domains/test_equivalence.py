@@ -87,8 +87,9 @@ def hostile() -> list[str]:
         "\\pm" * 600,
         "|" * 1900,
     ]
+    huge = ["x_1^{99} = 9^{300} y", "\\exp(\\exp(9)) x_1 = y^{-300}", "x_1^{2} = 10^{-300} y^{300}"]
     cut = ["\\frac" * 300, "\\langle" * 250, "x," * 900, "x = " * 400 + "y"]
-    return ["9^{9^{9^{9}}}", "100000000!", "1" * 1900, many, f"{many} = 0", *nested, *cut]
+    return ["9^{9^{9^{9}}}", "100000000!", "1" * 1900, many, f"{many} = 0", *nested, *huge, *cut]
 
 
 @pytest.mark.parametrize("text", hostile())
