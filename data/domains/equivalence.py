@@ -264,7 +264,10 @@ def _root(residuals: Sequence[complex]) -> complex | None:
 
 
 def _is_symbol(expression: Expression) -> bool:
-    return len(expression.symbols) == 1 and expression.at(dict.fromkeys(expression.symbols, 0.25)) == 0.25
+    try:
+        return len(expression.symbols) == 1 and expression.at(dict.fromkeys(expression.symbols, 0.25)) == 0.25
+    except (ArithmeticError, ValueError):  # a function that has no value there is no symbol
+        return False
 
 
 def _is_zero(difference: complex, terms: Sequence[complex]) -> bool:

@@ -14,6 +14,7 @@ from data.domains.extraction import after_thinking
 from data.domains.instruments import Instruments
 from data.domains.policy import DEFAULT_POLICY, Policy
 from data.domains.verdict import Verdict
+from data.sandbox import SandboxError
 from data.schema import Problem
 
 DOMAINS: dict[str, Domain] = {
@@ -85,7 +86,14 @@ class Judge:
             )
         if text is None:
             return Outcome("no_answer", reason="the thinking was not finished")
-        return domain.verify(text, problem, self._instruments)
+        try:
+            return domain.verify(text, problem, self._instruments)
+        except SandboxError:
+            raise
+        except (
+            Exception
+        ) as error:  # fault isolation: no answer may stop a stage; failures are counted, and stop it above a rate
+            return Outcome("judge_error", reason=f"{type(error).__name__}: {error}"[:200])
 
 
 def _verdict(outcome: Outcome, seconds: float) -> Verdict:

@@ -100,8 +100,10 @@ def read(text: str, reading: Reading) -> Expression:
     parser = _Parser(text, reading)
     try:
         node = parser.sum()
-    except RecursionError:
-        raise UnreadableError("nested too deep") from None
+    except UnreadableError:
+        raise
+    except (RecursionError, ValueError) as error:  # nested too deep, or a number that is none
+        raise UnreadableError(f"{error}") from None
     if parser.position < len(parser.tokens):
         raise UnreadableError(f"unexpected {parser.peek()!r}")
     return Expression(node, frozenset(parser.symbols), parser.precision)
@@ -316,7 +318,7 @@ class _Parser:
 
     def atom(self) -> Node:
         token = self.next()
-        if token[0].isdigit() or token[0] == ".":
+        if token[0].isdecimal() or token[0] == ".":
             return self.number(token)
         if token in _CLOSING:
             return self.group(token)
@@ -378,7 +380,7 @@ class _Parser:
             self.close_group()
             return node
         token = self.peek()
-        if len(token) > 1 and token.isdigit():
+        if len(token) > 1 and token.isdecimal():
             self.tokens[self.position : self.position + 1] = [token[0], token[1:]]
         return self.atom()
 
@@ -520,7 +522,7 @@ class _Parser:
     def accented(self, accent: str) -> Node:
         """A letter below an accent, or in bold."""
         raw = [token for token in self.raw_group() if token not in _FONTS and token not in ("{", "}")]
-        if not accent and (len(raw) != 1 or raw[0].isdigit()):
+        if not accent and (len(raw) != 1 or raw[0].isdecimal()):
             return _Parser_of(raw, self)
         name = self.label(raw)
         if name.startswith("e_") and name[2:] in _UNIT_VECTORS:
@@ -567,7 +569,7 @@ class _Parser:
         """Takes the arguments of f(0) or f(1, 2), which are no factors; empty for anything else."""
         rest = self.tokens[self.position + 1 :]
         inside = rest[: rest.index(")")] if ")" in rest else []
-        if inside != ["0"] and not ("," in inside and all(token == "," or token.isdigit() for token in inside)):
+        if inside != ["0"] and not ("," in inside and all(token == "," or token.isdecimal() for token in inside)):
             return ""
         self.position += len(inside) + 2
         return "".join(inside)

@@ -62,9 +62,7 @@ class Point(dict[str, complex]):
 
 def _value(name: str, point: int) -> complex:
     """Positive; below one at every second point, so that roots as of 1 - v^2 are real; units in base units of random size."""
-    if name.startswith("["):
-        unit = unit_in_base(name[1:-1])
-        assert unit is not None
+    if name.startswith("[") and (unit := unit_in_base(name[1:-1])) is not None:
         factor, powers = unit
         for base, power in powers:
             factor *= (0.5 + stable_fraction(base, point)) ** power

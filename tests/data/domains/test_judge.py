@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.domains import DOMAINS, PROMPT_SUFFIXES, Judge
+from data.domains import DOMAINS, PROMPT_SUFFIXES, Domain, Judge, verify
 from data.schema import Problem
 
 
@@ -34,3 +34,22 @@ def test_every_domain_tells_how_to_answer():
 def test_a_plain_solution_is_judged_when_thinking_is_not_required():
     with Judge(requires_thinking=False) as judge:
         assert judge.verify([("so \\boxed{3}", Problem("p", "math", "train", "", "3"))])[0].score == 1.0
+
+
+def test_a_verifier_that_breaks_is_the_judges_failure_and_stops_nothing(monkeypatch):
+    """No answer is known that breaks one; the table is given one that does."""
+
+    def broken(*_: object):
+        raise ZeroDivisionError("no answer")
+
+    monkeypatch.setitem(DOMAINS, "broken", Domain("broken", "", broken))
+    with Judge(requires_thinking=False) as judge:
+        (verdict,) = judge.verify([("\\boxed{3}", Problem("p", "broken", "train", "", "3"))])
+    assert (verdict.status, verdict.reason) == ("judge_error", "ZeroDivisionError: no answer")
+
+
+def test_one_response_can_be_judged_from_python():
+    assert verify("so \\boxed{0.5}", domain="math", gold="\\frac{1}{2}").status == "correct"
+    assert verify("<think> \\boxed{3}", domain="math", gold="3").status == "no_answer"
+    with pytest.raises(ValueError, match="poetry"):
+        verify("a rose", domain="poetry", gold="a rose")
