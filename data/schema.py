@@ -9,14 +9,30 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+_GROUP_ROWS = 16_384
 PROBLEM_COLUMNS = ("id", "domain", "split", "prompt", "answer", "tests", "solution", "source", "licence", "meta")
 PROBLEM_SCHEMA = pa.schema([(name, pa.string()) for name in PROBLEM_COLUMNS])
-DROPPED_SCHEMA = pa.schema([*PROBLEM_SCHEMA, ("step", pa.string()), ("reason", pa.string()), ("evidence", pa.string())])
+DROPPED_SCHEMA = pa.schema(
+    [
+        *PROBLEM_SCHEMA,
+        ("step", pa.string()),
+        ("reason", pa.string()),
+        ("evidence", pa.string()),  # for people
+        ("method", pa.string()),  # how another row was found to be the same problem; empty for other reasons
+        ("benchmark", pa.string()),  # that a leak gives away
+        (
+            "against",
+            pa.string(),
+        ),  # id of the benchmark's row, or of the copy that is kept: rows with the same one are a group
+        ("score", pa.float32()),  # of the method; 0 where there is none
+    ]
+)
 SAMPLE_SCHEMA = pa.schema(
     [
         ("problem_id", pa.string()),
@@ -101,6 +117,47 @@ def write_table(table: pa.Table, path: Path) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+class TableWriter:
+    """Writes a table piece by piece, in row groups of a fixed size, beside its place; renamed when all is there."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.num_rows = 0
+        self._path, self._schema = path, schema
+        self._beside = path.with_name(f".{path.name}.{os.getpid()}")
+        self._pieces: list[pa.Table] = []
+        self._num_waiting = 0
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(self._beside, self._schema, compression="zstd")
+        return self
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows."""
+        self._pieces.append(table)
+        self._num_waiting += len(table)
+        self.num_rows += len(table)
+        if self._num_waiting >= _GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._num_waiting:
+            self._writer.write_table(pa.concat_tables(self._pieces).combine_chunks(), row_group_size=self._num_waiting)
+        self._pieces, self._num_waiting = [], 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            self._writer.close()
+            if kind is None:
+                self._beside.replace(self._path)
+        finally:
+            self._beside.unlink(missing_ok=True)
 
 
 def problem_row(problem: Problem) -> dict[str, str]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from flows.commands import model, sandbox
+from flows.commands import data, model, sandbox
 from flows.commands.judge import judge
 from flows.request import Request, plan_request
 from flows.settings import use_home
@@ -34,6 +34,7 @@ app = App(
     help="Train a reasoning model in the open, and check every number on the way.",
     version_flags=["--version"],
 )
+app.command(data.app)
 app.command(model.app)
 app.command(sandbox.app)
 app.command(judge)

@@ -110,13 +110,34 @@ class Decontamination(Record):
     )
 
 
+class Duplicates(Record):
+    """Which rows count as copies of one problem. Rows with the same text always do; generated rows are compared by text alone."""
+
+    near: float = ours(
+        0.6, "Jaccard similarity of character 5-grams, with the same numbers and operators in order; 0: off", ge=0, le=1
+    )
+    meaning: float = ours(0.7, "cosine of TF-IDF words, with the same numbers and the same answer; 0: off", ge=0, le=1)
+    changed_numbers: Literal["keep", "drop"] = ours("keep", "rows that differ in their numbers alone")
+    source_priority: tuple[str, ...] = ours(
+        (), "sets whose copy is kept first, best first; others follow as they are read"
+    )
+
+
+CurationStep = Literal[
+    "cleansing", "decontamination", "verification", "annotation"
+]  # rows with the same text are always one
+
+
 class CurationConfig(Record):
-    """Paper 2.3: cleansing, de-duplication, decontamination, verification, splits."""
+    """Paper 2.3: cleansing, de-duplication, decontamination, verification, annotation, splits."""
 
     seed: int = ours(0, "seed of every draw")
     sources: tuple[Source, ...] = ours((), "where problems come from, in order of priority")
     benchmarks: tuple[str, ...] = ours((), "names of evaluation sets in `data/benchmarks.py` that leak nowhere")
+    skip: tuple[CurationStep, ...] = ours((), "steps of the funnel that are left out")
+    duplicates: Duplicates = ours(Duplicates(), "when two rows count as one problem")
     decontamination: Decontamination = ours(Decontamination(), "when a row counts as a leak")
+    max_row_bytes: int = ours(8_000_000, "larger rows are dropped at the door, and their texts cut short", ge=1)
     max_prompt_characters: int = ours(20_000, "longer prompts are dropped", ge=1)
     drop_choice_questions: bool = paper(True, "2.3", "drop multiple choice, true/false and yes/no")
     splits: dict[Literal["sft", "rl", "probe", "validation"], float] = ours(

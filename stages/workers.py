@@ -8,11 +8,12 @@ import ctypes
 import multiprocessing
 import multiprocessing.util
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar
 
 from data.domains import Judge
@@ -20,6 +21,7 @@ from stages.config import Runtime
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
+_IN_FLIGHT = 4  # chunks handed out per process
 
 
 @dataclass(slots=True)
@@ -32,19 +34,25 @@ class Worker:
 
 
 def work_through(
-    function: Callable[[Worker, Chunk], Result], chunks: Sequence[Chunk], *, runtime: Runtime
+    function: Callable[[Worker, Chunk], Result], chunks: Iterable[Chunk], *, runtime: Runtime
 ) -> Iterator[tuple[int, Result]]:
     """Yield (position of the chunk, its result) in the order in which chunks finish. `function` is a module's own, to be pickled.
 
+    Chunks are taken no faster than they are worked through, so a stream of them does not fill the memory.
     Raises RuntimeError when a process dies.
     """
-    if not chunks:
-        return
-    with _pool(min(runtime.workers, len(chunks)), runtime) as pool:
-        futures = {pool.submit(_call, function, chunk): position for position, chunk in enumerate(chunks)}
+    waiting = enumerate(chunks)
+    futures: dict[Future[Any], int] = {}
+    with _pool(runtime.workers, runtime) as pool:
         try:
-            for future in as_completed(futures):
-                yield futures[future], _result(future)
+            while True:
+                for position, chunk in islice(waiting, _IN_FLIGHT * runtime.workers - len(futures)):
+                    futures[pool.submit(_call, function, chunk)] = position
+                if not futures:
+                    return
+                finished, _ = wait(futures, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield futures.pop(future), _result(future)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -8,28 +8,26 @@ import ast
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, get_args
 
-from data.schema import Problem
+import pyarrow as pa
+
+from data.schema import Problem, problems_from_table
 from stages.config import CurationConfig, Domain
-from stages.curation.pool import Candidate, Drop, Sifted
+from stages.curation.pool import Drop, Sifted
+from stages.workers import Worker
 
 _DOMAINS = get_args(Domain)
 _SNIPPET = 80  # characters of evidence
 Rule = Callable[[Problem, CurationConfig], str | None]
 
 
-def cleanse(candidates: Sequence[Candidate], config: CurationConfig) -> Sifted:
+def cleanse(_worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
     """Drop what no rule lets pass."""
-    sifted = Sifted([], [])
-    for candidate in candidates:
-        found = first_objection(candidate.problem, config)
-        if found is None:
-            sifted.kept.append(candidate)
-        else:
-            sifted.dropped.append(Drop(candidate, *found))
-    return sifted
+    batch, config = task
+    found = ((row, first_objection(problem, config)) for row, problem in enumerate(problems_from_table(batch)))
+    return Sifted([Drop(row, *objection) for row, objection in found if objection is not None])
 
 
 def first_objection(problem: Problem, config: CurationConfig) -> tuple[str, str] | None:

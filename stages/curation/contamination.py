@@ -33,8 +33,9 @@ class Leak:
     """The measured row that a candidate gives away."""
 
     row: MeasuredRow
-    coverage: float  # share of the row's n-grams in the candidate, 1 for equal text
-    identical: bool
+    reason: str
+    method: str
+    score: float
 
 
 class LeakIndex:
@@ -72,7 +73,7 @@ class LeakIndex:
         """The measured row with equal text, or else with the largest coverage that is a leak; the earliest of equals."""
         tokens = words(text)
         if (position := self._equal.get(" ".join(tokens))) is not None:
-            return Leak(self._rows[position], 1.0, identical=True)
+            return Leak(self._rows[position], "same text", "coverage", 1.0)
         present = {gram for size in self._sizes for gram in _grams(tokens, size)}
         near = {position for gram in present for position in self._postings.get(gram, ())}
         shared = {position: len(self._grams[position] & present) for position in near}
@@ -80,7 +81,7 @@ class LeakIndex:
         if not leaks:
             return None
         best = max(leaks, key=lambda position: (shared[position] / len(self._grams[position]), -position))
-        return Leak(self._rows[best], shared[best] / len(self._grams[best]), identical=False)
+        return Leak(self._rows[best], "shared n-grams", "coverage", shared[best] / len(self._grams[best]))
 
 
 def _grams(tokens: Sequence[str], size: int) -> Iterator[Gram]:

@@ -1,25 +1,256 @@
-"""De-duplication (paper 2.3): of problems with the same normalised text, the one of the earliest source stays.
+"""De-duplication (paper 2.3): of rows that are one problem, one stays; every other one names it, so that they are a group.
 
-A departure: the paper also de-duplicates by meaning; we have no embedding model, so paraphrases and translations stay.
+Which stays is a rule: the set that `source_priority` names first (then the one read first), a row with a solution, the smallest id.
+Copies are rows with the same text after normalisation; near ones (character 5-grams, numbers and operators in the same order); and
+ones of the same meaning (TF-IDF words, the same numbers in any order, the same answer). Two rows whose answers differ, or whose tests
+call other functions, are no near copies.
+Rows that differ in their numbers alone are a policy of their own.
+
+Only rows that share a MinHash band, or a block of numbers and answer, are compared, each with at most `_WINDOW` before it, so time
+grows linearly. A row goes only for a row that stays, so likeness is never passed on along a chain.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+
+from stages.config import Duplicates
+from stages.curation.funnel import Funnel, Step
 from stages.curation.normalisation import comparison_key
-from stages.curation.pool import Candidate, Drop, Sifted
+from stages.curation.pool import Drop, Pool, origin
+from stages.curation.similarity import WordWeights, cosine
+from stages.curation.sketches import NUM_BANDS, shingles, sketch
+from stages.workers import Worker
+
+NAME = "de-duplication"
+_WINDOW = 16  # rows of a bucket that a row is compared with
+_CHUNK_PAIRS = 4096
+_NEAR, _MEANING = "character 5-grams", "words, numbers and answer"
+Pairs = np.ndarray  # [n, 2]: global rows, the one that may go and the one that may stay
 
 
-def drop_duplicates(candidates: Sequence[Candidate]) -> Sifted:
-    """Keep the first of each text; the evidence is its id."""
-    first: dict[str, Candidate] = {}
-    sifted = Sifted([], [])
-    for candidate in candidates:
-        key = comparison_key(candidate.problem.prompt)
-        kept = first.setdefault(key, candidate)
-        if kept is candidate:
-            sifted.kept.append(candidate)
-        else:
-            same = kept.problem.prompt == candidate.problem.prompt
-            reason = "duplicate: same text" if same else "duplicate: same text after normalisation"
-            sifted.dropped.append(Drop(candidate, reason, kept.problem.id))
-    return sifted
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Why a row goes: the row that stays, how they were found to be one, and how alike they are."""
+
+    of: int
+    reason: str
+    method: str
+    score: float
+
+
+def drop_duplicates(pool: Pool, rule: Duplicates, funnel: Funnel) -> tuple[Pool, Step]:
+    """Find the copies of the whole pool and drop them."""
+    if funnel.is_done(NAME, pool):
+        return funnel.finish(NAME, pool)
+    sketches = _gather(funnel.derive("sketches", sketch, pool, rule))
+    order = _preference(pool, rule)
+    copies = _same_text(sketches, order)
+    alive = np.ones(len(order), bool)
+    alive[list(copies)] = False
+    copies |= _similar(pool, sketches, order, alive, rule, funnel)
+    if rule.changed_numbers == "drop":
+        alive[list(copies)] = False
+        copies |= _groups(
+            sketches["masked"], order, alive & (sketches["masked"] != 0), "duplicate: numbers changed", "numbers masked"
+        )
+    return funnel.drop(NAME, pool, _drops(pool, copies))
+
+
+def _gather(tables: Iterator[pa.Table]) -> dict[str, np.ndarray]:
+    """Columns over all rows; `bands` is [rows, NUM_BANDS]."""
+    whole = pa.concat_tables(tables).combine_chunks()
+    columns = {name: whole[name].to_numpy() for name in whole.column_names if name != "bands"}
+    bands = whole["bands"].chunk(0).flatten().to_numpy() if len(whole) else np.zeros(0, np.uint32)
+    return columns | {"bands": bands.reshape(-1, NUM_BANDS)}
+
+
+def _preference(pool: Pool, rule: Duplicates) -> np.ndarray:
+    """Each row's place in the order in which copies are kept, 0 first."""
+    ranks = {name: number for number, name in enumerate(rule.source_priority)}
+    rows = []
+    for batch in pool.batches(["id", "source", "via", "generated", "solution"]):
+        named = zip(*(batch[name].to_pylist() for name in ("via", "source", "generated")), strict=True)
+        origins = [origin(via, source, generated=generated) for via, source, generated in named]
+        rank = pa.array([ranks.setdefault(name, len(ranks)) for name in origins], pa.int32())
+        unsolved = pa.array([not solution.strip() for solution in batch["solution"].to_pylist()])
+        rows.append(pa.table({"rank": rank, "unsolved": unsolved.cast(pa.int8()), "id": batch["id"]}))
+    table = pa.concat_tables(rows)
+    table = table.append_column("row", pa.array(np.arange(len(table))))
+    sorted_rows = table.sort_by([(name, "ascending") for name in ("rank", "unsolved", "id", "row")])["row"].to_numpy()
+    order = np.empty(len(table), np.int64)
+    order[sorted_rows] = np.arange(len(table))
+    return order
+
+
+# ---------------------------------------------------------------- equal hashes
+
+
+def _same_text(sketches: Mapping[str, np.ndarray], order: np.ndarray) -> dict[int, Copy]:
+    everything = np.ones(len(order), bool)
+    copies = _groups(sketches["key"], order, everything, "duplicate: same text after normalisation", "normalised text")
+    raw = sketches["raw"]
+    same = {
+        row: Copy(copy.of, "duplicate: same text", "text", 1.0)
+        for row, copy in copies.items()
+        if raw[row] == raw[copy.of]
+    }
+    return copies | same
+
+
+def _groups(keys: np.ndarray, order: np.ndarray, wanted: np.ndarray, reason: str, method: str) -> dict[int, Copy]:
+    """Of the wanted rows with one key, all but the preferred one."""
+    rows = np.flatnonzero(wanted)
+    rows = rows[np.lexsort((order[rows], keys[rows]))]
+    starts = np.r_[True, keys[rows][1:] != keys[rows][:-1]] if len(rows) else np.zeros(0, bool)
+    first = rows[np.flatnonzero(starts)[np.cumsum(starts) - 1]] if len(rows) else rows
+    gone = ~starts
+    return {int(row): Copy(int(kept), reason, method, 1.0) for row, kept in zip(rows[gone], first[gone], strict=True)}
+
+
+# ---------------------------------------------------------------- similar texts
+
+
+def _similar(
+    pool: Pool,
+    sketches: Mapping[str, np.ndarray],
+    order: np.ndarray,
+    alive: np.ndarray,
+    rule: Duplicates,
+    funnel: Funnel,
+) -> dict[int, Copy]:
+    """Rows that are near, or of the same meaning, to one that stays."""
+    pairs: dict[str, Pairs] = {}
+    if rule.near:
+        pairs[_NEAR] = _near_pairs(sketches, order, alive)
+    if rule.meaning:
+        blocks = sketches["block"]
+        pairs[_MEANING] = _unique(_bucket_pairs(blocks, order, np.flatnonzero(alive & (blocks != 0))))
+    if not sum(map(len, pairs.values())):
+        return {}
+    texts = _prompts(pool, np.unique(np.concatenate(list(pairs.values()))))
+    weights = WordWeights.of(pool)
+    found: defaultdict[int, list[tuple[float, int, str]]] = defaultdict(list)
+    for method, least in ((_NEAR, rule.near), (_MEANING, rule.meaning)):
+        rows = pairs.get(method, np.zeros((0, 2), np.int64))
+        chunks = [rows[start : start + _CHUNK_PAIRS] for start in range(0, len(rows), _CHUNK_PAIRS)]
+        tasks = ((method, [(texts[i], texts[j]) for i, j in chunk.tolist()], weights) for chunk in chunks)
+        for chunk, scores in zip(chunks, funnel.work(_compare, tasks, inline=len(chunks) <= 1), strict=True):
+            for (row, other), score in zip(chunk.tolist(), scores, strict=True):
+                if score >= least:
+                    found[row].append((score, other, method))
+    return _settle(found, order)
+
+
+def _near_pairs(sketches: Mapping[str, np.ndarray], order: np.ndarray, alive: np.ndarray) -> Pairs:
+    """Pairs that share a band and their numbers in order, and whose answers do not differ."""
+    in_order, bands, answer = sketches["in_order"], sketches["bands"], sketches["answer"]
+    rows = np.flatnonzero(alive & (bands[:, 0] != 0)) if len(bands) else np.zeros(0, np.int64)
+    found = [_bucket_pairs(bands[:, band].astype(np.uint64) ^ in_order, order, rows) for band in range(NUM_BANDS)]
+    pairs = _unique(np.concatenate(found))
+    one, other = answer[pairs[:, 0]], answer[pairs[:, 1]]
+    return pairs[(one == other) | (one == 0) | (other == 0)]
+
+
+def _bucket_pairs(keys: np.ndarray, order: np.ndarray, rows: np.ndarray) -> Pairs:
+    """Each of the rows with the at most `_WINDOW` preferred ones before it that have its key."""
+    rows = rows[np.lexsort((order[rows], keys[rows]))]
+    sorted_keys = keys[rows]
+    pairs = [np.zeros((0, 2), np.int64)]
+    for step in range(1, _WINDOW + 1):
+        same = np.flatnonzero(sorted_keys[step:] == sorted_keys[:-step])
+        if not len(same):
+            break
+        pairs.append(np.stack([rows[same + step], rows[same]], axis=1))
+    return np.concatenate(pairs)
+
+
+def _unique(pairs: Pairs) -> Pairs:
+    return np.unique(pairs, axis=0) if len(pairs) else pairs
+
+
+def _prompts(pool: Pool, rows: np.ndarray) -> dict[int, str]:
+    """The normalised texts of some rows."""
+    texts: dict[int, str] = {}
+    start = 0
+    for batch in pool.batches(["prompt"]):
+        inside = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(batch))]
+        prompts = batch["prompt"].take(pa.array(inside - start)).to_pylist()
+        texts.update(zip(inside.tolist(), map(comparison_key, prompts), strict=True))
+        start += len(batch)
+    return texts
+
+
+def _compare(_worker: Worker, task: tuple[str, Sequence[tuple[str, str]], WordWeights]) -> list[float]:
+    """How alike the texts of each pair are."""
+    method, pairs, weights = task
+    if method == _NEAR:
+        return [_jaccard(shingles(one), shingles(other)) for one, other in pairs]
+    return [cosine(one.split(), other.split(), weights) for one, other in pairs]
+
+
+def _jaccard(one: set[str], other: set[str]) -> float:
+    shared = len(one & other)
+    return shared / (len(one) + len(other) - shared)
+
+
+def _settle(found: Mapping[int, list[tuple[float, int, str]]], order: np.ndarray) -> dict[int, Copy]:
+    """In the order of preference: a row goes if one that stays is a copy of it; the most alike is named."""
+    copies: dict[int, Copy] = {}
+    for row in sorted(found, key=lambda row: order[row]):
+        stays = [entry for entry in found[row] if entry[1] not in copies]
+        if stays:
+            score, other, method = max(stays, key=lambda entry: (entry[2] == _NEAR, entry[0], -order[entry[1]]))
+            reason = "duplicate: near" if method == _NEAR else "duplicate: same meaning"
+            copies[row] = Copy(other, reason, method, score)
+    return copies
+
+
+# ---------------------------------------------------------------- what is dropped
+
+
+def _drops(pool: Pool, copies: Mapping[int, Copy]) -> Iterator[list[Drop]]:
+    """The drops of each batch. Evidence is the row that stays in the end."""
+    kept = {row: _last(row, copies) for row in copies}
+    ids = _ids(pool, set(kept.values()))
+    start = 0
+    rows = sorted(copies)
+    position = 0
+    for batch in pool.batches(["id"]):
+        drops = []
+        while position < len(rows) and rows[position] < start + len(batch):
+            row = rows[position]
+            copy, other = copies[row], ids[kept[row]]
+            drops.append(
+                Drop(
+                    row - start,
+                    copy.reason,
+                    f"{other}, {copy.method} {copy.score:.2f}",
+                    copy.method,
+                    "",
+                    other,
+                    copy.score,
+                )
+            )
+            position += 1
+        yield drops
+        start += len(batch)
+
+
+def _last(row: int, copies: Mapping[int, Copy]) -> int:
+    """The row that stays: a copy by text may be of a row that goes as a near copy of another."""
+    while row in copies:
+        row = copies[row].of
+    return row
+
+
+def _ids(pool: Pool, rows: set[int]) -> dict[int, str]:
+    ids: dict[int, str] = {}
+    start = 0
+    for batch in pool.batches(["id"]):
+        ids.update({start + n: name for n, name in enumerate(batch["id"].to_pylist()) if start + n in rows})
+        start += len(batch)
+    return ids

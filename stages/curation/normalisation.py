@@ -4,8 +4,10 @@ Kept: letters, numbers, operators, brackets, primes and factorials, so that `6 *
 stay apart. Dropped: case, white space, LaTeX layout and delimiters, punctuation, hyphens inside words.
 """
 
+import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _SPELLINGS = (  # applied in order
     (
@@ -40,6 +42,38 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+_LABEL = re.compile(
+    r"^\s*(?:[#>*\-\s]*(?:\*\*)?(?:problem|question|exercise|example|task|ex|no|q)\b\.?\s*(?:no\.?|number|\#)?\s*\d+(?:\.\d+)*\s*(?:\([^()]{0,60}\))?\s*"
+    r"(?:\*\*)?\s*[.:)\-–—]*|\(?\d{1,3}[.)](?!\d))\s+",
+    re.IGNORECASE,
+)
+
+
+def without_label(text: str) -> str:
+    """The text without the number that a collection gave it.
+
+    >>> without_label("Problem 12. Find x.")
+    'Find x.'
+    """
+    found = _LABEL.match(text)
+    return text[found.end() :] if found and found.end() < len(text) else text
+
+
 def comparison_key(text: str) -> str:
     """Equal for two spellings of the same problem; the text itself where it has no word."""
-    return " ".join(words(text)) or text.strip()
+    return " ".join(words(without_label(text))) or text.strip()
+
+
+def numbers(tokens: Iterable[str]) -> list[str]:
+    """The numbers among words, in order."""
+    return [token for token in tokens if token[0].isdigit()]
+
+
+def masked(tokens: Iterable[str]) -> list[str]:
+    """The words with one sign for every number."""
+    return ["#" if token[0].isdigit() else token for token in tokens]
+
+
+def stable_hash(text: str) -> int:
+    """64 bits, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

@@ -1,79 +1,97 @@
-"""Curation (paper 2.3): load, cleanse, de-duplicate, decontaminate, verify, split; a reason for every dropped row.
+"""Curation (paper 2.3): load, cleanse, de-duplicate, decontaminate, verify, annotate, split; a reason for every dropped row.
 
 In: the recipe's sources, and the folder `data-dir` if one is given. Out: base, sft, validation, rl, probe and heldout.parquet
 (PROBLEM_SCHEMA; heldout also holds the benchmarks' rows, whose split is `eval`) and dropped.parquet (DROPPED_SCHEMA). `solution`
 is what follows an opened `<think>`, verified, or empty. Tables: `funnel`, `reasons`, `splits`, `sources`, `benchmarks`, `leaks`.
 
-A departure: the paper also compares texts by meaning and has people check answers; we have neither.
+Rows pass in batches that stand in files, see `funnel`; a stage that was killed goes on with the first batch that is not done.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from data.schema import Problem, table_from_problems, write_table
+from data.schema import DROPPED_SCHEMA, Problem, TableWriter
 from stages.config import CurationConfig, Runtime
+from stages.curation import decontamination, duplicates
 from stages.curation.cleansing import cleanse
-from stages.curation.decontamination import decontaminate
-from stages.curation.duplicates import drop_duplicates
-from stages.curation.pool import Candidate, Sifted, Step, dropped_table
+from stages.curation.funnel import Funnel, Step
+from stages.curation.pool import Pool
 from stages.curation.sources import DATA_DIR, Loaded, load_sources
-from stages.curation.splits import drop_surplus, fill_splits
-from stages.curation.tables import count_metrics, num_judge_failures, record_tables
-from stages.curation.verification import verify
-from stages.stage import StageLog, StageRecord
+from stages.curation.splits import surplus, write_splits
+from stages.curation.tables import count_metrics, main_reasons, num_judge_failures, record_tables
+from stages.curation.verification import PART_ROWS, verify
+from stages.stage import STATE, Row, StageLog, StageRecord
+
+_Apply = Callable[[Pool], tuple[Pool, Step]]
 
 
 def run(
     config: CurationConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
 ) -> StageRecord:
-    """Sift the sources step by step and write the splits. Raises ValueError for a source that cannot be used."""
+    """Sift the sources step by step and write the splits. Raises ValueError for a source that cannot be used, and when no row is left."""
     started = time.monotonic()
-    loaded = load_sources(config, data_dir=inputs.get(DATA_DIR), log=log)
-    timings = {"sources": time.monotonic() - started}
-    steps = [Step("sources", len(loaded.candidates), loaded.dropped)]
-    pool = loaded.candidates
-    order = _order(config, loaded, runtime=runtime, log=log)
-    for done, (name, sift) in enumerate(order):
+    funnel = Funnel(out / STATE / "curation", runtime, log)
+    loaded = load_sources(config, data_dir=inputs.get(DATA_DIR), state=funnel.state, log=log)
+    timings = {loaded.step.name: time.monotonic() - started}
+    steps, pool = [loaded.step], loaded.pool
+    order = _order(config, loaded, funnel)
+    for done, (name, apply) in enumerate(order.items()):
         log.progress(done, len(order), unit="steps", detail=name)
         started = time.monotonic()
-        sifted = sift(pool)
-        assert len(sifted.kept) + len(sifted.dropped) == len(pool), f"{name} lost rows"
-        pool = sifted.kept
-        steps.append(Step(name, len(pool), sifted.dropped, sifted.num_judged))
+        pool, step = apply(pool)
+        assert step.num_kept + step.num_dropped == steps[-1].num_kept, f"{name} lost rows"
+        steps.append(step)
         timings[name] = time.monotonic() - started
-    log.progress(len(order), len(order), unit="steps", detail="splits")
-    splits = fill_splits(pool, loaded.benchmarks)
-    for split, problems in splits.items():
-        write_table(table_from_problems(problems), out / f"{split}.parquet")
-    write_table(dropped_table(steps), out / "dropped.parquet")
+    log.progress(len(order), len(order), unit="steps", detail="writing")
+    return _write(config, loaded, steps, pool, timings, out)
+
+
+def _order(config: CurationConfig, loaded: Loaded, funnel: Funnel) -> dict[str, _Apply]:
+    """The steps after loading, in order, without those that the recipe skips."""
+    steps: dict[str, _Apply] = {
+        "cleansing": lambda pool: funnel.sift("cleansing", cleanse, pool, config),
+        duplicates.NAME: lambda pool: duplicates.drop_duplicates(pool, config.duplicates, funnel),
+        decontamination.NAME: lambda pool: decontamination.decontaminate(
+            pool, loaded.benchmarks, config.decontamination, funnel
+        ),
+        "verification": lambda pool: funnel.sift("verification", verify, pool, config, part_rows=PART_ROWS),
+        "splits": lambda pool: funnel.drop("splits", pool, surplus(pool, config)),
+    }
+    return {name: apply for name, apply in steps.items() if name not in config.skip}
+
+
+def _write(
+    config: CurationConfig, loaded: Loaded, steps: Sequence[Step], pool: Pool, timings: dict[str, float], out: Path
+) -> StageRecord:
+    splits = write_splits(pool, loaded.benchmarks, out)
+    if not sum(splits.values()):
+        gone = "; ".join(f"{step.name}: {main_reasons(step.reasons)}" for step in steps if step.num_dropped)
+        raise ValueError(f"no row is left of {loaded.num_rows}: {gone or 'the sources hold none'}")
+    with TableWriter(out / "dropped.parquet", DROPPED_SCHEMA) as writer:
+        for step in steps:
+            for dropped in step.dropped():
+                writer.write(dropped.select(DROPPED_SCHEMA.names))
+    tables = record_tables(config, loaded, steps, pool)
     return StageRecord(
         metrics=count_metrics(loaded, steps, splits),
-        tables=record_tables(loaded, steps, splits, pool),
-        notes=_notes(loaded.benchmarks, steps),
+        tables=tables,
+        notes=_notes(loaded.benchmarks, steps, tables["sources"]),
         timings=timings,
     )
 
 
-def _order(
-    config: CurationConfig, loaded: Loaded, *, runtime: Runtime, log: StageLog
-) -> tuple[tuple[str, Callable[[list[Candidate]], Sifted]], ...]:
-    """The steps after loading, in order."""
-    return (
-        ("cleansing", lambda pool: cleanse(pool, config)),
-        ("de-duplication", drop_duplicates),
-        ("decontamination", lambda pool: decontaminate(pool, loaded.benchmarks, config.decontamination)),
-        ("verification", lambda pool: verify(pool, config, runtime=runtime, log=log)),
-        ("splits", lambda pool: drop_surplus(pool, config)),
-    )
-
-
-def _notes(benchmarks: Mapping[str, list[Problem]], steps: Sequence[Step]) -> tuple[str, ...]:
+def _notes(benchmarks: Mapping[str, list[Problem]], steps: Sequence[Step], sources: Sequence[Row]) -> tuple[str, ...]:
     notes = [
         f"benchmark {name}: no source holds its rows, so nothing was compared with it and it is not evaluated;"
         " add them to the folder of --data-dir with split `eval`"
         for name, rows in benchmarks.items()
         if not rows
+    ]
+    notes += [
+        f"source {row['source']}: none of its {row['rows in']} rows is left; most went by {row['main reason']}"
+        for row in sources
+        if not row["rows kept"] and "evaluation row" not in row["main reason"]
     ]
     if failures := num_judge_failures(steps):
         notes.append(f"the judge failed on {failures} rows; they were dropped with its status as the reason")

@@ -5,57 +5,103 @@ unmarked ones are assigned by `CurationConfig.splits` through a stable hash of (
 probe. `eval` rows of a benchmark that the recipe names are that benchmark; other `eval` rows are dropped.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
 from data.benchmarks import find_benchmark
-from data.schema import Problem
+from data.schema import Problem, problems_from_table, read_table, table_from_problems, write_table
 from data.sources.hub import load_hub
-from data.sources.parquet import load_folder
+from data.sources.parquet import Row, load_folder
 from data.sources.procedural import generate_problems
 from stages.config import CurationConfig, HubSource, ParquetSource, ProceduralSource, Source, Split
-from stages.curation.pool import Candidate, Drop
+from stages.curation.funnel import Step, finished, save_batch
+from stages.curation.normalisation import stable_hash
+from stages.curation.pool import BATCH_ROWS, Candidate, Drop, Pool, Sifted, pool_table, split_batch
 from stages.seeds import derive_seed
 from stages.stage import StageLog
 
 DATA_DIR = "data-dir"
+NAME = "sources"
 _SPLITS = get_args(Split)
 _UNASSIGNED = ("", "train", "traces")
 _NEEDS_SOLUTION = ("sft", "validation")
+_LOADED = "loaded.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Rows on their way, and benchmarks by name."""
+
+    pool: Pool
+    step: Step
+    benchmarks: dict[str, list[Problem]]
+    num_rows: int  # read or drawn
 
 
 @dataclass(slots=True)
-class Loaded:
-    """Rows on their way, benchmarks by name, and what was dropped at the door."""
+class _Loading:
+    """What is being read: ids that are taken, the benchmarks so far, and the batch that is not full yet."""
 
-    candidates: list[Candidate] = field(default_factory=list)
-    benchmarks: dict[str, list[Problem]] = field(default_factory=dict)
-    dropped: list[Drop] = field(default_factory=list)
-    revisions: dict[str, str] = field(default_factory=dict)  # by source
+    folder: Path
+    config: CurationConfig
+    benchmarks: dict[str, list[Problem]]
+    taken: dict[int, int] = field(default_factory=dict)  # hash of an id -> hash of its prompt
+    prompts: set[str] = field(default_factory=set)  # that a later generator must not draw
+    rows: list[Candidate] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+    num_batches: int = 0
 
-    @property
-    def num_rows(self) -> int:
-        """Rows read or drawn."""
-        return len(self.candidates) + len(self.dropped) + sum(len(rows) for rows in self.benchmarks.values())
+    def add(self, candidate: Candidate, fault: tuple[str, str] | None) -> None:
+        """One row more, and the reason and evidence for which it stays at the door."""
+        if fault is not None:
+            self.drops.append(Drop(len(self.rows), *fault))
+        self.rows.append(candidate)
+        if len(self.rows) == BATCH_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the batch."""
+        if self.rows:
+            parts = split_batch(pool_table(self.rows), Sifted(self.drops), step=NAME)
+            save_batch(self.folder, self.num_batches, *parts)
+            self.num_batches += 1
+            self.rows, self.drops = [], []
 
 
-def load_sources(config: CurationConfig, *, data_dir: Path | None, log: StageLog) -> Loaded:
+def load_sources(config: CurationConfig, *, data_dir: Path | None, state: Path, log: StageLog) -> Loaded:
     """Every source in order of priority; `data_dir` is one even where the recipe has no parquet source.
 
     Raises ValueError for an unknown benchmark and for a source that cannot be read.
     """
-    loaded = Loaded(benchmarks={find_benchmark(name).name: [] for name in config.benchmarks})
-    taken: dict[str, str] = {}  # id -> prompt
+    folder = state / NAME
+    if not (folder / _LOADED).exists():
+        _load(config, data_dir=data_dir, folder=folder, log=log)
+    num_batches = json.loads((folder / _LOADED).read_text(encoding="utf-8"))["batches"]
+    pool, step = finished(NAME, folder, num_batches)
+    benchmarks: dict[str, list[Problem]] = {name: [] for name in config.benchmarks}
+    for problem in problems_from_table(read_table(folder / "benchmarks.parquet")):
+        benchmarks[problem.source].append(problem)
+    return Loaded(pool, step, benchmarks, step.num_kept + step.num_dropped + sum(map(len, benchmarks.values())))
+
+
+def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: StageLog) -> None:
+    loading = _Loading(folder, config, {find_benchmark(name).name: [] for name in config.benchmarks})
     sources = _with_data_dir(config.sources, data_dir)
-    for done, source in enumerate(sources, start=1):
-        for problem in _read(source, config, loaded, data_dir=data_dir):
-            _place(_with_own_id(problem, taken), source, config, loaded)
-        if isinstance(source, HubSource):
-            loaded.revisions[source.name] = source.revision
-        log.progress(done, len(sources), unit="sources", detail=source.name)
-    return loaded
+    last_generator = max((n for n, source in enumerate(sources) if isinstance(source, ProceduralSource)), default=-1)
+    for number, source in enumerate(sources):
+        for row in _read(source, loading, data_dir=data_dir):
+            problem = _with_own_id(row.problem, loading.taken)
+            if number < last_generator:
+                loading.prompts.add(problem.prompt)
+            _place(replace(row, problem=problem), source, loading)
+        log.progress(number + 1, len(sources), unit="sources", detail=source.name)
+    loading.flush()
+    rows = [problem for problems in loading.benchmarks.values() for problem in problems]
+    write_table(table_from_problems(rows), folder / "benchmarks.parquet")
+    (folder / _LOADED).write_text(json.dumps({"batches": loading.num_batches}), encoding="utf-8")
 
 
 def _with_data_dir(sources: Sequence[Source], data_dir: Path | None) -> list[Source]:
@@ -67,40 +113,48 @@ def _with_data_dir(sources: Sequence[Source], data_dir: Path | None) -> list[Sou
     return [*sources, ParquetSource(kind="parquet", name=name, folder=DATA_DIR)]
 
 
-def _read(source: Source, config: CurationConfig, loaded: Loaded, *, data_dir: Path | None) -> Iterable[Problem]:
+def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterator[Row]:
     match source:
         case ProceduralSource():
-            return generate_problems(
-                name=source.name,
-                split=source.split,
-                num_problems=source.num_problems,
-                kinds=source.kinds,
-                levels=source.levels,
-                seed=config.seed,
-                exclude={candidate.problem.prompt for candidate in loaded.candidates},
+            yield from map(
+                Row,
+                generate_problems(
+                    name=source.name,
+                    split=source.split,
+                    num_problems=source.num_problems,
+                    kinds=source.kinds,
+                    levels=source.levels,
+                    seed=loading.config.seed,
+                    exclude=loading.prompts,
+                ),
             )
         case ParquetSource():
             if source.folder == DATA_DIR and data_dir is None:
                 raise ValueError(
                     f"source {source.name!r} reads the folder of --data-dir, and none was given: add --data-dir DIR"
                 )
-            return load_folder(data_dir if source.folder == DATA_DIR and data_dir else Path(source.folder))
+            folder = data_dir if source.folder == DATA_DIR and data_dir else Path(source.folder)
+            yield from load_folder(folder, max_row_bytes=loading.config.max_row_bytes)
         case HubSource():
-            return load_hub(
-                source.repo,
-                revision=source.revision,
-                split=source.split,
-                name=source.name,
-                domain=source.domain,
-                columns=source.columns,
-                licence=source.licence,
-            )
+            yield from map(Row, _hub_problems(source))
 
 
-def _with_own_id(problem: Problem, taken: dict[str, str]) -> Problem:
+def _hub_problems(source: HubSource) -> Iterable[Problem]:
+    return load_hub(
+        source.repo,
+        revision=source.revision,
+        split=source.split,
+        name=source.name,
+        domain=source.domain,
+        columns=source.columns,
+        licence=source.licence,
+    )
+
+
+def _with_own_id(problem: Problem, taken: dict[int, int]) -> Problem:
     """The problem, under another id if a different problem has this one: files are numbered independently of each other."""
-    number, own = 1, problem.id
-    while taken.setdefault(own, problem.prompt) != problem.prompt:
+    number, own, prompt = 1, problem.id, stable_hash(problem.prompt)
+    while taken.setdefault(stable_hash(own), prompt) != prompt:
         own = f"{problem.source}/{problem.id}" if number == 1 else f"{problem.source}/{problem.id}/{number}"
         number += 1
     return problem if own == problem.id else replace(problem, id=own)
@@ -109,35 +163,38 @@ def _with_own_id(problem: Problem, taken: dict[str, str]) -> Problem:
 # ---------------------------------------------------------------- where a row goes
 
 
-def _place(problem: Problem, source: Source, config: CurationConfig, loaded: Loaded) -> None:
-    if isinstance(source, ProceduralSource):
-        loaded.candidates.append(Candidate(problem, source.name, generated=True))
+def _place(row: Row, source: Source, loading: _Loading) -> None:
+    problem = row.problem
+    candidate = Candidate(problem, source.name, generated=isinstance(source, ProceduralSource))
+    if row.fault:
+        loading.add(candidate, (row.fault, row.evidence))
+    elif candidate.generated:
+        loading.add(candidate, None)
     elif problem.split == "eval":
-        _set_aside(problem, source, loaded)
+        _set_aside(candidate, loading)
     else:
-        _assign(problem, source, config, loaded)
+        _assign(candidate, loading)
 
 
-def _set_aside(problem: Problem, source: Source, loaded: Loaded) -> None:
-    for name, rows in loaded.benchmarks.items():
-        if problem.source in find_benchmark(name).sources:
-            rows.append(replace(problem, source=name))
+def _set_aside(candidate: Candidate, loading: _Loading) -> None:
+    for name, rows in loading.benchmarks.items():
+        if candidate.problem.source in find_benchmark(name).sources:
+            rows.append(replace(candidate.problem, source=name))
             return
-    candidate = Candidate(problem, source.name, generated=False)
-    loaded.dropped.append(Drop(candidate, "evaluation row", f"{problem.source} is no benchmark of the recipe"))
+    loading.add(candidate, ("evaluation row", f"{candidate.problem.source} is no benchmark of the recipe"))
 
 
-def _assign(problem: Problem, source: Source, config: CurationConfig, loaded: Loaded) -> None:
-    candidate = Candidate(problem, source.name, generated=False)
+def _assign(candidate: Candidate, loading: _Loading) -> None:
+    problem = candidate.problem
     if problem.split in _SPLITS:
-        loaded.candidates.append(candidate)
+        loading.add(candidate, None)
     elif problem.split not in _UNASSIGNED:
         known = ", ".join((*_SPLITS, "train", "traces", "eval"))
-        loaded.dropped.append(Drop(candidate, "unknown split", f"{problem.split!r} is none of {known}"))
-    elif split := assigned_split(problem, config):
-        loaded.candidates.append(replace(candidate, problem=replace(problem, split=split)))
+        loading.add(candidate, ("unknown split", f"{problem.split!r} is none of {known}"))
+    elif split := assigned_split(problem, loading.config):
+        loading.add(replace(candidate, problem=replace(problem, split=split)), None)
     else:
-        loaded.dropped.append(Drop(candidate, "no split for a row without solution", f"shares are {config.splits}"))
+        loading.add(candidate, ("no split for a row without solution", f"shares are {loading.config.splits}"))
 
 
 def assigned_split(problem: Problem, config: CurationConfig) -> str | None:

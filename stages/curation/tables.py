@@ -1,67 +1,96 @@
 """What curation says about its result: tables for people and the numbers that are tracked."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
 
 from data.schema import Problem
-from stages.curation.pool import Candidate, Step
+from stages.config import CurationConfig, HubSource
+from stages.curation.funnel import Step
+from stages.curation.pool import Pool, origin
 from stages.curation.sources import Loaded
 from stages.curation.splits import can_be_judged
 from stages.curation.verification import JUDGE_FAILED
 from stages.stage import Row
 
-_MAIN_REASONS = 3
 
-
-def record_tables(
-    loaded: Loaded, steps: Sequence[Step], splits: Mapping[str, Sequence[Problem]], kept: Sequence[Candidate]
-) -> dict[str, list[Row]]:
+def record_tables(config: CurationConfig, loaded: Loaded, steps: Sequence[Step], pool: Pool) -> dict[str, list[Row]]:
     """Every table; `leaks` and `benchmarks` only where there are any."""
     tables = {
         "funnel": [_funnel_row(step) for step in steps],
         "reasons": [
             {"step": step.name, "reason": reason, "count": count}
             for step in steps
-            for reason, count in _reasons(step).most_common()
+            for reason, count in _sorted(step.reasons)
         ],
-        "splits": _split_rows(splits),
-        "sources": _source_rows(loaded, steps, kept),
+        "splits": _split_rows(pool, loaded.benchmarks),
+        "sources": _source_rows(config, steps, pool),
     }
     optional = {"benchmarks": _benchmark_rows(loaded.benchmarks), "leaks": _leak_rows(steps)}
     return tables | {name: rows for name, rows in optional.items() if rows}
 
 
-def _reasons(step: Step) -> Counter[str]:
-    return Counter(drop.reason for drop in step.dropped)
+def _sorted(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def main_reasons(reasons: Counter[str], *, most: int = 3) -> str:
+    """`proof (3), image or figure (2)`."""
+    return ", ".join(f"{reason} ({count})" for reason, count in _sorted(reasons)[:most])
 
 
 def _funnel_row(step: Step) -> Row:
-    main = ", ".join(f"{reason} ({count})" for reason, count in _reasons(step).most_common(_MAIN_REASONS))
-    return {"step": step.name, "kept": step.num_kept, "dropped": len(step.dropped), "main reasons": main}
+    return {
+        "step": step.name,
+        "kept": step.num_kept,
+        "dropped": step.num_dropped,
+        "main reasons": main_reasons(step.reasons),
+    }
 
 
-def _split_rows(splits: Mapping[str, Sequence[Problem]]) -> list[Row]:
-    rows: list[Row] = []
-    for split, problems in splits.items():
-        counts = Counter(problem.domain for problem in problems)
-        rows += [{"split": split, "domain": domain, "rows": count} for domain, count in sorted(counts.items())]
-    return rows
+def _split_rows(pool: Pool, benchmarks: Mapping[str, Sequence[Problem]]) -> list[Row]:
+    counts = _count(pool.batches(["split", "domain"]), "split", "domain")
+    for rows in benchmarks.values():
+        counts.update(("heldout", row.domain) for row in rows if can_be_judged(row))
+    return [{"split": split, "domain": domain, "rows": count} for (split, domain), count in sorted(counts.items())]
 
 
-def _source_rows(loaded: Loaded, steps: Sequence[Step], kept: Sequence[Candidate]) -> list[Row]:
+def _count(tables: Iterable[pa.Table], *columns: str) -> Counter[tuple[str, ...]]:
+    counts: Counter[tuple[str, ...]] = Counter()
+    for table in tables:
+        counts.update(zip(*(table[name].to_pylist() for name in columns), strict=True))
+    return counts
+
+
+def _by_origin(tables: Iterable[pa.Table], *columns: str) -> Counter[tuple[str, ...]]:
+    """Rows by where they come from and other columns."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for (via, source, generated, *values), count in _count(tables, "via", "source", "generated", *columns).items():
+        counts[origin(via, source, generated=bool(generated)), *values] += count
+    return counts
+
+
+def _source_rows(config: CurationConfig, steps: Sequence[Step], pool: Pool) -> list[Row]:
     """Rows in and kept, by origin and licence, without the rows that were set aside as a benchmark."""
-    left = Counter((candidate.origin, candidate.problem.licence) for candidate in kept)
-    dropped = [drop.candidate for step in steps for drop in step.dropped]
-    read = Counter((candidate.origin, candidate.problem.licence) for candidate in [*kept, *dropped])
+    revisions = {source.name: source.revision for source in config.sources if isinstance(source, HubSource)}
+    left = _by_origin(pool.batches(["via", "source", "generated", "licence"]), "licence")
+    read = left.copy()
+    gone: dict[tuple[str, str], Counter[str]] = {}
+    for step in steps:
+        for (name, licence, reason), count in _by_origin(step.dropped(), "licence", "reason").items():
+            read[name, licence] += count
+            gone.setdefault((name, licence), Counter())[f"{step.name}: {reason}"] += count
     return [
         {
-            "source": origin,
+            "source": name,
             "licence": licence,
             "rows in": count,
-            "rows kept": left[origin, licence],
-            "revision": loaded.revisions.get(origin, ""),
+            "rows kept": left[name, licence],
+            "revision": revisions.get(name, ""),
+            "main reason": main_reasons(gone.get((name, licence), Counter()), most=1),
         }
-        for (origin, licence), count in sorted(read.items())
+        for (name, licence), count in sorted(read.items())
     ]
 
 
@@ -73,24 +102,28 @@ def _benchmark_rows(benchmarks: Mapping[str, Sequence[Problem]]) -> list[Row]:
 
 
 def _leak_rows(steps: Sequence[Step]) -> list[Row]:
-    counts = Counter((drop.candidate.origin, drop.leaks_to) for step in steps for drop in step.dropped if drop.leaks_to)
+    counts: Counter[tuple[str, ...]] = Counter()
+    for step in steps:
+        counts.update(_by_origin(step.dropped(), "benchmark"))
     return [
-        {"source": source, "benchmark": benchmark, "rows": rows} for (source, benchmark), rows in sorted(counts.items())
+        {"source": source, "benchmark": benchmark, "rows": rows}
+        for (source, benchmark), rows in sorted(counts.items())
+        if benchmark
     ]
 
 
 def num_judge_failures(steps: Sequence[Step]) -> int:
     """Rows that were dropped because the judge failed."""
-    return sum(drop.reason.startswith(JUDGE_FAILED) for step in steps for drop in step.dropped)
+    return sum(count for step in steps for reason, count in step.reasons.items() if reason.startswith(JUDGE_FAILED))
 
 
-def count_metrics(loaded: Loaded, steps: Sequence[Step], splits: Mapping[str, Sequence[Problem]]) -> dict[str, float]:
+def count_metrics(loaded: Loaded, steps: Sequence[Step], splits: Mapping[str, int]) -> dict[str, float]:
     """`curation/...` numbers."""
     return {
         "curation/rows_in": float(loaded.num_rows),
         "curation/rows_kept": float(steps[-1].num_kept),
-        **{f"curation/dropped_by_{step.name}": float(len(step.dropped)) for step in steps},
-        **{f"curation/{split}_rows": float(len(problems)) for split, problems in splits.items()},
+        **{f"curation/dropped_by_{step.name}": float(step.num_dropped) for step in steps},
+        **{f"curation/{split}_rows": float(count) for split, count in splits.items()},
         "curation/benchmark_rows": float(sum(len(rows) for rows in loaded.benchmarks.values())),
         "curation/responses_judged": float(sum(step.num_judged for step in steps)),
         "curation/judge_failures": float(num_judge_failures(steps)),

@@ -5,32 +5,32 @@ Rows of files and data sets: the solution must verify; in rl and probe a mathema
 with an empty solution, if the judge accepts its gold answer given back; a reference program must pass the tests.
 A failure of the judge is a reason of its own, never a wrong answer.
 
-Work is cut into chunks of a fixed number of rows, each a pure function of its rows, so the number of processes does not matter.
 A departure: the paper takes the pass rate of several models; here one solution is enough, and selection measures solve rates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import pyarrow as pa
 
 from data.domains import FAILED_STATUSES, Judge, Verdict
-from data.schema import Problem
+from data.schema import Problem, problems_from_table
 from data.sources.procedural import propose_trace
-from stages.config import CurationConfig, ProceduralSource, Runtime, Teacher
-from stages.curation.pool import Candidate, Drop, Sifted
+from stages.config import CurationConfig, ProceduralSource, Teacher
+from stages.curation.pool import Drop, Sifted
 from stages.curation.solutions import boxed_gold, trace_of
 from stages.seeds import derive_seed
-from stages.stage import StageLog
-from stages.workers import Worker, work_through
+from stages.workers import Worker
 
 JUDGE_FAILED = "judge failed"  # how the reason begins where the judge does not know
-_CHUNK_ROWS = 16
+PART_ROWS = 32  # of a batch that a process takes at a time
 _EVIDENCE = 200  # characters of an extracted answer
 _TRACED = ("base", "sft", "validation")  # splits that are trained on solutions
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A unit of work: rows of one source."""
+    """Rows of one source."""
 
     problems: tuple[Problem, ...]
     source: str
@@ -48,60 +48,35 @@ class Finding:
     num_judged: int = 0
 
 
-def verify(candidates: Sequence[Candidate], config: CurationConfig, *, runtime: Runtime, log: StageLog) -> Sifted:
+def verify(worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
     """Verify the rows that need it and pass on the others as they are."""
+    batch, config = task
     teachers = {source.name: source.teacher for source in config.sources if isinstance(source, ProceduralSource)}
-    needing = [position for position, candidate in enumerate(candidates) if _needs_verification(candidate, teachers)]
-    chunks = list(_chunks([candidates[position] for position in needing], teachers, seed=config.seed))
-    findings = dict(zip(needing, _run(chunks, runtime=runtime, log=log), strict=True))
-    sifted = Sifted([], [], num_judged=sum(finding.num_judged for finding in findings.values()))
-    for position, candidate in enumerate(candidates):
-        finding = findings.get(position)
-        if finding is None:
-            sifted.kept.append(candidate)
-        elif finding.reason:
-            sifted.dropped.append(Drop(candidate, finding.reason, finding.evidence))
-        else:
-            sifted.kept.append(replace(candidate, problem=replace(candidate.problem, solution=finding.solution)))
-    return sifted
+    problems = problems_from_table(batch)
+    solutions = [problem.solution for problem in problems]
+    drops, num_judged = [], 0
+    for rows, chunk in _chunks(batch, problems, teachers, seed=config.seed):
+        for row, finding in zip(rows, verify_chunk(chunk, worker.judge), strict=True):
+            num_judged += finding.num_judged
+            solutions[row] = finding.solution
+            if finding.reason:
+                drops.append(Drop(row, finding.reason, finding.evidence))
+    return Sifted(sorted(drops, key=lambda drop: drop.row), {"solution": solutions}, num_judged=num_judged)
 
 
-def _needs_verification(candidate: Candidate, teachers: Mapping[str, Teacher | None]) -> bool:
-    """Everything but generated rows without a teacher, whose answers are right by construction."""
-    return not candidate.generated or teachers[candidate.source] is not None
+def _chunks(
+    batch: pa.Table, problems: Sequence[Problem], teachers: Mapping[str, Teacher | None], *, seed: int
+) -> Iterator[tuple[list[int], Chunk]]:
+    """The rows of each source that need verification: all but generated ones without a teacher, which are right by construction."""
+    by_source: dict[str, list[int]] = {}
+    for row, (via, generated) in enumerate(zip(batch["via"].to_pylist(), batch["generated"].to_pylist(), strict=True)):
+        if not generated or teachers[via] is not None:
+            by_source.setdefault(via, []).append(row)
+    for via, rows in by_source.items():
+        yield rows, Chunk(tuple(problems[row] for row in rows), via, teachers.get(via), seed)
 
 
-def _chunks(candidates: Sequence[Candidate], teachers: Mapping[str, Teacher | None], *, seed: int) -> Iterator[Chunk]:
-    start = 0
-    while start < len(candidates):
-        source = candidates[start].source
-        stop = start
-        while stop < min(start + _CHUNK_ROWS, len(candidates)) and candidates[stop].source == source:
-            stop += 1
-        problems = tuple(candidate.problem for candidate in candidates[start:stop])
-        yield Chunk(problems, source, teachers.get(source), seed)
-        start = stop
-
-
-# ---------------------------------------------------------------- processes
-
-
-def _run(chunks: Sequence[Chunk], *, runtime: Runtime, log: StageLog) -> list[Finding]:
-    """The findings of every row, in order."""
-    total, done = sum(len(chunk.problems) for chunk in chunks), 0
-    found: dict[int, list[Finding]] = {}
-    for position, findings in work_through(_verify_chunk, chunks, runtime=runtime):
-        found[position] = findings
-        done += len(chunks[position].problems)
-        log.progress(done, total, unit="problems", detail="verification")
-    return [finding for position in range(len(chunks)) for finding in found[position]]
-
-
-def _verify_chunk(worker: Worker, chunk: Chunk) -> list[Finding]:
-    return verify_chunk(chunk, worker.judge)
-
-
-# ---------------------------------------------------------------- inside a worker
+# ---------------------------------------------------------------- the rows of a source
 
 
 def verify_chunk(chunk: Chunk, judge: Judge) -> list[Finding]:

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from data.domains import Judge
 from data.schema import Problem, table_from_problems, write_table
+from stages.config import Runtime
+from stages.curation.funnel import Funnel, save_batch
+from stages.curation.pool import Candidate, Pool, Sifted, pool_table, split_batch
+from stages.stage import StageLog
+from stages.workers import Worker
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -42,3 +48,41 @@ def folder(tmp_path):
         return tmp_path / "in"
 
     return make
+
+
+@pytest.fixture
+def batch():
+    def make(*problems, via="a", generated=False):
+        return pool_table([Candidate(row, via, generated=generated) for row in problems])
+
+    return make
+
+
+@pytest.fixture
+def worker():
+    with Judge() as judge:
+        yield Worker(Runtime(workers=1), judge)
+
+
+@pytest.fixture
+def funnel(tmp_path):
+    return Funnel(tmp_path / "state", Runtime(workers=1), StageLog(None))
+
+
+@pytest.fixture
+def pool(funnel):
+    def make(*batches):
+        folder = funnel.state / "start"
+        for number, rows in enumerate(batches):
+            save_batch(folder, number, *split_batch(rows, Sifted(), step="start"))
+        return Pool(folder / "kept", len(batches))
+
+    return make
+
+
+@pytest.fixture
+def dropped():
+    def rows(step):
+        return [row for table in step.dropped() for row in table.to_pylist()]
+
+    return rows

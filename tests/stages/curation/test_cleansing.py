@@ -4,7 +4,6 @@ import pytest
 
 from stages.config import CurationConfig
 from stages.curation.cleansing import RULES, cleanse, first_objection
-from stages.curation.pool import Candidate
 
 
 def _tests(**parts):
@@ -109,8 +108,8 @@ def test_choice_questions_stay_where_the_recipe_keeps_them(problem):
     assert first_objection(row, CurationConfig(drop_choice_questions=False)) is None
 
 
-def test_rows_keep_their_order_and_none_is_lost(problem):
+def test_the_dropped_rows_are_named_by_their_place_in_the_batch(problem, batch, worker):
     rows = [problem(id=f"a/{i}", answer="" if i % 3 == 0 else "1") for i in range(9)]
-    sifted = cleanse([Candidate(row, "a", generated=False) for row in rows], CurationConfig())
-    assert [kept.problem.id for kept in sifted.kept] == ["a/1", "a/2", "a/4", "a/5", "a/7", "a/8"]
-    assert [drop.candidate.problem.id for drop in sifted.dropped] == ["a/0", "a/3", "a/6"]
+    sifted = cleanse(worker, (batch(*rows), CurationConfig()))
+    assert [drop.row for drop in sifted.drops] == [0, 3, 6]
+    assert {drop.reason for drop in sifted.drops} == {"no answer or tests"}

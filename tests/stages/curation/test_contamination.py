@@ -8,7 +8,6 @@ from stages.config import Decontamination
 from stages.curation.contamination import LeakIndex, MeasuredRow
 from stages.curation.decontamination import decontaminate
 from stages.curation.normalisation import words
-from stages.curation.pool import Candidate
 
 TWELVE = "one two three four five six seven eight nine ten eleven twelve"
 
@@ -21,8 +20,8 @@ def _index(*texts, ngram=8, coverage=0.5):
 def test_coverage_is_the_share_of_the_measured_rows_ngrams():
     # 12 words have 5 8-grams; ten of them in a row hold 3
     leak = _index(TWELVE).find("Listen: One, two, three, four; five six seven eight nine ten! and more")
-    assert leak is not None and not leak.identical
-    assert leak.coverage == pytest.approx(3 / 5)
+    assert leak is not None and leak.reason == "shared n-grams"
+    assert leak.score == pytest.approx(3 / 5)
 
 
 def test_below_the_threshold_there_is_no_leak():
@@ -33,7 +32,7 @@ def test_below_the_threshold_there_is_no_leak():
 def test_a_long_candidate_is_measured_by_the_row_and_not_by_itself():
     padding = " ".join(f"word{number}" for number in range(500))
     leak = _index(TWELVE).find(f"{padding} {TWELVE} {padding}")
-    assert leak is not None and leak.coverage == 1
+    assert leak is not None and leak.score == 1
 
 
 def test_a_row_shorter_than_n_words_is_one_ngram():
@@ -50,7 +49,7 @@ def test_a_very_short_row_leaks_only_when_equal():
 
 def test_equal_text_is_found_first_and_said_so():
     leak = _index(TWELVE + " thirteen", TWELVE).find(TWELVE.upper())
-    assert leak is not None and leak.identical and leak.row.id == "1"
+    assert leak is not None and leak.reason == "same text" and leak.row.id == "1"
 
 
 def test_the_row_that_is_given_away_most_is_named():
@@ -80,36 +79,37 @@ def test_the_index_agrees_with_a_plain_comparison_of_all_pairs(coverage):
         leak = index.find(text)
         assert (leak is not None) == (best >= coverage)
         if leak is not None:
-            assert leak.coverage == pytest.approx(best)
+            assert leak.score == pytest.approx(best)
             found += 1
     assert 0 < found < 300
 
 
-def test_benchmarks_heldout_and_probe_are_guarded(problem):
+def test_benchmarks_heldout_and_probe_are_guarded(problem, batch, pool, funnel, dropped):
     def row(split, text, number):
-        return Candidate(problem(text, id=f"{split}/{number}", split=split), "a", generated=False)
+        return problem(text, id=f"{split}/{number}", split=split)
 
     other = "red orange yellow green blue indigo violet black white grey brown pink"
     third = "mercury venus earth mars jupiter saturn uranus neptune pluto ceres eris haumea"
-    pool = [
+    rows = [
         row("heldout", TWELVE, 0),
         row("probe", other, 0),
         row("probe", TWELVE + " x", 1),
         row("sft", other + " x", 0),
-    ]
-    pool += [
         row("rl", TWELVE + " y", 0),
         row("base", third, 0),
         row("rl", "a fresh problem about nothing of the kind", 1),
     ]
-    sifted = decontaminate(pool, {"bench": [problem(third, id="b/7")]}, Decontamination())
-    assert [kept.problem.id for kept in sifted.kept] == ["heldout/0", "probe/0", "rl/1"]
-    assert [(drop.candidate.problem.id, drop.reason, drop.evidence) for drop in sifted.dropped] == [
-        ("probe/1", "contaminated: shared n-grams", "heldout, row heldout/0, coverage 1.00"),
-        ("sft/0", "contaminated: shared n-grams", "probe, row probe/0, coverage 1.00"),
-        ("rl/0", "contaminated: shared n-grams", "heldout, row heldout/0, coverage 1.00"),
-        ("base/0", "contaminated: same text", "bench, row b/7, coverage 1.00"),
+    benchmarks = {"bench": [problem(third, id="b/7")]}
+    kept, step = decontaminate(pool(batch(*rows[:3]), batch(*rows[3:])), benchmarks, Decontamination(), funnel)
+    assert [name for table in kept.batches() for name in table["id"].to_pylist()] == ["heldout/0", "probe/0", "rl/1"]
+    found = [(drop["id"], drop["reason"], drop["benchmark"], drop["against"], drop["score"]) for drop in dropped(step)]
+    assert found == [
+        ("probe/1", "contaminated: shared n-grams", "heldout", "heldout/0", 1),
+        ("sft/0", "contaminated: shared n-grams", "probe", "probe/0", 1),
+        ("rl/0", "contaminated: shared n-grams", "heldout", "heldout/0", 1),
+        ("base/0", "contaminated: same text", "bench", "b/7", 1),
     ]
+    assert all(drop["evidence"] for drop in dropped(step))
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,103 @@
+import random
+import shutil
+
+import pytest
+
+from stages.config import Duplicates
 from stages.curation.duplicates import drop_duplicates
-from stages.curation.pool import Candidate
+
+STORY = "A baker sells {a} loaves on Monday and {b} loaves on Tuesday, each for the same price. She takes {c} dollars. Find the price."
 
 
-def test_the_earlier_row_stays_and_is_the_evidence(problem):
+@pytest.fixture
+def found(pool, funnel, dropped):
+    def run(*batches, **rule):
+        shutil.rmtree(funnel.state, ignore_errors=True)
+        step = drop_duplicates(pool(*batches), Duplicates(**rule), funnel)[1]
+        return {row["id"]: (row["reason"], row["against"]) for row in dropped(step)}
+
+    return run
+
+
+def test_rows_with_the_same_text_are_one(problem, batch, found):
     rows = [
-        problem(r"Find \(\frac12\) of 6.", id="first"),
-        problem(r"find $\dfrac12$ of 6", id="same after normalisation"),
-        problem(r"Find \(\frac12\) of 8.", id="other"),
-        problem(r"Find \(\frac12\) of 6.", id="same"),
+        problem(r"Find \(\frac12\) of 6.", id="a"),
+        problem(r"find $\dfrac12$ of 6", id="b"),
+        problem(r"Find \(\frac12\) of 8.", id="c"),
+        problem(r"Find \(\frac12\) of 6.", id="d"),
     ]
-    sifted = drop_duplicates([Candidate(row, "a", generated=False) for row in rows])
-    assert [kept.problem.id for kept in sifted.kept] == ["first", "other"]
-    assert [(drop.candidate.problem.id, drop.reason, drop.evidence) for drop in sifted.dropped] == [
-        ("same after normalisation", "duplicate: same text after normalisation", "first"),
-        ("same", "duplicate: same text", "first"),
+    assert found(batch(*rows)) == {
+        "b": ("duplicate: same text after normalisation", "a"),
+        "d": ("duplicate: same text", "a"),
+    }
+
+
+def test_the_copy_that_stays_is_of_the_preferred_source_then_solved_then_of_the_smallest_id(problem, batch, found):
+    rows = [
+        problem(id="z", source="one"),
+        problem(id="b", source="two"),
+        problem(id="c", source="two", solution=r"\boxed{42}"),
+        problem(id="a", source="two"),
     ]
+    assert {against for _, against in found(batch(*rows)).values()} == {"z"}
+    assert {against for _, against in found(batch(*rows[1:]), near=0).values()} == {"c"}
+    assert {against for _, against in found(batch(*rows), source_priority=("two",)).values()} == {"c"}
+    assert {against for _, against in found(batch(rows[1], rows[3])).values()} == {"a"}
+
+
+def test_a_few_other_letters_make_a_near_copy_and_other_numbers_do_not(problem, batch, found):
+    rows = [
+        problem(STORY.format(a=3, b=4, c=35), id="a", answer="5"),
+        problem(STORY.format(a=3, b=4, c=35).replace("baker", "bakker"), id="b", answer="5"),
+        problem(STORY.format(a=3, b=4, c=42), id="c", answer="6"),
+    ]
+    assert found(batch(*rows), meaning=0) == {"b": ("duplicate: near", "a")}
+    assert found(batch(*rows), meaning=0, near=0) == {}
+
+
+def test_rows_whose_answers_differ_are_no_near_copies(problem, batch, found):
+    rows = [problem("Find the smallest prime above the number that I name: " + text, id=text, answer=answer)
+            for text, answer in (("ninety one", "97"), ("ninety onf", "101"))]  # fmt: skip
+    assert found(batch(*rows)) == {}
+
+
+def test_another_wording_with_the_same_numbers_and_answer_has_the_same_meaning(problem, batch, found):
+    rows = [
+        problem(STORY.format(a=3, b=4, c=35), id="a", answer="5"),
+        problem(
+            "On Tuesday a baker sells 4 loaves, on Monday 3 loaves, each for the same price, and takes 35 dollars. What is the price?",
+            id="b",
+            answer="5",
+        ),
+        problem("A train of 35 cars passes 3 stations and 4 bridges. How many stops does it make?", id="c", answer="5"),
+    ]
+    assert found(batch(*rows)) == {"b": ("duplicate: same meaning", "a")}
+    assert found(batch(*rows), meaning=0) == {}
+
+
+def test_changed_numbers_are_a_policy_of_their_own(problem, batch, found):
+    rows = [problem(STORY.format(a=n, b=n + 1, c=7 * n), id=str(n), answer=str(n)) for n in (2, 3, 4)]
+    assert found(batch(*rows)) == {}
+    assert found(batch(*rows), changed_numbers="drop") == {
+        "3": ("duplicate: numbers changed", "2"),
+        "4": ("duplicate: numbers changed", "2"),
+    }
+
+
+def test_generated_rows_are_told_apart_by_their_text_alone(problem, batch, found):
+    rows = [problem(STORY.format(a=3, b=4, c=35) + end, id=f"a{end}", answer="5") for end in ("", " Now")]
+    assert set(found(batch(*rows))) == {"a Now"}
+    assert found(batch(*rows, generated=True)) == {}
+
+
+def test_no_row_goes_for_a_row_that_goes(problem, batch, found):
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefgh", k=5)) for _ in range(30)]
+    texts = []
+    for _ in range(30):  # each differs from the one before by one word: the first and the last are not alike
+        words[rng.randrange(30)] = "".join(rng.choices("nopqrstu", k=5))
+        texts.append(" ".join(words))
+    rows = [problem(text, id=f"{n:02d}", answer="1") for n, text in enumerate(texts)]
+    gone = found(batch(*rows[:15]), batch(*rows[15:]))
+    assert gone and not {against for _, against in gone.values()} & set(gone)
+    assert len(gone) < len(rows) - 1

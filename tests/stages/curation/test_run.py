@@ -1,11 +1,16 @@
 import io
 import itertools
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from data.schema import DROPPED_SCHEMA, PROBLEM_SCHEMA, read_table
+from data.schema import DROPPED_SCHEMA, PROBLEM_SCHEMA, read_table, table_from_problems
 from stages.config import CurationConfig, Decontamination, ProceduralSource, Runtime
 from stages.curation import run
 from stages.recipe import load_recipe
@@ -29,6 +34,7 @@ CONFIG = CurationConfig(
     benchmarks=("math500", "aime24"),
     decontamination=Decontamination(coverage=0.9),
 )
+ROOT = Path(__file__).resolve().parents[3]
 FILES = ("base", "dropped", "heldout", "probe", "rl", "sft", "validation")
 
 
@@ -88,13 +94,9 @@ def test_the_tables_say_what_happened(tmp_path, data_dir):
     assert all(later["kept"] + later["dropped"] == row["kept"] for row, later in itertools.pairwise(funnel))
     assert sum(row["count"] for row in record.tables["reasons"]) == sum(row["dropped"] for row in funnel)
     assert record.tables["leaks"] == [{"source": "a", "benchmark": "math500", "rows": 1}]
-    assert {
-        "source": "traces",
-        "licence": "Apache-2.0",
-        "rows in": 150,
-        "rows kept": 100,
-        "revision": "",
-    } in record.tables["sources"]
+    traces = next(row for row in record.tables["sources"] if row["source"] == "traces")
+    assert (traces["licence"], traces["rows in"], traces["rows kept"]) == ("Apache-2.0", 150, 100)
+    assert traces["main reason"]
     assert {row["split"] for row in record.tables["splits"]} == {"heldout", "sft", "rl"}
     assert all(name.startswith("curation/") for name in record.metrics)
 
@@ -120,6 +122,44 @@ def test_one_worker_and_four_write_the_same_bytes(tmp_path, data_dir):
         assert one == four, name
 
 
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+import stages.curation.funnel as funnel
+from stages.config import CurationConfig, Runtime
+from stages.curation import run
+from stages.stage import StageLog
+
+left, save = [int(sys.argv[3])], funnel.save_batch
+def save_and_die(*arguments, **named):
+    save(*arguments, **named)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+funnel.save_batch = save_and_die
+config = CurationConfig.model_validate_json(Path(sys.argv[2]).read_text())
+run(config, inputs={"data-dir": Path(sys.argv[1])}, runtime=Runtime(workers=1), out=Path(sys.argv[4]), log=StageLog(None))
+"""
+
+
+@pytest.mark.parametrize("finished_batches", [1, 3, 5, 8, 10])
+def test_a_killed_curation_goes_on_with_the_next_batch_and_writes_the_same_bytes(
+    tmp_path, problem, folder, finished_batches
+):
+    rows = [problem(f"What is {i} plus {i % 900}?", id=f"a/{i}", answer=str(i + i % 900)) for i in range(2300)]
+    data_dir, config = folder(*rows), tmp_path / "config.json"
+    config.write_text(CurationConfig().model_dump_json())
+    command = [sys.executable, "-c", _KILLED, str(data_dir), str(config), str(finished_batches), str(tmp_path / "out")]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    stream = io.StringIO()
+    _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir, stream=stream)
+    _run(tmp_path / "whole", config=CurationConfig(), data_dir=data_dir)
+    for name in FILES:
+        assert (tmp_path / "out" / f"{name}.parquet").read_bytes() == (
+            tmp_path / "whole" / f"{name}.parquet"
+        ).read_bytes()
+
+
 def test_progress_names_the_steps(tmp_path):
     stream = io.StringIO()
     _run(tmp_path / "out", stream=stream)
@@ -130,12 +170,54 @@ def test_progress_names_the_steps(tmp_path):
 
 
 def test_a_file_without_a_column_is_named(tmp_path, data_dir):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     pq.write_table(pa.table({"id": ["0"], "prompt": ["What?"]}), data_dir / "broken.parquet")
     with pytest.raises(ValueError, match=r"broken\.parquet: lacks the column domain"):
         _run(tmp_path / "out", data_dir=data_dir)
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path, data_dir):
+    (data_dir / "torn.parquet").write_bytes(b"PAR1" + bytes(100))
+    with pytest.raises(ValueError, match=r"torn\.parquet: cannot be read as parquet"):
+        _run(tmp_path / "out", data_dir=data_dir)
+
+
+def test_a_file_cut_short_is_named(tmp_path, data_dir):
+    whole = (data_dir / "some.parquet").read_bytes()
+    (data_dir / "some.parquet").write_bytes(whole[:200] + bytes(200) + whole[400:])
+    with pytest.raises(ValueError, match=r"some\.parquet: cannot be read as parquet"):
+        _run(tmp_path / "out", data_dir=data_dir)
+
+
+def test_bytes_that_are_no_text_cost_their_row_and_no_other(tmp_path, problem, folder):
+    good = table_from_problems([problem(id="good"), problem("What is 6 times 8?", id="bad", answer="48")])
+    torn = pa.array([b"What is 6 times 7?", b"What is 6 \xff\xfe 8?"], pa.binary())
+    data_dir = folder(problem("What is 5 times 8?", id="other", answer="40"), name="a.parquet")
+    text = pa.StringArray.from_buffers(2, torn.buffers()[1], torn.buffers()[2])
+    pq.write_table(good.set_column(good.schema.get_field_index("prompt"), "prompt", text), data_dir / "b.parquet")
+    _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir)
+    dropped = read_table(tmp_path / "out" / "dropped.parquet", DROPPED_SCHEMA).to_pylist()
+    assert [(row["id"], row["step"], row["reason"]) for row in dropped] == [("bad", "sources", "invalid UTF-8")]
+    assert "b.parquet: the prompt is no text" in dropped[0]["evidence"]
+
+
+def test_a_row_of_fifty_megabytes_is_counted_and_its_texts_are_cut_short(tmp_path, problem, folder):
+    data_dir = folder(problem("What? " * 8_500_000, id="huge"), problem(id="good"))
+    record = _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir)
+    (row,) = read_table(tmp_path / "out" / "dropped.parquet", DROPPED_SCHEMA).to_pylist()
+    assert (row["id"], row["reason"], len(row["prompt"])) == ("huge", "row too large", 1000)
+    assert "51,000,0" in row["evidence"]
+    assert record.metrics["curation/rows_kept"] == 1
+
+
+def test_a_set_of_which_no_row_is_left_is_a_note(tmp_path, problem, folder):
+    data_dir = folder(problem(id="good"), problem("Prove that 7 is prime.", id="p", source="proofs"))
+    notes = _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir).notes
+    assert notes == ("source proofs: none of its 1 rows is left; most went by cleansing: proof (1)",)
+
+
+def test_a_curation_that_keeps_no_row_is_refused(tmp_path, problem, folder):
+    with pytest.raises(ValueError, match=r"no row is left of 1: cleansing: proof \(1\)"):
+        _run(tmp_path / "out", config=CurationConfig(), data_dir=folder(problem("Prove that 7 is prime.")))
 
 
 def test_the_public_recipe_reads_the_data_folder_and_ends_with_curation():

@@ -1,3 +1,4 @@
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -8,8 +9,18 @@ from stages.curation.sources import assigned_split, load_sources
 from stages.stage import StageLog
 
 
-def _load(config, data_dir=None):
-    return load_sources(config, data_dir=data_dir, log=StageLog(None))
+@pytest.fixture
+def load(tmp_path):
+    def run(config, data_dir=None):
+        shutil.rmtree(tmp_path / "state", ignore_errors=True)
+        return load_sources(config, data_dir=data_dir, state=tmp_path / "state", log=StageLog(None))
+
+    return run
+
+
+@pytest.fixture
+def rows():
+    return lambda loaded: [row for table in loaded.pool.batches() for row in table.to_pylist()]
 
 
 def _generator(name, split="rl", **settings):
@@ -17,49 +28,53 @@ def _generator(name, split="rl", **settings):
     return ProceduralSource(kind="procedural", name=name, split=split, **settings)
 
 
-def test_later_generators_exclude_the_prompts_of_earlier_ones():
-    loaded = _load(CurationConfig(sources=(_generator("one"), _generator("two", split="heldout"))))
-    assert len({candidate.problem.prompt for candidate in loaded.candidates}) == 60
-    assert Counter(candidate.problem.split for candidate in loaded.candidates) == {"rl": 30, "heldout": 30}
+def test_later_generators_exclude_the_prompts_of_earlier_ones(load, rows):
+    loaded = load(CurationConfig(sources=(_generator("one"), _generator("two", split="heldout"))))
+    assert len({row["prompt"] for row in rows(loaded)}) == 60
+    assert Counter(row["split"] for row in rows(loaded)) == {"rl": 30, "heldout": 30}
 
 
-def test_a_data_folder_is_a_source_even_where_the_recipe_has_none(problem, folder):
+def test_a_data_folder_is_a_source_even_where_the_recipe_has_none(load, rows, problem, folder):
     data_dir = folder(problem(id="a/0"), problem(id="a/1", split="traces", solution=r"\boxed{42}"))
-    loaded = _load(CurationConfig(), data_dir)
-    assert [(row.problem.id, row.source) for row in loaded.candidates] == [("a/0", "local"), ("a/1", "local")]
-    assert loaded.candidates[0].problem.split in ("rl", "probe")
+    loaded = load(CurationConfig(), data_dir)
+    assert [(row["id"], row["via"]) for row in rows(loaded)] == [("a/0", "local"), ("a/1", "local")]
+    assert rows(loaded)[0]["split"] in ("rl", "probe")
 
 
-def test_a_data_folder_is_read_once_where_the_recipe_names_it(problem, folder):
+def test_a_data_folder_is_read_once_where_the_recipe_names_it(load, rows, problem, folder):
     source = ParquetSource(kind="parquet", name="mine", folder="data-dir")
-    loaded = _load(CurationConfig(sources=(source,)), folder(problem()))
-    assert [row.source for row in loaded.candidates] == ["mine"]
+    loaded = load(CurationConfig(sources=(source,)), folder(problem()))
+    assert [row["via"] for row in rows(loaded)] == ["mine"]
 
 
-def test_evaluation_rows_of_a_named_benchmark_are_the_benchmark_and_others_are_dropped(problem, folder):
-    rows = [problem(id="m/0", split="eval", source="math500"), problem(id="x/0", split="eval", source="mine")]
-    loaded = _load(CurationConfig(benchmarks=("math500",)), folder(*rows))
-    assert loaded.candidates == []
+def test_evaluation_rows_of_a_named_benchmark_are_the_benchmark_and_others_are_dropped(
+    load, rows, dropped, problem, folder
+):
+    given = [problem(id="m/0", split="eval", source="math500"), problem(id="x/0", split="eval", source="mine")]
+    loaded = load(CurationConfig(benchmarks=("math500",)), folder(*given))
+    assert rows(loaded) == []
     assert [row.id for row in loaded.benchmarks["math500"]] == ["m/0"]
-    assert [(drop.candidate.problem.id, drop.reason) for drop in loaded.dropped] == [("x/0", "evaluation row")]
+    assert [(drop["id"], drop["reason"]) for drop in dropped(loaded.step)] == [("x/0", "evaluation row")]
     assert loaded.num_rows == 2
 
 
-def test_training_rows_of_a_benchmarks_set_stay_candidates(problem, folder):
-    loaded = _load(CurationConfig(benchmarks=("gsm8k",)), folder(problem(source="gsm8k")))
-    assert len(loaded.candidates) == 1 and loaded.benchmarks["gsm8k"] == []
+def test_training_rows_of_a_benchmarks_set_stay_candidates(load, rows, problem, folder):
+    loaded = load(CurationConfig(benchmarks=("gsm8k",)), folder(problem(source="gsm8k")))
+    assert len(rows(loaded)) == 1 and loaded.benchmarks["gsm8k"] == []
 
 
-def test_a_row_may_name_its_split_and_an_unknown_one_is_dropped(problem, folder):
-    loaded = _load(CurationConfig(), folder(problem(id="a/0", split="heldout"), problem(id="a/1", split="test")))
-    assert [row.problem.split for row in loaded.candidates] == ["heldout"]
-    assert [(drop.reason, "'test'" in drop.evidence) for drop in loaded.dropped] == [("unknown split", True)]
+def test_a_row_may_name_its_split_and_an_unknown_one_is_dropped(load, rows, dropped, problem, folder):
+    loaded = load(CurationConfig(), folder(problem(id="a/0", split="heldout"), problem(id="a/1", split="test")))
+    assert [row["split"] for row in rows(loaded)] == ["heldout"]
+    assert [(drop["reason"], "'test'" in drop["evidence"]) for drop in dropped(loaded.step)] == [
+        ("unknown split", True)
+    ]
 
 
-def test_an_id_that_a_different_problem_has_is_made_its_own(problem, folder):
-    rows = [problem("What is 1?", id="0"), problem("What is 2?", id="0"), problem("What is 3?", id="0")]
-    loaded = _load(CurationConfig(), folder(*rows, problem("What is 1?", id="0")))
-    assert [row.problem.id for row in loaded.candidates] == ["0", "a/0", "a/0/2", "0"]
+def test_an_id_that_a_different_problem_has_is_made_its_own(load, rows, problem, folder):
+    given = [problem("What is 1?", id="0"), problem("What is 2?", id="0"), problem("What is 3?", id="0")]
+    loaded = load(CurationConfig(), folder(*given, problem("What is 1?", id="0")))
+    assert [row["id"] for row in rows(loaded)] == ["0", "a/0", "a/0/2", "0"]
 
 
 def test_splits_are_assigned_by_share_and_only_solved_rows_are_trained_on(problem):
@@ -76,20 +91,20 @@ def test_the_seed_and_not_the_order_decides_the_split(problem):
     assert one == same != other
 
 
-def test_a_row_that_no_share_takes_is_dropped(problem, folder):
-    loaded = _load(CurationConfig(splits={"sft": 1.0}), folder(problem()))
-    assert [drop.reason for drop in loaded.dropped] == ["no split for a row without solution"]
+def test_a_row_that_no_share_takes_is_dropped(load, dropped, problem, folder):
+    loaded = load(CurationConfig(splits={"sft": 1.0}), folder(problem()))
+    assert [drop["reason"] for drop in dropped(loaded.step)] == ["no split for a row without solution"]
 
 
-def test_a_source_that_needs_a_data_folder_says_so():
+def test_a_source_that_needs_a_data_folder_says_so(load):
     source = ParquetSource(kind="parquet", folder="data-dir")
     with pytest.raises(ValueError, match="add --data-dir DIR"):
-        _load(CurationConfig(sources=(source,)))
+        load(CurationConfig(sources=(source,)))
 
 
-def test_a_missing_folder_is_named():
+def test_a_missing_folder_is_named(load):
     with pytest.raises(ValueError, match="no-such-folder: no such folder"):
-        _load(CurationConfig(), Path("no-such-folder"))
+        load(CurationConfig(), Path("no-such-folder"))
 
 
 def test_sources_of_one_name_are_refused():

@@ -1,42 +1,32 @@
-import pytest
-
+from data.schema import problems_from_table, read_table
 from stages.config import CurationConfig, ProceduralSource
-from stages.curation.pool import Candidate
-from stages.curation.splits import SPLITS, drop_surplus, fill_splits
+from stages.curation.splits import SPLITS, surplus, write_splits
 
 
-def test_the_first_rows_are_kept_and_the_rest_is_surplus(problem):
+def test_the_first_rows_are_kept_and_the_rest_is_surplus(problem, batch, pool):
     source = ProceduralSource(kind="procedural", name="some", split="sft", num_problems=5, num_kept=2, levels={1: 1.0})
-    pool = [Candidate(problem(id=f"s/{i}", split="sft"), "some", generated=True) for i in range(4)]
-    pool.append(Candidate(problem(id="a/0", split="sft"), "local", generated=False))
-    sifted = drop_surplus(pool, CurationConfig(sources=(source,)))
-    assert [kept.problem.id for kept in sifted.kept] == ["s/0", "s/1", "a/0"]
-    assert [(drop.candidate.problem.id, drop.reason) for drop in sifted.dropped] == [
-        ("s/2", "surplus"),
-        ("s/3", "surplus"),
+    rows = [problem(id=f"s/{i}", split="sft") for i in range(4)]
+    batches = [
+        batch(rows[0], via="some", generated=True),
+        batch(*rows[1:], via="some", generated=True),
+        batch(problem(id="a/0", split="sft"), via="local"),
     ]
+    gone = list(surplus(pool(*batches), CurationConfig(sources=(source,))))
+    assert [[(drop.row, drop.reason) for drop in drops] for drops in gone] == [[], [(1, "surplus"), (2, "surplus")], []]
 
 
-def test_there_are_always_six_splits():
-    assert fill_splits([], {}) == {split: [] for split in SPLITS}
+def test_there_are_always_six_splits(pool, tmp_path):
+    assert write_splits(pool(), {}, tmp_path) == dict.fromkeys(SPLITS, 0)
     assert set(SPLITS) == {"base", "sft", "validation", "rl", "probe", "heldout"}
+    assert all(len(read_table(tmp_path / f"{split}.parquet")) == 0 for split in SPLITS)
 
 
-def test_benchmark_rows_that_can_be_judged_join_heldout(problem):
+def test_benchmark_rows_that_can_be_judged_join_heldout(problem, batch, pool, tmp_path):
     rows = [
         problem("Three?", id="b/0", split="eval", source="math500"),
         problem("Four?", id="b/1", split="eval", answer=""),
     ]
-    heldout = Candidate(problem("Two?", id="h/0", split="heldout"), "h", generated=True)
-    splits = fill_splits([heldout], {"math500": rows})
-    assert [(row.id, row.split, row.source) for row in splits["heldout"]] == [
-        ("h/0", "heldout", "a"),
-        ("b/0", "eval", "math500"),
-    ]
-
-
-def test_a_prompt_in_two_splits_stops_the_stage(problem):
-    pool = [Candidate(problem("2 + 2", split="sft"), "a", generated=False)]
-    pool.append(Candidate(problem("$2 + 2$", split="rl"), "a", generated=False))
-    with pytest.raises(AssertionError, match="stands in sft and in rl"):
-        fill_splits(pool, {})
+    heldout = batch(problem("Two?", id="h/0", split="heldout"), via="h", generated=True)
+    assert write_splits(pool(heldout), {"math500": rows}, tmp_path)["heldout"] == 2
+    written = problems_from_table(read_table(tmp_path / "heldout.parquet"))
+    assert [(row.id, row.split, row.source) for row in written] == [("h/0", "heldout", "a"), ("b/0", "eval", "math500")]

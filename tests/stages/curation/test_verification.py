@@ -1,11 +1,10 @@
+import pyarrow as pa
 import pytest
 
 from data.domains import Judge
 from data.sources.procedural import generate_problems
-from stages.config import CurationConfig, ProceduralSource, Runtime, Teacher
-from stages.curation.pool import Candidate
+from stages.config import CurationConfig, ProceduralSource, Teacher
 from stages.curation.verification import Chunk, verify, verify_chunk
-from stages.stage import StageLog
 
 SURE = {"long": 0.0, "skip": 0.0, "direct": 0.0}
 NEVER = {"long": 1.0, "skip": 1.0, "direct": 1.0}  # a slip at every operation
@@ -106,14 +105,22 @@ def test_a_row_to_train_on_needs_a_solution(problem, judge):
     assert unfinished.reason == "solution without a final answer"
 
 
-def test_rows_come_back_in_order_and_right_by_construction_ones_are_not_judged(problem):
+def test_rows_that_are_right_by_construction_are_not_judged(problem, batch, worker):
     source = ProceduralSource(kind="procedural", name="plain", split="rl", num_problems=1, kinds=KINDS, levels={2: 1.0})
     config = CurationConfig(sources=(source,))
-    pool = [Candidate(row, "plain", generated=True) for row in _generated("rl", count=3)]
-    pool += [
-        Candidate(problem(id=f"a/{i}", split="sft", solution=rf"\boxed{{{i}}}"), "a", generated=False) for i in (41, 42)
-    ]
-    sifted = verify(pool, config, runtime=Runtime(workers=1), log=StageLog(None))
-    assert [kept.problem.id for kept in sifted.kept] == ["some-000000", "some-000001", "some-000002", "a/42"]
-    assert [drop.candidate.problem.id for drop in sifted.dropped] == ["a/41"]
+    plain = batch(*_generated("rl", count=3), via="plain", generated=True)
+    given = batch(*(problem(id=f"a/{i}", split="sft", solution=rf"\boxed{{{i}}}") for i in (41, 42)))
+    sifted = verify(worker, (pa.concat_tables([plain, given]), config))
+    assert [(drop.row, drop.reason) for drop in sifted.drops] == [(3, "solution does not verify")]
+    assert sifted.changed["solution"][4].endswith(r"\boxed{42}")
     assert sifted.num_judged == 2
+
+
+@pytest.mark.parametrize("part_rows", [1, 2, 5])
+def test_a_batch_judged_in_parts_is_the_same(problem, batch, pool, funnel, part_rows):
+    rows = [problem(id=str(i), split="sft", solution=rf"\boxed{{{40 + i}}}") for i in range(5)]
+    kept, step = funnel.sift(
+        f"verification-{part_rows}", verify, pool(batch(*rows)), CurationConfig(), part_rows=part_rows
+    )
+    assert kept.read(0)["id"].to_pylist() == ["2"]
+    assert step.num_judged == 5 and step.reasons == {"solution does not verify": 4}

@@ -1,0 +1,63 @@
+import pytest
+
+from stages.config import CurationConfig, Runtime
+from stages.curation import run
+from stages.curation.audit import differences, fates
+from stages.stage import StageLog
+
+TEXT = "A train leaves the station at noon and drives 60 kilometres per hour for 3 hours. How far does it get?"
+
+
+@pytest.fixture
+def curate(tmp_path, problem, folder):
+    rows = [
+        problem(TEXT, id="m/0", split="eval", source="math500", answer="180"),
+        problem(TEXT + " Give kilometres.", id="leak", answer="180"),
+        problem("What is 6 times 7?", id="kept", split="rl"),
+        problem("What is $6$ times $7$?", id="twin", split="rl"),
+        problem("Prove that 7 is prime.", id="proof"),
+    ]
+
+    def make(name, **config):
+        config = CurationConfig(**{"benchmarks": ("math500",), **config})
+        inputs = {"data-dir": folder(*rows)}
+        run(config, inputs=inputs, runtime=Runtime(workers=1), out=tmp_path / name, log=StageLog(None))
+        return tmp_path / name
+
+    return make
+
+
+def test_a_dropped_row_names_its_step_its_reason_and_the_row_it_repeats(curate):
+    (fate,) = fates(curate("a"), "leak")
+    assert (fate.outcome, fate.why["step"], fate.why["benchmark"], fate.why["against"]) == (
+        "dropped",
+        "decontamination",
+        "math500",
+        "m/0",
+    )
+    assert fate.against is not None and fate.against["prompt"] == TEXT
+    assert fate.why["score"] == 1 and fate.why["method"]
+
+
+def test_a_kept_row_names_the_copies_it_stands_for(curate):
+    (fate,) = fates(curate("a"), "kept")
+    assert (fate.outcome, fate.why) == ("kept in rl", {})
+    assert [copy["id"] for copy in fate.copies] == ["twin"]
+
+
+def test_a_benchmark_row_names_what_gave_it_away(curate):
+    (fate,) = fates(curate("a"), "m/0")
+    assert fate.outcome == "benchmark row"
+    assert [copy["id"] for copy in fate.copies] == ["leak"]
+
+
+def test_a_row_that_was_never_there_has_no_fate(curate):
+    assert fates(curate("a"), "nobody") == []
+
+
+def test_two_curations_differ_in_the_rows_whose_fate_does(curate):
+    found = differences(curate("a"), curate("b", skip=("decontamination",)))
+    assert [row["id"] for row in found["changed"]] == ["leak"]
+    assert found["changed"][0]["a"] == "decontamination: contaminated: shared n-grams"
+    assert found["changed"][0]["b"] in ("rl", "probe")
+    assert {"fate": "cleansing: proof", "a": 1, "b": 1} in found["fates"]
