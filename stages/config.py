@@ -102,12 +102,15 @@ Source = Annotated[ProceduralSource | ParquetSource | HubSource, Field(discrimin
 
 
 class Decontamination(Record):
-    """A row is a leak if the share of its word n-grams that stand in one benchmark row reaches `coverage`."""
+    """When a row gives away a benchmark row. 0 switches a method off; the last two suit public sets, not rows made from templates."""
 
     ngram: int = ours(8, "words per n-gram (design data: 8-gram coverage finds most copies at few false ones)", ge=2)
     coverage: float = ours(
         0.5, "share of the benchmark row's n-grams found in the candidate that makes it a leak", gt=0, le=1
     )
+    likeness: float = ours(0, "weighted share of the benchmark row's word pairs and character 5-grams", ge=0, le=1)
+    numbers: float = ours(0.5, "share of the benchmark row's numbers that a row found by likeness must have", ge=0, le=1)
+    masked_numbers: float = ours(0, "share of the benchmark row's word triples, with numbers masked", ge=0, le=1)
 
 
 class Duplicates(Record):

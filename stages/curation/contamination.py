@@ -1,21 +1,34 @@
 """Which candidates give away a problem that a model will be measured on.
 
-A leak is a candidate whose normalised text equals that of a measured row, or in which at least `coverage` of the row's distinct
-word n-grams stand. A row shorter than n words is one n-gram by itself; one of fewer than `_SHORTEST` words only leaks when equal.
+A leak is a candidate
+- whose normalised text equals that of a measured row, or
+- in which at least `coverage` of the row's distinct word n-grams stand (a row shorter than n words is one n-gram by itself; one of
+  fewer than `_SHORTEST` words only leaks when equal), or
+- whose likeness to the row (see `likeness`) is large enough and which has at least `numbers` of its numbers, or
+- which is the row but for its numbers: at least `masked_numbers` of its triples of words, with one sign for every number.
+The last two are switched off by 0.
 
-The index is inverted, from n-gram to measured rows, and holds of each row only as many of its rarest n-grams as a leak cannot
-miss all of, so that phrases shared by many rows cost nothing and the time is linear in the text of the candidates.
+Likeness is large enough from `likeness` on where the row is long; of a short row more is asked, for its few words also stand in other
+problems; and more or less where both have an answer and it is another or the same. Where likeness is on, n-grams alone are not enough:
+half of a row may be a phrase that many share, so what the n-grams find must also be half as like as a leak has to be.
+
+The n-grams are indexed from n-gram to measured rows, and of each row only as many of its rarest n-grams as a leak cannot miss all of,
+so that phrases shared by many rows cost nothing and the time is linear in the text of the candidates.
 """
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stages.config import Decontamination
+from stages.curation.likeness import Likeness, Match
 from stages.curation.normalisation import words
 
 _SHORTEST = 5  # words; fewer occur in unrelated problems ("simplify sqrt 180")
+_LONG = 24  # words beside numbers, from which on a row counts as long
+_SHORT_LIKENESS = 0.85  # that is asked of a row without words
+_ANSWER_SAYS = 0.08  # likeness that the same answer is worth, and another one costs
 Gram = tuple[str, ...]
 
 
@@ -26,11 +39,12 @@ class MeasuredRow:
     benchmark: str  # name for people
     id: str
     text: str
+    answer: str = ""  # as `sketches.answer_key` writes it
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """The measured row that a candidate gives away."""
+    """The measured row that a candidate gives away, how that was found, and the share of the row that it has."""
 
     row: MeasuredRow
     reason: str
@@ -41,9 +55,11 @@ class Leak:
 class LeakIndex:
     """Finds the measured row that a text gives away most."""
 
-    def __init__(self, rows: Iterable[MeasuredRow], rule: Decontamination) -> None:
+    def __init__(self, rows: Sequence[MeasuredRow], rule: Decontamination, likeness: Likeness | None = None) -> None:
+        """`likeness` compares with the first of the rows, as many as it was made of."""
         self._rule = rule
-        self._rows = list(rows)
+        self._rows = rows
+        self._likeness = likeness
         split = [words(row.text) for row in self._rows]
         self._equal: dict[str, int] = {}
         for position, tokens in enumerate(split):
@@ -69,19 +85,61 @@ class LeakIndex:
         """Fewest shared n-grams that make a leak."""
         return max(1, math.ceil(self._rule.coverage * len(grams) - 1e-9))
 
-    def find(self, text: str) -> Leak | None:
-        """The measured row with equal text, or else with the largest coverage that is a leak; the earliest of equals."""
-        tokens = words(text)
-        if (position := self._equal.get(" ".join(tokens))) is not None:
-            return Leak(self._rows[position], "same text", "coverage", 1.0)
+    def find(self, text: str, answer: str = "") -> Leak | None:
+        """As `find_all`, for one text."""
+        return next(self.find_all([text], [answer]))
+
+    def find_all(self, texts: Sequence[str], answers: Sequence[str]) -> Iterator[Leak | None]:
+        """For each text the measured row that is equal, or else the one it has most of; the earliest of equals."""
+        matches = (
+            self._likeness.matches(texts, least=self._rule.likeness / 2) if self._likeness else ([] for _ in texts)
+        )
+        for text, answer, matched in zip(texts, answers, matches, strict=True):
+            tokens = words(text)
+            position = self._equal.get(" ".join(tokens))
+            if position is not None and tokens:
+                yield Leak(self._rows[position], "same text", "normalised text", 1.0)
+            else:
+                yield self._by_ngrams(tokens, matched) or self._by_likeness(answer, matched)
+
+    def _by_ngrams(self, tokens: Sequence[str], matched: Sequence[Match]) -> Leak | None:
         present = {gram for size in self._sizes for gram in _grams(tokens, size)}
         near = {position for gram in present for position in self._postings.get(gram, ())}
-        shared = {position: len(self._grams[position] & present) for position in near}
-        leaks = [position for position in sorted(near) if shared[position] >= self._needed(self._grams[position])]
+        if self._likeness and self._rule.likeness:
+            alike = {match.row for match in matched if match.likeness >= self._rule.likeness / 2}
+            near = {position for position in near if position in alike or position >= self._likeness.num_rows}
+        shares = [(len(self._grams[position] & present), position) for position in near]
+        leaks = [
+            (shared / len(self._grams[position]), -position)
+            for shared, position in shares
+            if shared >= self._needed(self._grams[position])
+        ]
         if not leaks:
             return None
-        best = max(leaks, key=lambda position: (shared[position] / len(self._grams[position]), -position))
-        return Leak(self._rows[best], "shared n-grams", "coverage", shared[best] / len(self._grams[best]))
+        score, position = max(leaks)
+        return Leak(self._rows[-position], "shared n-grams", f"{self._rule.ngram}-gram coverage", score)
+
+    def _by_likeness(self, answer: str, matched: Sequence[Match]) -> Leak | None:
+        alike = [match for match in matched if self._is_alike(match, answer)]
+        if alike:
+            best = max(alike, key=lambda match: (match.likeness, -match.row))
+            return Leak(self._rows[best.row], "similar text", "likeness", best.likeness)
+        least = self._rule.masked_numbers
+        alike = [match for match in matched if least and match.without_numbers >= least]
+        if alike:
+            best = max(alike, key=lambda match: (match.without_numbers, -match.row))
+            return Leak(self._rows[best.row], "numbers changed", "numbers masked", best.without_numbers)
+        return None
+
+    def _is_alike(self, match: Match, answer: str) -> bool:
+        rule, row = self._rule, self._rows[match.row]
+        if not rule.likeness or match.numbers < rule.numbers or self._likeness is None:
+            return False
+        shortness = max(0.0, 1 - self._likeness.num_words[match.row] / _LONG)
+        least = rule.likeness + shortness * (_SHORT_LIKENESS - rule.likeness)
+        if answer and row.answer:
+            least += -_ANSWER_SAYS if answer == row.answer else _ANSWER_SAYS
+        return match.likeness >= least
 
 
 def _grams(tokens: Sequence[str], size: int) -> Iterator[Gram]:

@@ -1,7 +1,8 @@
 """Decontamination (paper 2.3): drop what gives away a problem that a model will be measured on.
 
 Measured are the benchmarks' rows and the recipe's own heldout and probe splits. A heldout row is compared with nothing, a probe row
-with benchmarks and heldout, any other row with all three.
+with benchmarks and heldout, any other row with all three. Likeness is asked of benchmarks alone: heldout and probe are drawn from the
+same sources as the rows to train on, whose near copies are gone by now.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,23 +13,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data.schema import Problem, write_table
+from data.schema import Problem, problems_from_table, write_table
 from stages.config import Decontamination
 from stages.curation.contamination import Leak, LeakIndex, MeasuredRow
 from stages.curation.funnel import Funnel, Step
-from stages.curation.pool import Drop, Pool, Sifted
+from stages.curation.likeness import Likeness
+from stages.curation.pool import BATCH_ROWS, Drop, Pool, Sifted
+from stages.curation.sketches import answer_key
 from stages.workers import Worker
 
 NAME = "decontamination"
 _HELDOUT, _PROBE = "heldout", "probe"
-_MEASURED = pa.schema([("benchmark", pa.string()), ("id", pa.string()), ("text", pa.string())])
+_BACKGROUND_ROWS = 4096
+_MEASURED = pa.schema([("benchmark", pa.string()), ("id", pa.string()), ("text", pa.string()), ("answer", pa.string())])
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Where the measured rows stand, and when a row leaks one."""
+    """Where the measured rows and a sample of the pool stand, and when a row leaks one."""
 
     path: Path
+    background: Path
     rule: Decontamination
 
 
@@ -36,36 +41,51 @@ def decontaminate(
     pool: Pool, benchmarks: Mapping[str, Sequence[Problem]], rule: Decontamination, funnel: Funnel
 ) -> tuple[Pool, Step]:
     """Drop leaks; the evidence is the benchmark, the row, the method and the score."""
-    path = funnel.state / "measured.parquet"
-    if not path.exists():
-        write_table(_measured(pool, benchmarks), path)
-    return funnel.sift(NAME, drop_leaks, pool, Measured(path, rule))
+    if funnel.is_done(NAME, pool):
+        return funnel.finish(NAME, pool)
+    measured = Measured(funnel.state / "measured.parquet", funnel.state / "background.parquet", rule)
+    write_table(_measured(pool, benchmarks), measured.path)
+    write_table(
+        _background(pool) if rule.likeness or rule.masked_numbers else pa.table({"text": []}), measured.background
+    )
+    return funnel.sift(NAME, drop_leaks, pool, measured)
 
 
 def _measured(pool: Pool, benchmarks: Mapping[str, Sequence[Problem]]) -> pa.Table:
-    rows = [(name, row.id, row.prompt) for name, problems in benchmarks.items() for row in problems]
+    rows = [(name, row.id, row.prompt, answer_key(row)) for name, problems in benchmarks.items() for row in problems]
     rows += [row for split in (_HELDOUT, _PROBE) for row in _own_rows(pool, split)]
-    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[], [], []], schema=_MEASURED)
+    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[], [], [], []], schema=_MEASURED)
 
 
-def _own_rows(pool: Pool, split: str) -> Iterator[tuple[str, str, str]]:
+def _own_rows(pool: Pool, split: str) -> Iterator[tuple[str, str, str, str]]:
     for batch in pool.batches(["split", "id", "prompt"]):
         own = batch.filter(pc.field("split") == split)
-        yield from ((split, row["id"], row["prompt"]) for row in own.to_pylist())
+        yield from ((split, row["id"], row["prompt"], "") for row in own.to_pylist())
+
+
+def _background(pool: Pool) -> pa.Table:
+    """Prompts spread evenly over the pool: about `_BACKGROUND_ROWS`, the same whatever the number of processes."""
+    step = max(1, pool.num_batches * BATCH_ROWS // _BACKGROUND_ROWS)
+    prompts = (
+        batch["prompt"].to_pylist()[number % step :: step] for number, batch in enumerate(pool.batches(["prompt"]))
+    )
+    return pa.table({"text": [prompt for chosen in prompts for prompt in chosen]})
 
 
 def drop_leaks(worker: Worker, task: tuple[pa.Table, Measured]) -> Sifted:
     """The leaks of a batch."""
     batch, measured = task
     for_probe, for_others = _indexes(worker, measured)
+    splits = batch["split"].to_pylist()
+    problems = problems_from_table(batch)
     drops = []
-    for row, (prompt, split) in enumerate(zip(batch["prompt"].to_pylist(), batch["split"].to_pylist(), strict=True)):
-        if split == _HELDOUT:
-            continue
-        leak = (for_probe if split == _PROBE else for_others).find(prompt)
-        if leak is not None:
-            drops.append(_drop(row, leak))
-    return Sifted(drops)
+    for index, rows in (
+        (for_probe, [row for row, split in enumerate(splits) if split == _PROBE]),
+        (for_others, [row for row, split in enumerate(splits) if split not in (_HELDOUT, _PROBE)]),
+    ):
+        leaks = index.find_all([problems[row].prompt for row in rows], [answer_key(problems[row]) for row in rows])
+        drops += [_drop(row, leak) for row, leak in zip(rows, leaks, strict=True) if leak is not None]
+    return Sifted(sorted(drops, key=lambda drop: drop.row))
 
 
 def _indexes(worker: Worker, measured: Measured) -> tuple[LeakIndex, LeakIndex]:
@@ -73,9 +93,12 @@ def _indexes(worker: Worker, measured: Measured) -> tuple[LeakIndex, LeakIndex]:
     key = f"{NAME} {measured.path}"
     if key not in worker.kept:
         rows = [MeasuredRow(*row.values()) for row in pq.read_table(measured.path).to_pylist()]
-        without = [row for row in rows if row.benchmark != _PROBE]
-        for_probe = LeakIndex(without, measured.rule)
-        worker.kept[key] = for_probe, (for_probe if len(without) == len(rows) else LeakIndex(rows, measured.rule))
+        benchmarks = [row.text for row in rows if row.benchmark not in (_HELDOUT, _PROBE)]
+        background = pq.read_table(measured.background)["text"].to_pylist()
+        is_compared = benchmarks and (measured.rule.likeness or measured.rule.masked_numbers)
+        likeness = Likeness(benchmarks, background) if is_compared else None
+        for_probe = LeakIndex([row for row in rows if row.benchmark != _PROBE], measured.rule, likeness)
+        worker.kept[key] = for_probe, LeakIndex(rows, measured.rule, likeness)
     return worker.kept[key]
 
 
