@@ -89,22 +89,28 @@ class LeakIndex:
         """As `find_all`, for one text."""
         return next(self.find_all([text], [answer]))
 
-    def find_all(self, texts: Sequence[str], answers: Sequence[str]) -> Iterator[Leak | None]:
-        """For each text the measured row that is equal, or else the one it has most of; the earliest of equals."""
+    def find_all(
+        self, texts: Sequence[str], answers: Sequence[str], *, without: str | None = None
+    ) -> Iterator[Leak | None]:
+        """For each text the measured row that is equal, or else the one it has most of; the earliest of equals.
+
+        Rows of the benchmark `without` take no part; they must be the last of the rows.
+        """
+        stop = next((n for n, row in enumerate(self._rows) if row.benchmark == without), len(self._rows))
         matches = (
             self._likeness.matches(texts, least=self._rule.likeness / 2) if self._likeness else ([] for _ in texts)
         )
         for text, answer, matched in zip(texts, answers, matches, strict=True):
             tokens = words(text)
             position = self._equal.get(" ".join(tokens))
-            if position is not None and tokens:
+            if position is not None and position < stop and tokens:
                 yield Leak(self._rows[position], "same text", "normalised text", 1.0)
             else:
-                yield self._by_ngrams(tokens, matched) or self._by_likeness(answer, matched)
+                yield self._by_ngrams(tokens, matched, stop) or self._by_likeness(answer, matched)
 
-    def _by_ngrams(self, tokens: Sequence[str], matched: Sequence[Match]) -> Leak | None:
+    def _by_ngrams(self, tokens: Sequence[str], matched: Sequence[Match], stop: int) -> Leak | None:
         present = {gram for size in self._sizes for gram in _grams(tokens, size)}
-        near = {position for gram in present for position in self._postings.get(gram, ())}
+        near = {position for gram in present for position in self._postings.get(gram, ()) if position < stop}
         if self._likeness and self._rule.likeness:
             alike = {match.row for match in matched if match.likeness >= self._rule.likeness / 2}
             near = {position for position in near if position in alike or position >= self._likeness.num_rows}

@@ -75,21 +75,22 @@ def _background(pool: Pool) -> pa.Table:
 def drop_leaks(worker: Worker, task: tuple[pa.Table, Measured]) -> Sifted:
     """The leaks of a batch."""
     batch, measured = task
-    for_probe, for_others = _indexes(worker, measured)
+    index = _index(worker, measured)
     splits = batch["split"].to_pylist()
     problems = problems_from_table(batch)
     drops = []
-    for index, rows in (
-        (for_probe, [row for row, split in enumerate(splits) if split == _PROBE]),
-        (for_others, [row for row, split in enumerate(splits) if split not in (_HELDOUT, _PROBE)]),
+    for without, rows in (
+        (_PROBE, [row for row, split in enumerate(splits) if split == _PROBE]),
+        (None, [row for row, split in enumerate(splits) if split not in (_HELDOUT, _PROBE)]),
     ):
-        leaks = index.find_all([problems[row].prompt for row in rows], [answer_key(problems[row]) for row in rows])
+        asked = [problems[row] for row in rows]
+        leaks = index.find_all([row.prompt for row in asked], [answer_key(row) for row in asked], without=without)
         drops += [_drop(row, leak) for row, leak in zip(rows, leaks, strict=True) if leak is not None]
     return Sifted(sorted(drops, key=lambda drop: drop.row))
 
 
-def _indexes(worker: Worker, measured: Measured) -> tuple[LeakIndex, LeakIndex]:
-    """Without and with the probe rows; made once a process."""
+def _index(worker: Worker, measured: Measured) -> LeakIndex:
+    """Made once a process."""
     key = f"{NAME} {measured.path}"
     if key not in worker.kept:
         rows = [MeasuredRow(*row.values()) for row in pq.read_table(measured.path).to_pylist()]
@@ -97,8 +98,7 @@ def _indexes(worker: Worker, measured: Measured) -> tuple[LeakIndex, LeakIndex]:
         background = pq.read_table(measured.background)["text"].to_pylist()
         is_compared = benchmarks and (measured.rule.likeness or measured.rule.masked_numbers)
         likeness = Likeness(benchmarks, background) if is_compared else None
-        for_probe = LeakIndex([row for row in rows if row.benchmark != _PROBE], measured.rule, likeness)
-        worker.kept[key] = for_probe, LeakIndex(rows, measured.rule, likeness)
+        worker.kept[key] = LeakIndex(rows, measured.rule, likeness)
     return worker.kept[key]
 
 

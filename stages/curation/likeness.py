@@ -20,12 +20,14 @@ from stages.curation.normalisation import masked, numbers, without_label, words
 from stages.curation.sketches import shingles
 
 _LEAST_SHARED = 0.4  # weighted share of a row's words in a text, below which it is not compared
+_LEAST_PAIRS = 0.3  # weighted share of a row's word pairs, below which a text is not looked at further
 _MOST_COMPARED = 12  # rows a text
 _COMMON = 0.15  # words in a larger share of the rows find none
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+\b|\b[A-Z][a-z]+(?='s\b)")
 _LEAST_PLAIN_WORDS = 8  # beside numbers, for a row to be known without them
 _EVERYWHERE = 400  # texts
 _SLACK = 12  # tokens more than twice a row's own in a stretch
+_KINDS = ("pairs", "shingles", "triples")
 Parts = frozenset[Hashable]
 
 
@@ -68,31 +70,86 @@ class Match:
     without_numbers: float  # of its triples of words with numbers masked; 0 where it says little beside numbers
 
 
+class _Parts:
+    """One kind of part of all rows: which stand in each, and the weight of each, summing to 1 over a row."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Hashable, int] = {}
+        self._rows: list[np.ndarray] = []
+        self._spread: list[int] = []  # rows and other texts that have a part
+        self._weights: list[np.ndarray] = []
+        self._is_there = np.zeros(0, bool)
+
+    def add_row(self, parts: Parts) -> None:
+        for part in parts:
+            if part not in self._numbers:
+                self._numbers[part] = len(self._spread)
+                self._spread.append(0)
+            self._spread[self._numbers[part]] += 1
+        self._rows.append(np.sort(np.array([self._numbers[part] for part in parts], np.int64)))
+
+    def add_other(self, parts: Parts) -> None:
+        for part in parts:
+            if part in self._numbers:
+                self._spread[self._numbers[part]] += 1
+
+    def finish(self, total: int) -> None:
+        weight = np.array([_weight(count, total) for count in self._spread])
+        self._weights = [weight[row] / max(weight[row].sum(), 1e-9) for row in self._rows]
+        self._is_there = np.zeros(len(weight), bool)
+
+    def share(self, row: int, present: np.ndarray) -> float:
+        """Weight of a row's parts that are present."""
+        self._is_there[present] = True
+        found = float(self._weights[row][self._is_there[self._rows[row]]].sum())
+        self._is_there[present] = False
+        return found
+
+    def present(self, parts: Parts) -> np.ndarray:
+        """Numbers of the parts that rows have."""
+        known = (self._numbers.get(part) for part in parts)
+        return np.array([number for number in known if number is not None], np.int64)
+
+
 class Likeness:
     """Compares texts with rows."""
 
     def __init__(self, rows: Sequence[str], background: Iterable[str] = ()) -> None:
         """`background` are other texts, from which to learn what is common."""
-        views = [View.of(row) for row in rows]
-        others = [View.of(text) for text in background]
-        total = len(views) + len(others)
         self.num_rows = len(rows)
-        self._numbers = [view.numbers for view in views]
-        self._pairs = _weighted([view.pairs for view in views], [view.pairs for view in others])
-        self._shingles = _weighted([view.shingles for view in views], [view.shingles for view in others])
-        self._triples = _weighted([view.triples for view in views], [view.triples for view in others])
         self.num_words = [sum(not word[0].isdigit() for word in words(row)) for row in rows]  # beside numbers
         self._num_tokens = [len(row.split()) for row in rows]
-        spread = Counter(word for view in (*views, *others) for word in view.words)
-        self._columns = {word: n for n, word in enumerate(sorted(spread)) if spread[word] <= max(3, _COMMON * total)}
-        self._columns = {word: n for n, word in enumerate(self._columns)}
-        weights = np.array([_weight(spread[word], total) for word in self._columns])
-        self._words = self._matrix([view.words for view in views]).multiply(weights).tocsr().T.tocsr()
+        self._numbers: list[Counter[str]] = []
+        self._kinds = {kind: _Parts() for kind in _KINDS}
+        spread: Counter[str] = Counter()
+        found: list[frozenset[str]] = []
+        for view in map(View.of, rows):
+            self._numbers.append(view.numbers)
+            found.append(view.words)
+            spread.update(view.words)
+            for kind, parts in self._kinds.items():
+                parts.add_row(getattr(view, kind))
+        total = len(rows)
+        for view in map(View.of, background):
+            total += 1
+            spread.update(view.words)
+            for kind, parts in self._kinds.items():
+                parts.add_other(getattr(view, kind))
+        for parts in self._kinds.values():
+            parts.finish(total)
+        self._index_words(found, spread, total)
+
+    def _index_words(self, rows: Sequence[frozenset[str]], spread: Counter[str], total: int) -> None:
+        """The words that find rows, and the rows that each finds."""
+        rare = sorted(word for word, count in spread.items() if count <= max(3, _COMMON * total))
+        self._columns = {word: column for column, word in enumerate(rare)}
+        weights = np.array([_weight(spread[word], total) for word in rare])
+        self._words = self._matrix(rows).multiply(weights).tocsr().T.tocsr()
         self._norms = np.maximum(np.asarray(self._words.sum(axis=0)).ravel(), 1e-9)
 
     def _matrix(self, texts: Sequence[Iterable[str]]) -> sparse.csr_matrix:
         """[texts, words]: 1 where a word that finds rows stands in a text."""
-        found = [[self._columns[word] for word in text if word in self._columns] for text in texts]
+        found = [sorted(self._columns[word] for word in text if word in self._columns) for text in texts]
         starts = np.concatenate([[0], np.cumsum([len(columns) for columns in found])])
         columns = np.array([column for text in found for column in text], np.int32)
         return sparse.csr_matrix((np.ones(len(columns)), columns, starts), shape=(len(texts), len(self._columns)))
@@ -107,22 +164,30 @@ class Likeness:
             shares = shared.data[inside] / self._norms[rows]
             near = np.flatnonzero(shares >= _LEAST_SHARED)
             best = near[np.lexsort((rows[near], -shares[near]))][:_MOST_COMPARED]
-            found = [self._match(int(row), view) for row in sorted(rows[best])]
+            found = self._compared(sorted(rows[best].tolist()), view)
             yield [
                 self._in_one_place(match, text)
                 for match in found
                 if max(match.likeness, match.without_numbers) >= least
             ]
 
-    def _match(self, row: int, view: View) -> Match:
-        pairs, letters = _share(self._pairs[row], view.pairs), _share(self._shingles[row], view.shingles)
-        own = self._numbers[row]
-        return Match(
-            row,
-            (pairs + letters) / 2,
-            sum((own & view.numbers).values()) / own.total() if own else 1.0,
-            _share(self._triples[row], view.triples) if self.num_words[row] >= _LEAST_PLAIN_WORDS else 0.0,
-        )
+    def _compared(self, rows: Sequence[int], view: View) -> list[Match]:
+        """The rows of which the text has word pairs enough, as only those can be leaks."""
+        pairs = self._shares("pairs", rows, view)
+        rows = [row for row in rows if pairs[row] >= _LEAST_PAIRS]
+        letters, triples = self._shares("shingles", rows, view), self._shares("triples", rows, view)
+        matches = []
+        for row in rows:
+            own = self._numbers[row]
+            found = sum((own & view.numbers).values()) / own.total() if own else 1.0
+            without_numbers = triples[row] if self.num_words[row] >= _LEAST_PLAIN_WORDS else 0.0
+            matches.append(Match(row, (pairs[row] + letters[row]) / 2, found, without_numbers))
+        return matches
+
+    def _shares(self, kind: str, rows: Sequence[int], view: View) -> dict[int, float]:
+        parts = self._kinds[kind]
+        present = parts.present(getattr(view, kind)) if rows else np.zeros(0, np.int64)
+        return {row: parts.share(row, present) for row in rows}
 
     def _in_one_place(self, match: Match, text: str) -> Match:
         """The best of the stretches of a long text."""
@@ -131,26 +196,12 @@ class Likeness:
         if len(tokens) <= stretch:
             return match
         starts = range(0, len(tokens) - stretch // 2, stretch // 2)
-        found = (self._match(match.row, View.of(" ".join(tokens[start : start + stretch]))) for start in starts)
-        return max(found, key=lambda found: (found.likeness, found.without_numbers))
+        views = (View.of(" ".join(tokens[start : start + stretch])) for start in starts)
+        found = [other for view in views for other in self._compared([match.row], view)]
+        best = max(found, key=lambda found: (found.likeness, found.without_numbers), default=None)
+        return best or Match(match.row, 0.0, match.numbers, 0.0)
 
 
 def _weight(count: int, total: int) -> float:
     """Inverse document frequency, next to nothing for what stands in `_EVERYWHERE` texts: the phrases of one collection."""
     return max(math.log((min(total, _EVERYWHERE) + 1) / (count + 1)), 0.0) + 0.1
-
-
-def _weighted(rows: Sequence[Parts], others: Sequence[Parts]) -> list[dict[Hashable, float]]:
-    """Each row's parts with the weight of each, summing to 1."""
-    spread = Counter(part for parts in (*rows, *others) for part in parts)
-    total = len(rows) + len(others)
-    found = []
-    for parts in rows:
-        weights = {part: _weight(spread[part], total) for part in sorted(parts)}  # ty: ignore[invalid-argument-type]
-        whole = sum(weights.values())
-        found.append({part: weight / whole for part, weight in weights.items()})
-    return found
-
-
-def _share(weights: dict[Hashable, float], parts: Parts) -> float:
-    return sum(weight for part, weight in weights.items() if part in parts)

@@ -1,0 +1,81 @@
+import random
+
+import pytest
+
+from stages.config import Decontamination
+from stages.curation.contamination import LeakIndex, MeasuredRow
+from stages.curation.likeness import Likeness
+
+ROW = (
+    "Mira sells 12 jars of honey at the market for 7 dollars each, and Tom sells 30 jars of jam for 4 dollars each. "
+    "They share the money with 3 friends in equal parts. How many dollars does each of the five people get?"
+)
+OTHERS = [
+    f"A {thing} costs {price} euros and has {price + 3} {part}s. How many {part}s do {price * 2} {thing}s have?"
+    for price, (thing, part) in enumerate(
+        [("table", "leg"), ("bus", "seat"), ("book", "page"), ("house", "window"), ("tree", "branch"), ("ship", "sail")] * 5, 2
+    )
+]
+RULE = Decontamination(likeness=0.6, numbers=0.8, masked_numbers=0.9)
+
+
+@pytest.fixture(scope="module")
+def index():
+    rows = [MeasuredRow("bench", "b/0", ROW, "68"), MeasuredRow("bench", "b/1", "Find the value of x if x + 3 = 9.", "6")]
+    return LeakIndex(rows, RULE, Likeness([row.text for row in rows], OTHERS))
+
+
+def _shuffled(text, seed=0):
+    sentences = text.split(". ")
+    random.Random(seed).shuffle(sentences)
+    return ". ".join(sentences)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ROW.replace("Mira", "Sonja").replace("Tom", "Pavel"),
+        _shuffled(ROW),
+        "It was a long evening. " * 30 + ROW + " Nobody knew." * 30,
+        ROW.replace("market", "makret").replace("friends", "freinds").replace("dollars", "dolalrs"),
+        ROW.replace("How many dollars does", "What amount does").replace("sells", "is selling"),
+    ],
+)
+def test_a_row_in_disguise_is_found(index, text):
+    leak = index.find(text)
+    assert leak is not None and leak.row.id == "b/0"
+    assert 0.5 <= leak.score <= 1
+
+
+def test_a_row_with_other_numbers_is_found_where_the_recipe_says_so(index):
+    text = ROW.replace("12", "15").replace("30", "28").replace("7", "9").replace("4", "6")
+    leak = index.find(text)
+    assert leak is not None and (leak.reason, leak.method) == ("numbers changed", "numbers masked")
+    rule = RULE.model_copy(update={"masked_numbers": 0.0})
+    rows = [MeasuredRow("bench", "b/0", ROW, "68")]
+    assert LeakIndex(rows, rule, Likeness([ROW], OTHERS)).find(text) is None
+
+
+def test_a_problem_of_the_same_kind_is_none(index):
+    text = "Lena sells 9 pots of tea at the fair for 5 dollars each. She gives 2 friends the money. How many dollars does each get?"
+    assert index.find(text) is None
+    assert all(index.find(other) is None for other in OTHERS)
+
+
+def test_the_words_of_a_short_row_scattered_over_a_long_text_are_no_leak(index):
+    text = "Find a friend. The value of gold was 3. If x, the unknown, was + or - 9 then = was drawn. " * 6
+    assert index.find(text) is None
+
+
+def test_the_same_answer_lowers_what_is_asked_and_another_one_raises_it(index):
+    half = ROW.replace("Mira sells 12 jars of honey at the market for 7 dollars each, and", "12 and 7;").replace("jars of jam", "pots")
+    scores = {answer: index.find(half, answer) for answer in ("", "68", "5")}
+    assert scores["68"] is not None and scores["5"] is None
+
+
+def test_shares_are_those_of_the_row_and_not_of_the_text():
+    likeness = Likeness([ROW], OTHERS)
+    (whole,) = next(likeness.matches([ROW], least=0.1))
+    (inside,) = next(likeness.matches(["So. " * 50 + ROW], least=0.1))
+    assert whole.likeness == pytest.approx(1) and whole.numbers == 1 and whole.without_numbers == pytest.approx(1)
+    assert inside.likeness == pytest.approx(1, abs=0.05)
