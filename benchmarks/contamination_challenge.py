@@ -25,7 +25,7 @@ from data.schema import Problem
 from stages.curation.contamination import LeakIndex, MeasuredRow
 from stages.curation.likeness import Likeness
 from stages.curation.normalisation import comparison_key, masked
-from stages.curation.sketches import answer_key, shingles
+from stages.curation.sketches import shingles
 from stages.recipe import load_recipe
 
 SEED = int(os.environ.get("CHALLENGE_SEED", "0"))
@@ -189,12 +189,10 @@ def rows_of(name: str, split: str) -> list[dict[str, str]]:
 
 def measured_rows() -> list[MeasuredRow]:
     return [
-        MeasuredRow(name, row["id"], row["prompt"], _answer(row)) for name in MEASURED for row in rows_of(name, "eval")
+        MeasuredRow(name, row["id"], row["prompt"], "math", row["answer"])
+        for name in MEASURED
+        for row in rows_of(name, "eval")
     ]
-
-
-def _answer(row: dict[str, str]) -> str:
-    return answer_key(Problem(id=row["id"], domain="math", split="", prompt=row["prompt"], answer=row["answer"]))
 
 
 def disguised(measured: list[MeasuredRow], rng: random.Random) -> Iterator[Probe]:
@@ -227,7 +225,7 @@ def near_misses(measured: list[MeasuredRow], rows: list[dict[str, str]], rng: ra
             DISGUISES[names[count // 2 % len(names)]](text, rng) if count % 2 else text,
             "near miss",
             "",
-            _answer(rows[best]),
+            rows[best]["answer"],
         )
         count += 1
         if count == (len(DISGUISES) + 1) * EACH:
@@ -252,6 +250,10 @@ def training_rows() -> list[dict[str, str]]:
     return [row for name in TRAINING for row in rows_of(name, "train")]
 
 
+def _problem(text: str, answer: str) -> Problem:
+    return Problem(id="", domain="math", split="", prompt=text, answer=answer)
+
+
 def main() -> None:
     """Print the table for one seed."""
     rng = random.Random(SEED)
@@ -260,7 +262,7 @@ def main() -> None:
     background = [row["prompt"] for row in rng.sample(training, 4096)]
     likeness = Likeness([row.text for row in measured], background)
     index = LeakIndex(measured, load_recipe("curate-public").recipe.curation.decontamination, likeness)
-    found = list(index.find_all([probe.text for probe in probes], [probe.answer for probe in probes]))
+    found = list(index.find_all([_problem(probe.text, probe.answer) for probe in probes]))
     lines = ["| disguise | rows | found | the right row |", "| --- | --- | --- | --- |"]
     for name in (*DISGUISES, "translated", "near miss"):
         pairs = [(probe, leak) for probe, leak in zip(probes, found, strict=True) if probe.disguise == name]
@@ -270,7 +272,7 @@ def main() -> None:
     told = [leak is not None for probe, leak in zip(probes, found, strict=True) if probe.disguise in DISGUISES]
     lines.append(f"\nrecall without the translated rows {np.mean(told):.3f}")
     others = rng.sample(training, NUM_OTHERS)
-    flagged = list(index.find_all([row["prompt"] for row in others], [_answer(row) for row in others]))
+    flagged = list(index.find_all([_problem(row["prompt"], row["answer"]) for row in others]))
     kinds = Counter(leak.reason for leak in flagged if leak is not None)
     lines.append(f"of {NUM_OTHERS} training rows at random {kinds.total()} are taken for leaks: {dict(kinds)}")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -140,6 +140,8 @@ class CurationConfig(Record):
     skip: tuple[CurationStep, ...] = ours((), "steps of the funnel that are left out")
     duplicates: Duplicates = ours(Duplicates(), "when two rows count as one problem")
     decontamination: Decontamination = ours(Decontamination(), "when a row counts as a leak")
+    languages: tuple[Literal["en", "zh", "other"], ...] = ours((), "prompts in other languages are dropped; none: all stay")
+    non_commercial: Literal["keep", "drop"] = ours("keep", "rows whose licence forbids commercial use")
     max_row_bytes: int = ours(8_000_000, "larger rows are dropped at the door, and their texts cut short", ge=1)
     max_prompt_characters: int = ours(20_000, "longer prompts are dropped", ge=1)
     drop_choice_questions: bool = paper(True, "2.3", "drop multiple choice, true/false and yes/no")

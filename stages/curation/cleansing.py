@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from data.schema import Problem, problems_from_table
 from stages.config import CurationConfig, Domain
+from stages.curation.language import language_of
 from stages.curation.pool import Drop, Sifted
 from stages.workers import Worker
 
@@ -73,6 +74,12 @@ def _invalid_characters(problem: Problem, _config: CurationConfig) -> str | None
             if sign == "\ufffd" or (unicodedata.category(sign) in ("Cc", "Co", "Cn", "Cs") and sign not in "\n\t\r"):
                 return f"U+{ord(sign):04X} at character {position} of the {name}"
     return None
+
+
+def _wrong_language(problem: Problem, config: CurationConfig) -> str | None:
+    if not config.languages or (language := language_of(problem.prompt)) in (*config.languages, "none"):
+        return None
+    return f"{language}; the recipe keeps {', '.join(config.languages)}"
 
 
 def _no_answer(problem: Problem, _config: CurationConfig) -> str | None:
@@ -263,6 +270,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("empty prompt", _empty_prompt),
     ("prompt too long", _too_long),
     ("invalid characters", _invalid_characters),
+    ("wrong language", _wrong_language),
     ("image or figure", _image),
     ("no answer or tests", _no_answer),
     ("malformed tests", _malformed_tests),

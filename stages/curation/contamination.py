@@ -9,8 +9,10 @@ A leak is a candidate
 The last two are switched off by 0.
 
 Likeness is large enough from `likeness` on where the row is long; of a short row more is asked, for its few words also stand in other
-problems; and more or less where both have an answer and it is another or the same. Where likeness is on, n-grams alone are not enough:
-half of a row may be a phrase that many share, so what the n-grams find must also be half as like as a leak has to be.
+problems; and more or less where both have an answer and it is another or the same. A program is never like a sum: code is compared with
+code. The recipe's own rows (`is_own`) are drawn from the same sources as the rows to train on, whose near copies are gone by now, so of
+them likeness is not asked. Where it is on, n-grams alone are not enough: half of a row may be a phrase that many share, so what the
+n-grams find must also be `_CONFIRMED` as like as a leak has to be.
 
 The n-grams are indexed from n-gram to measured rows, and of each row only as many of its rarest n-grams as a leak cannot miss all of,
 so that phrases shared by many rows cost nothing and the time is linear in the text of the candidates.
@@ -21,14 +23,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from data.schema import Problem
 from stages.config import Decontamination
 from stages.curation.likeness import Likeness, Match
-from stages.curation.normalisation import words
+from stages.curation.normalisation import numbers, words
 
 _SHORTEST = 5  # words; fewer occur in unrelated problems ("simplify sqrt 180")
 _LONG = 24  # words beside numbers, from which on a row counts as long
 _SHORT_LIKENESS = 0.85  # that is asked of a row without words
-_ANSWER_SAYS = 0.08  # likeness that the same answer is worth, and another one costs
+_SAME_ANSWER, _OTHER_ANSWER = -0.05, 0.08  # change of the likeness that is asked
+_CONFIRMED = 0.75
 Gram = tuple[str, ...]
 
 
@@ -39,7 +43,9 @@ class MeasuredRow:
     benchmark: str  # name for people
     id: str
     text: str
-    answer: str = ""  # as `sketches.answer_key` writes it
+    domain: str = "math"
+    answer: str = ""
+    is_own: bool = False  # of the recipe's heldout or probe split
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class LeakIndex:
     """Finds the measured row that a text gives away most."""
 
     def __init__(self, rows: Sequence[MeasuredRow], rule: Decontamination, likeness: Likeness | None = None) -> None:
-        """`likeness` compares with the first of the rows, as many as it was made of."""
+        """`likeness` was made of the texts of the rows."""
         self._rule = rule
         self._rows = rows
         self._likeness = likeness
@@ -85,35 +91,32 @@ class LeakIndex:
         """Fewest shared n-grams that make a leak."""
         return max(1, math.ceil(self._rule.coverage * len(grams) - 1e-9))
 
-    def find(self, text: str, answer: str = "") -> Leak | None:
+    def find(self, text: str, answer: str = "", *, domain: str = "math") -> Leak | None:
         """As `find_all`, for one text."""
-        return next(self.find_all([text], [answer]))
+        return next(self.find_all([Problem(id="", domain=domain, split="", prompt=text, answer=answer)]))
 
-    def find_all(
-        self, texts: Sequence[str], answers: Sequence[str], *, without: str | None = None
-    ) -> Iterator[Leak | None]:
-        """For each text the measured row that is equal, or else the one it has most of; the earliest of equals.
+    def find_all(self, problems: Sequence[Problem], *, without: str | None = None) -> Iterator[Leak | None]:
+        """For each problem the measured row that is equal, or else the one it has most of; the earliest of equals.
 
         Rows of the benchmark `without` take no part; they must be the last of the rows.
         """
         stop = next((n for n, row in enumerate(self._rows) if row.benchmark == without), len(self._rows))
-        matches = (
-            self._likeness.matches(texts, least=self._rule.likeness / 2) if self._likeness else ([] for _ in texts)
-        )
-        for text, answer, matched in zip(texts, answers, matches, strict=True):
-            tokens = words(text)
+        texts = [problem.prompt for problem in problems]
+        least = self._rule.likeness / 2
+        matches = self._likeness.matches(texts, least=least) if self._likeness else ([] for _ in texts)
+        for problem, matched in zip(problems, matches, strict=True):
+            tokens = words(problem.prompt)
             position = self._equal.get(" ".join(tokens))
             if position is not None and position < stop and tokens:
                 yield Leak(self._rows[position], "same text", "normalised text", 1.0)
             else:
-                yield self._by_ngrams(tokens, matched, stop) or self._by_likeness(answer, matched)
+                yield self._by_ngrams(tokens, matched, stop) or self._by_likeness(problem, matched)
 
     def _by_ngrams(self, tokens: Sequence[str], matched: Sequence[Match], stop: int) -> Leak | None:
         present = {gram for size in self._sizes for gram in _grams(tokens, size)}
         near = {position for gram in present for position in self._postings.get(gram, ()) if position < stop}
         if self._likeness and self._rule.likeness:
-            alike = {match.row for match in matched if match.likeness >= self._rule.likeness / 2}
-            near = {position for position in near if position in alike or position >= self._likeness.num_rows}
+            near &= {match.row for match in matched if match.likeness >= self._rule.likeness * _CONFIRMED}
         shares = [(len(self._grams[position] & present), position) for position in near]
         leaks = [
             (shared / len(self._grams[position]), -position)
@@ -125,8 +128,9 @@ class LeakIndex:
         score, position = max(leaks)
         return Leak(self._rows[-position], "shared n-grams", f"{self._rule.ngram}-gram coverage", score)
 
-    def _by_likeness(self, answer: str, matched: Sequence[Match]) -> Leak | None:
-        alike = [match for match in matched if self._is_alike(match, answer)]
+    def _by_likeness(self, problem: Problem, matched: Sequence[Match]) -> Leak | None:
+        matched = [match for match in matched if self._is_comparable(problem, self._rows[match.row])]
+        alike = [match for match in matched if self._is_alike(match, problem)]
         if alike:
             best = max(alike, key=lambda match: (match.likeness, -match.row))
             return Leak(self._rows[best.row], "similar text", "likeness", best.likeness)
@@ -137,15 +141,28 @@ class LeakIndex:
             return Leak(self._rows[best.row], "numbers changed", "numbers masked", best.without_numbers)
         return None
 
-    def _is_alike(self, match: Match, answer: str) -> bool:
+    def _is_comparable(self, problem: Problem, row: MeasuredRow) -> bool:
+        return not row.is_own and (problem.domain == "code") == (row.domain == "code")
+
+    def _is_alike(self, match: Match, problem: Problem) -> bool:
         rule, row = self._rule, self._rows[match.row]
         if not rule.likeness or match.numbers < rule.numbers or self._likeness is None:
             return False
         shortness = max(0.0, 1 - self._likeness.num_words[match.row] / _LONG)
-        least = rule.likeness + shortness * (_SHORT_LIKENESS - rule.likeness)
-        if answer and row.answer:
-            least += -_ANSWER_SAYS if answer == row.answer else _ANSWER_SAYS
-        return match.likeness >= least
+        return match.likeness >= rule.likeness + shortness * (_SHORT_LIKENESS - rule.likeness) + _answers_say(
+            problem, row
+        )
+
+
+def _answers_say(problem: Problem, row: MeasuredRow) -> float:
+    """What two answers change in the likeness that is asked. Only numbers that differ make another answer: notations do not."""
+    if problem.domain == "code":
+        return 0.0
+    one, other = words(problem.answer), words(row.answer)
+    if one == other:
+        return _SAME_ANSWER if one else 0.0
+    left, right = numbers(one), numbers(other)
+    return _OTHER_ANSWER if left and right and left != right else 0.0
 
 
 def _grams(tokens: Sequence[str], size: int) -> Iterator[Gram]:

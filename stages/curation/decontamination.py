@@ -1,8 +1,7 @@
 """Decontamination (paper 2.3): drop what gives away a problem that a model will be measured on.
 
 Measured are the benchmarks' rows and the recipe's own heldout and probe splits. A heldout row is compared with nothing, a probe row
-with benchmarks and heldout, any other row with all three. Likeness is asked of benchmarks alone: heldout and probe are drawn from the
-same sources as the rows to train on, whose near copies are gone by now.
+with benchmarks and heldout, any other row with all three. Benchmarks are compared with each other, too: those overlaps are reported.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +18,14 @@ from stages.curation.contamination import Leak, LeakIndex, MeasuredRow
 from stages.curation.funnel import Funnel, Step
 from stages.curation.likeness import Likeness
 from stages.curation.pool import BATCH_ROWS, Drop, Pool, Sifted
-from stages.curation.sketches import answer_key
 from stages.workers import Worker
 
 NAME = "decontamination"
 _HELDOUT, _PROBE = "heldout", "probe"
 _BACKGROUND_ROWS = 4096
-_MEASURED = pa.schema([("benchmark", pa.string()), ("id", pa.string()), ("text", pa.string()), ("answer", pa.string())])
+_MEASURED = pa.schema(
+    [(name, pa.string()) for name in ("benchmark", "id", "text", "domain", "answer")] + [("is_own", pa.bool_())]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,20 @@ def decontaminate(
 
 
 def _measured(pool: Pool, benchmarks: Mapping[str, Sequence[Problem]]) -> pa.Table:
-    rows = [(name, row.id, row.prompt, answer_key(row)) for name, problems in benchmarks.items() for row in problems]
+    rows = [
+        (name, row.id, row.prompt, row.domain, row.answer, False)
+        for name, problems in benchmarks.items()
+        for row in problems
+    ]
     rows += [row for split in (_HELDOUT, _PROBE) for row in _own_rows(pool, split)]
-    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[], [], [], []], schema=_MEASURED)
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _MEASURED]
+    return pa.table(columns, schema=_MEASURED)
 
 
-def _own_rows(pool: Pool, split: str) -> Iterator[tuple[str, str, str, str]]:
-    for batch in pool.batches(["split", "id", "prompt"]):
-        own = batch.filter(pc.field("split") == split)
-        yield from ((split, row["id"], row["prompt"], "") for row in own.to_pylist())
+def _own_rows(pool: Pool, split: str) -> Iterator[tuple[str, str, str, str, str, bool]]:
+    for batch in pool.batches(["split", "id", "prompt", "domain", "answer"]):
+        for row in batch.filter(pc.field("split") == split).to_pylist():
+            yield split, row["id"], row["prompt"], row["domain"], row["answer"], True
 
 
 def _background(pool: Pool) -> pa.Table:
@@ -83,8 +88,7 @@ def drop_leaks(worker: Worker, task: tuple[pa.Table, Measured]) -> Sifted:
         (_PROBE, [row for row, split in enumerate(splits) if split == _PROBE]),
         (None, [row for row, split in enumerate(splits) if split not in (_HELDOUT, _PROBE)]),
     ):
-        asked = [problems[row] for row in rows]
-        leaks = index.find_all([row.prompt for row in asked], [answer_key(row) for row in asked], without=without)
+        leaks = index.find_all([problems[row] for row in rows], without=without)
         drops += [_drop(row, leak) for row, leak in zip(rows, leaks, strict=True) if leak is not None]
     return Sifted(sorted(drops, key=lambda drop: drop.row))
 
@@ -94,10 +98,9 @@ def _index(worker: Worker, measured: Measured) -> LeakIndex:
     key = f"{NAME} {measured.path}"
     if key not in worker.kept:
         rows = [MeasuredRow(*row.values()) for row in pq.read_table(measured.path).to_pylist()]
-        benchmarks = [row.text for row in rows if row.benchmark not in (_HELDOUT, _PROBE)]
         background = pq.read_table(measured.background)["text"].to_pylist()
-        is_compared = benchmarks and (measured.rule.likeness or measured.rule.masked_numbers)
-        likeness = Likeness(benchmarks, background) if is_compared else None
+        is_compared = rows and (measured.rule.likeness or measured.rule.masked_numbers)
+        likeness = Likeness([row.text for row in rows], background) if is_compared else None
         worker.kept[key] = LeakIndex(rows, measured.rule, likeness)
     return worker.kept[key]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from data.schema import DROPPED_SCHEMA, Problem, TableWriter
 from stages.config import CurationConfig, Runtime
-from stages.curation import decontamination, duplicates
+from stages.curation import annotation, decontamination, duplicates
 from stages.curation.cleansing import cleanse
 from stages.curation.funnel import Funnel, Step
 from stages.curation.pool import Pool
@@ -56,6 +56,7 @@ def _order(config: CurationConfig, loaded: Loaded, funnel: Funnel) -> dict[str, 
             pool, loaded.benchmarks, config.decontamination, funnel
         ),
         "verification": lambda pool: funnel.sift("verification", verify, pool, config, part_rows=PART_ROWS),
+        annotation.NAME: lambda pool: funnel.sift(annotation.NAME, annotation.annotate, pool, config),
         "splits": lambda pool: funnel.drop("splits", pool, surplus(pool, config)),
     }
     return {name: apply for name, apply in steps.items() if name not in config.skip}

@@ -19,6 +19,7 @@ from data.sources.procedural import propose_trace
 from stages.config import CurationConfig, ProceduralSource, Teacher
 from stages.curation.pool import Drop, Sifted
 from stages.curation.solutions import boxed_gold, trace_of
+from stages.curation.traces import trace_fault
 from stages.seeds import derive_seed
 from stages.workers import Worker
 
@@ -141,6 +142,8 @@ def _check_solution(problem: Problem, judge: Judge) -> Finding | None:
     """None where there is no solution."""
     if not problem.solution.strip():
         return None
+    if fault := trace_fault(problem.solution, problem.prompt):
+        return Finding(reason=fault[0], evidence=fault[1])
     trace = trace_of(problem)
     if trace is None:
         end = problem.solution.strip()[-_EVIDENCE:]

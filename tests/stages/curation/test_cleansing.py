@@ -21,6 +21,11 @@ DROPPED = [  # reason, columns, a part of the evidence
     ("invalid characters", {"prompt": "What is \ufffd + 1?"}, "U+FFFD at character 8 of the prompt"),
     ("invalid characters", {"prompt": "What is 2\x00?"}, "U+0000"),
     ("invalid characters", {"solution": "so \x1b[0m 42"}, "of the solution"),
+    (
+        "wrong language",
+        {"prompt": "Сколько будет шестью семь, если считать внимательно?"},
+        "other; the recipe keeps en, zh",
+    ),
     ("image or figure", {"prompt": "How large is it? <image>"}, "<image>"),
     ("image or figure", {"prompt": "How large is it? ![](a.b)"}, "![]("),
     ("image or figure", {"prompt": "How large? [asy] draw((0,0)--(1,1)); [/asy]"}, "[asy]"),
@@ -89,7 +94,7 @@ KEPT = [
 
 @pytest.mark.parametrize(("reason", "columns", "evidence"), DROPPED)
 def test_a_rule_drops_its_row_with_its_reason_and_evidence(problem, reason, columns, evidence):
-    found = first_objection(problem(**columns), CurationConfig(max_prompt_characters=1000))
+    found = first_objection(problem(**columns), CurationConfig(max_prompt_characters=1000, languages=("en", "zh")))
     assert found is not None and found[0] == reason
     assert evidence in found[1]
 

@@ -13,7 +13,9 @@ ROW = (
 OTHERS = [
     f"A {thing} costs {price} euros and has {price + 3} {part}s. How many {part}s do {price * 2} {thing}s have?"
     for price, (thing, part) in enumerate(
-        [("table", "leg"), ("bus", "seat"), ("book", "page"), ("house", "window"), ("tree", "branch"), ("ship", "sail")] * 5, 2
+        [("table", "leg"), ("bus", "seat"), ("book", "page"), ("house", "window"), ("tree", "branch"), ("ship", "sail")]
+        * 5,
+        2,
     )
 ]
 RULE = Decontamination(likeness=0.6, numbers=0.8, masked_numbers=0.9)
@@ -21,7 +23,10 @@ RULE = Decontamination(likeness=0.6, numbers=0.8, masked_numbers=0.9)
 
 @pytest.fixture(scope="module")
 def index():
-    rows = [MeasuredRow("bench", "b/0", ROW, "68"), MeasuredRow("bench", "b/1", "Find the value of x if x + 3 = 9.", "6")]
+    rows = [
+        MeasuredRow("bench", "b/0", ROW, answer="68"),
+        MeasuredRow("bench", "b/1", "Find the value of x if x + 3 = 9.", answer="6"),
+    ]
     return LeakIndex(rows, RULE, Likeness([row.text for row in rows], OTHERS))
 
 
@@ -52,7 +57,7 @@ def test_a_row_with_other_numbers_is_found_where_the_recipe_says_so(index):
     leak = index.find(text)
     assert leak is not None and (leak.reason, leak.method) == ("numbers changed", "numbers masked")
     rule = RULE.model_copy(update={"masked_numbers": 0.0})
-    rows = [MeasuredRow("bench", "b/0", ROW, "68")]
+    rows = [MeasuredRow("bench", "b/0", ROW, answer="68")]
     assert LeakIndex(rows, rule, Likeness([ROW], OTHERS)).find(text) is None
 
 
@@ -68,7 +73,9 @@ def test_the_words_of_a_short_row_scattered_over_a_long_text_are_no_leak(index):
 
 
 def test_the_same_answer_lowers_what_is_asked_and_another_one_raises_it(index):
-    half = ROW.replace("Mira sells 12 jars of honey at the market for 7 dollars each, and", "12 and 7;").replace("jars of jam", "pots")
+    half = ROW.replace("Mira sells 12 jars of honey at the market for 7 dollars each, and", "12 and 7;").replace(
+        "jars of jam", "pots"
+    )
     scores = {answer: index.find(half, answer) for answer in ("", "68", "5")}
     assert scores["68"] is not None and scores["5"] is None
 

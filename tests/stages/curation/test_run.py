@@ -89,6 +89,7 @@ def test_the_tables_say_what_happened(tmp_path, data_dir):
         "de-duplication",
         "decontamination",
         "verification",
+        "annotation",
         "splits",
     ]
     assert all(later["kept"] + later["dropped"] == row["kept"] for row, later in itertools.pairwise(funnel))

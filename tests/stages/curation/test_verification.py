@@ -102,7 +102,7 @@ def test_a_row_to_train_on_needs_a_solution(problem, judge):
         judge, problem(split="sft"), problem(split="validation", solution=r"<think> it is \boxed{42}")
     )
     assert absent.reason == "no solution"
-    assert unfinished.reason == "solution without a final answer"
+    assert unfinished.reason == "trace: thinking not closed"
 
 
 def test_rows_that_are_right_by_construction_are_not_judged(problem, batch, worker):

@@ -1,0 +1,77 @@
+"""Annotation (paper 2.3): what a row is about, for whom, in which language, how long; and the licence filter.
+
+The annotations of a row of a file or data set stand in its `meta` under `annotations`: `subject` (see `subjects`; of mathematics
+alone), `level`, `language`, `characters`. Generated rows say all of that by their source and keep their `meta` as it is.
+"""
+
+import json
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from data.schema import Problem, problems_from_table
+from stages.config import CurationConfig
+from stages.curation.language import language_of
+from stages.curation.pool import Drop, Sifted
+from stages.curation.subjects import subject_of
+from stages.workers import Worker
+
+NAME = "annotation"
+KEY = "annotations"
+_NON_COMMERCIAL = re.compile(r"\bNC\b|BY-NC|non-?\s?commercial|no money charged", re.IGNORECASE)
+_LEVELS: tuple[tuple[str, str], ...] = (  # by the name of the set
+    (r"gsm8k|cmath|mgsm", "primary"),
+    (r"aime|amc|hmmt|olym|cn_math", "olympiad"),
+    (r"gaokao|math500|math_train|math_test", "secondary"),
+    (r"college|scibench|minerva|kaoyan|theoremqa", "college"),
+    (r"physics_r1|graduate|phd", "graduate"),
+)
+_GRADES = ((6, "primary"), (12, "secondary"))
+
+
+def annotate(_worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
+    """Annotate the batch; drop what its licence keeps from commercial use where the recipe says so."""
+    batch, config = task
+    drops, metas = [], []
+    generated = batch["generated"].to_pylist()
+    for row, problem in enumerate(problems_from_table(batch)):
+        if config.non_commercial == "drop" and (found := _NON_COMMERCIAL.search(problem.licence)):
+            drops.append(Drop(row, "non-commercial licence", f"{found[0]!r} in {problem.licence[:160]!r}"))
+        metas.append(problem.meta if generated[row] else _annotated(problem))
+    return Sifted(drops, {"meta": metas})
+
+
+def _annotated(problem: Problem) -> str:
+    meta = _meta(problem)
+    return json.dumps({**meta, KEY: annotations(problem, meta)}, ensure_ascii=False, sort_keys=True)
+
+
+def _meta(problem: Problem) -> dict[str, Any]:
+    """`meta` as an object; what is none is kept as it is written."""
+    try:
+        meta = json.loads(problem.meta or "{}")
+    except ValueError:
+        return {"unparsed": problem.meta}
+    return meta if isinstance(meta, dict) else {"unparsed": meta}
+
+
+def annotations(problem: Problem, meta: dict[str, Any]) -> dict[str, Any]:
+    """Subject, level, language and length."""
+    return {
+        "subject": subject_of(problem.prompt) if problem.domain == "math" else "",
+        "level": _level(problem, meta),
+        "language": language_of(problem.prompt),
+        "characters": len(problem.prompt),
+    }
+
+
+def _level(problem: Problem, meta: dict[str, Any]) -> str:
+    """For whom: by a school year in `meta`, by DeepMath's difficulty, or by the name of the set; empty where nothing says."""
+    grade = meta.get("grade")
+    if isinstance(grade, int):
+        return next((level for last, level in _GRADES if grade <= last), "college")
+    difficulty = meta.get("difficulty")
+    if "deepmath" in problem.source and isinstance(difficulty, int | float):
+        return "secondary" if difficulty < 4 else "college" if difficulty < 7 else "graduate"
+    return next((level for pattern, level in _LEVELS if re.search(pattern, problem.source)), "")
