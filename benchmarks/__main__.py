@@ -2,12 +2,14 @@
 
 import sys
 
-from benchmarks import checkpoint, judging, orchestration, sandbox, seeds, throughput
+from benchmarks import checkpoint, contamination_challenge, curation_scale, judging, orchestration, sandbox, seeds, throughput
 
 BENCHMARKS = {
     "throughput": throughput.main,
     "checkpoint": checkpoint.main,
     "orchestration": orchestration.main,
+    "contamination_challenge": contamination_challenge.main,
+    "curation_scale": curation_scale.main,
     "seeds": seeds.main,
     "sandbox": sandbox.main,
     "judging": judging.main,

@@ -6,6 +6,7 @@ alone), `level`, `language`, `characters`. Generated rows say all of that by the
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from data.schema import Problem, problems_from_table
 from stages.config import CurationConfig
 from stages.curation.language import language_of
 from stages.curation.pool import Drop, Sifted
-from stages.curation.subjects import subject_of
+from stages.curation.subjects import SUBJECTS, subject_of
 from stages.workers import Worker
 
 NAME = "annotation"
@@ -45,6 +46,16 @@ def annotate(_worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
 def _annotated(problem: Problem) -> str:
     meta = _meta(problem)
     return json.dumps({**meta, KEY: annotations(problem, meta)}, ensure_ascii=False, sort_keys=True)
+
+
+def read_annotations(metas: Sequence[str]) -> list[dict[str, Any]]:
+    """The annotations of rows, from their `meta`, subjects by name; empty where there are none."""
+    found = [json.loads(meta).get(KEY, {}) if f'"{KEY}"' in meta else {} for meta in metas]
+    return [{**notes, "subject": _named(notes["subject"])} if notes.get("subject") else notes for notes in found]
+
+
+def _named(subject: str) -> str:
+    return f"{subject} {SUBJECTS[subject]}"
 
 
 def _meta(problem: Problem) -> dict[str, Any]:

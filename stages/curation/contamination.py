@@ -67,9 +67,9 @@ class LeakIndex:
         self._rows = rows
         self._likeness = likeness
         split = [words(row.text) for row in self._rows]
-        self._equal: dict[str, int] = {}
+        self._equal: defaultdict[str, list[int]] = defaultdict(list)
         for position, tokens in enumerate(split):
-            self._equal.setdefault(" ".join(tokens), position)
+            self._equal[" ".join(tokens)].append(position)
         self._grams = [self._grams_of_row(tokens) for tokens in split]
         self._sizes = sorted({len(gram) for grams in self._grams for gram in grams})
         self._postings = self._index()
@@ -95,26 +95,27 @@ class LeakIndex:
         """As `find_all`, for one text."""
         return next(self.find_all([Problem(id="", domain=domain, split="", prompt=text, answer=answer)]))
 
-    def find_all(self, problems: Sequence[Problem], *, without: str | None = None) -> Iterator[Leak | None]:
+    def find_all(self, problems: Sequence[Problem], *, without: Sequence[str] = ()) -> Iterator[Leak | None]:
         """For each problem the measured row that is equal, or else the one it has most of; the earliest of equals.
 
-        Rows of the benchmark `without` take no part; they must be the last of the rows.
+        Rows of the benchmarks `without` take no part.
         """
-        stop = next((n for n, row in enumerate(self._rows) if row.benchmark == without), len(self._rows))
         texts = [problem.prompt for problem in problems]
+        is_asked = [row.benchmark not in without for row in self._rows]
         least = self._rule.likeness / 2
         matches = self._likeness.matches(texts, least=least) if self._likeness else ([] for _ in texts)
-        for problem, matched in zip(problems, matches, strict=True):
+        for problem, found in zip(problems, matches, strict=True):
             tokens = words(problem.prompt)
-            position = self._equal.get(" ".join(tokens))
-            if position is not None and position < stop and tokens:
-                yield Leak(self._rows[position], "same text", "normalised text", 1.0)
+            equal = [position for position in self._equal.get(" ".join(tokens), ()) if is_asked[position]]
+            matched = [match for match in found if is_asked[match.row]]
+            if equal and tokens:
+                yield Leak(self._rows[equal[0]], "same text", "normalised text", 1.0)
             else:
-                yield self._by_ngrams(tokens, matched, stop) or self._by_likeness(problem, matched)
+                yield self._by_ngrams(tokens, matched, is_asked) or self._by_likeness(problem, matched)
 
-    def _by_ngrams(self, tokens: Sequence[str], matched: Sequence[Match], stop: int) -> Leak | None:
+    def _by_ngrams(self, tokens: Sequence[str], matched: Sequence[Match], is_asked: Sequence[bool]) -> Leak | None:
         present = {gram for size in self._sizes for gram in _grams(tokens, size)}
-        near = {position for gram in present for position in self._postings.get(gram, ()) if position < stop}
+        near = {position for gram in present for position in self._postings.get(gram, ()) if is_asked[position]}
         if self._likeness and self._rule.likeness:
             near &= {match.row for match in matched if match.likeness >= self._rule.likeness * _CONFIRMED}
         shares = [(len(self._grams[position] & present), position) for position in near]

@@ -4,6 +4,7 @@ Measured are the benchmarks' rows and the recipe's own heldout and probe splits.
 with benchmarks and heldout, any other row with all three. Benchmarks are compared with each other, too: those overlaps are reported.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,15 @@ from stages.curation.contamination import Leak, LeakIndex, MeasuredRow
 from stages.curation.funnel import Funnel, Step
 from stages.curation.likeness import Likeness
 from stages.curation.pool import BATCH_ROWS, Drop, Pool, Sifted
+from stages.stage import Row
 from stages.workers import Worker
 
 NAME = "decontamination"
 _HELDOUT, _PROBE = "heldout", "probe"
 _BACKGROUND_ROWS = 4096
+_OVERLAP_ROWS = 512  # of a benchmark that a process takes at a time
+_BY_NGRAMS = {"likeness": 0.0, "masked_numbers": 0.0}
+_Measurable = tuple[str, str, str, str, str, bool]
 _MEASURED = pa.schema(
     [(name, pa.string()) for name in ("benchmark", "id", "text", "domain", "answer")] + [("is_own", pa.bool_())]
 )
@@ -33,7 +38,7 @@ class Measured:
     """Where the measured rows and a sample of the pool stand, and when a row leaks one."""
 
     path: Path
-    background: Path
+    background: Path | None  # none: likeness is not asked
     rule: Decontamination
 
 
@@ -43,26 +48,52 @@ def decontaminate(
     """Drop leaks; the evidence is the benchmark, the row, the method and the score."""
     if funnel.is_done(NAME, pool):
         return funnel.finish(NAME, pool)
-    measured = Measured(funnel.state / "measured.parquet", funnel.state / "background.parquet", rule)
+    background = funnel.state / "background.parquet" if rule.likeness or rule.masked_numbers else None
+    measured = Measured(funnel.state / "measured.parquet", background, rule)
     write_table(_measured(pool, benchmarks), measured.path)
-    write_table(
-        _background(pool) if rule.likeness or rule.masked_numbers else pa.table({"text": []}), measured.background
-    )
+    if background:
+        write_table(_background(pool), background)
     return funnel.sift(NAME, drop_leaks, pool, measured)
 
 
-def _measured(pool: Pool, benchmarks: Mapping[str, Sequence[Problem]]) -> pa.Table:
-    rows = [
-        (name, row.id, row.prompt, row.domain, row.answer, False)
-        for name, problems in benchmarks.items()
-        for row in problems
+def benchmark_overlaps(benchmarks: Mapping[str, Sequence[Problem]], rule: Decontamination, funnel: Funnel) -> list[Row]:
+    """How many rows of each benchmark stand, by their n-grams, in another one: a score on both is no two scores."""
+    measured = Measured(funnel.state / "overlaps.parquet", None, rule.model_copy(update=_BY_NGRAMS))
+    write_table(_table(_benchmark_rows(benchmarks)), measured.path)
+    chunks = [
+        (name, tuple(rows[start : start + _OVERLAP_ROWS]), measured)
+        for name, rows in benchmarks.items()
+        for start in range(0, len(rows), _OVERLAP_ROWS)
     ]
-    rows += [row for split in (_HELDOUT, _PROBE) for row in _own_rows(pool, split)]
+    found = {pair for pairs in funnel.work(_find_overlaps, iter(chunks), inline=len(chunks) < 4) for pair in pairs}
+    counts = Counter((name, other) for name, other, _ in found)
+    return [{"benchmark": other, "stands in": name, "rows": count} for (name, other), count in sorted(counts.items())]
+
+
+def _find_overlaps(worker: Worker, task: tuple[str, Sequence[Problem], Measured]) -> list[tuple[str, str, str]]:
+    """(benchmark of the rows, another one, its row that one of them gives away)."""
+    name, problems, measured = task
+    leaks = _index(worker, measured).find_all(problems, without=(name,))
+    return [(name, leak.row.benchmark, leak.row.id) for leak in leaks if leak is not None]
+
+
+def _measured(pool: Pool, benchmarks: Mapping[str, Sequence[Problem]]) -> pa.Table:
+    own = (row for split in (_HELDOUT, _PROBE) for row in _own_rows(pool, split))
+    return _table([*_benchmark_rows(benchmarks), *own])
+
+
+def _benchmark_rows(benchmarks: Mapping[str, Sequence[Problem]]) -> list[_Measurable]:
+    return [
+        (name, row.id, row.prompt, row.domain, row.answer, False) for name, rows in benchmarks.items() for row in rows
+    ]
+
+
+def _table(rows: Sequence[_Measurable]) -> pa.Table:
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _MEASURED]
     return pa.table(columns, schema=_MEASURED)
 
 
-def _own_rows(pool: Pool, split: str) -> Iterator[tuple[str, str, str, str, str, bool]]:
+def _own_rows(pool: Pool, split: str) -> Iterator[_Measurable]:
     for batch in pool.batches(["split", "id", "prompt", "domain", "answer"]):
         for row in batch.filter(pc.field("split") == split).to_pylist():
             yield split, row["id"], row["prompt"], row["domain"], row["answer"], True
@@ -85,8 +116,8 @@ def drop_leaks(worker: Worker, task: tuple[pa.Table, Measured]) -> Sifted:
     problems = problems_from_table(batch)
     drops = []
     for without, rows in (
-        (_PROBE, [row for row, split in enumerate(splits) if split == _PROBE]),
-        (None, [row for row, split in enumerate(splits) if split not in (_HELDOUT, _PROBE)]),
+        ((_PROBE,), [row for row, split in enumerate(splits) if split == _PROBE]),
+        ((), [row for row, split in enumerate(splits) if split not in (_HELDOUT, _PROBE)]),
     ):
         leaks = index.find_all([problems[row] for row in rows], without=without)
         drops += [_drop(row, leak) for row, leak in zip(rows, leaks, strict=True) if leak is not None]
@@ -98,9 +129,10 @@ def _index(worker: Worker, measured: Measured) -> LeakIndex:
     key = f"{NAME} {measured.path}"
     if key not in worker.kept:
         rows = [MeasuredRow(*row.values()) for row in pq.read_table(measured.path).to_pylist()]
-        background = pq.read_table(measured.background)["text"].to_pylist()
-        is_compared = rows and (measured.rule.likeness or measured.rule.masked_numbers)
-        likeness = Likeness([row.text for row in rows], background) if is_compared else None
+        likeness = None
+        if rows and measured.background:
+            background = pq.read_table(measured.background)["text"].to_pylist()
+            likeness = Likeness([row.text for row in rows], background)
         worker.kept[key] = LeakIndex(rows, measured.rule, likeness)
     return worker.kept[key]
 

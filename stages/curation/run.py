@@ -1,19 +1,22 @@
 """Curation (paper 2.3): load, cleanse, de-duplicate, decontaminate, verify, annotate, split; a reason for every dropped row.
 
 In: the recipe's sources, and the folder `data-dir` if one is given. Out: base, sft, validation, rl, probe and heldout.parquet
-(PROBLEM_SCHEMA; heldout also holds the benchmarks' rows, whose split is `eval`) and dropped.parquet (DROPPED_SCHEMA). `solution`
-is what follows an opened `<think>`, verified, or empty. Tables: `funnel`, `reasons`, `splits`, `sources`, `benchmarks`, `leaks`.
+(PROBLEM_SCHEMA; heldout also holds the benchmarks' rows, whose split is `eval`), dropped.parquet (DROPPED_SCHEMA) and card.md, the
+data card. `solution` is what follows an opened `<think>`, verified, or empty. Tables: those of the card.
 
 Rows pass in batches that stand in files, see `funnel`; a stage that was killed goes on with the first batch that is not done.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data.schema import DROPPED_SCHEMA, Problem, TableWriter
+from stages.artifact import matching_files
 from stages.config import CurationConfig, Runtime
 from stages.curation import annotation, decontamination, duplicates
+from stages.curation.card import distribution_tables, example_tables, write_card
 from stages.curation.cleansing import cleanse
 from stages.curation.funnel import Funnel, Step
 from stages.curation.pool import Pool
@@ -44,7 +47,21 @@ def run(
         steps.append(step)
         timings[name] = time.monotonic() - started
     log.progress(len(order), len(order), unit="steps", detail="writing")
-    return _write(config, loaded, steps, pool, timings, out)
+    record = _write(config, loaded, steps, pool, timings, out)
+    return _finish(record, _compared_tables(config, loaded, funnel, inputs.get(DATA_DIR)), out)
+
+
+def _compared_tables(
+    config: CurationConfig, loaded: Loaded, funnel: Funnel, data_dir: Path | None
+) -> dict[str, list[Row]]:
+    """Overlaps among the benchmarks, and the files that were read."""
+    measured = {name: rows for name, rows in loaded.benchmarks.items() if rows}
+    is_compared = len(measured) > 1 and decontamination.NAME not in config.skip
+    files = matching_files(data_dir, "*.parquet") if data_dir else {}
+    return {
+        "overlaps": decontamination.benchmark_overlaps(measured, config.decontamination, funnel) if is_compared else [],
+        "files": [{"file": name, "sha256": digest} for name, digest in files.items()],
+    }
 
 
 def _order(config: CurationConfig, loaded: Loaded, funnel: Funnel) -> dict[str, _Apply]:
@@ -65,6 +82,7 @@ def _order(config: CurationConfig, loaded: Loaded, funnel: Funnel) -> dict[str, 
 def _write(
     config: CurationConfig, loaded: Loaded, steps: Sequence[Step], pool: Pool, timings: dict[str, float], out: Path
 ) -> StageRecord:
+    """The splits and dropped.parquet; what there is to say about them."""
     splits = write_splits(pool, loaded.benchmarks, out)
     if not sum(splits.values()):
         gone = "; ".join(f"{step.name}: {main_reasons(step.reasons)}" for step in steps if step.num_dropped)
@@ -73,13 +91,16 @@ def _write(
         for step in steps:
             for dropped in step.dropped():
                 writer.write(dropped.select(DROPPED_SCHEMA.names))
-    tables = record_tables(config, loaded, steps, pool)
-    return StageRecord(
-        metrics=count_metrics(loaded, steps, splits),
-        tables=tables,
-        notes=_notes(loaded.benchmarks, steps, tables["sources"]),
-        timings=timings,
-    )
+    tables = record_tables(config, loaded, steps, pool) | distribution_tables(pool) | example_tables(pool, steps)
+    notes = _notes(loaded.benchmarks, steps, tables["sources"])
+    return StageRecord(metrics=count_metrics(loaded, steps, splits), tables=tables, notes=notes, timings=timings)
+
+
+def _finish(record: StageRecord, more: Mapping[str, list[Row]], out: Path) -> StageRecord:
+    """The record with further tables, and the data card beside the files."""
+    tables = {name: rows for name, rows in {**record.tables, **more}.items() if rows}
+    write_card(tables, record.notes, out / "card.md")
+    return replace(record, tables=tables)
 
 
 def _notes(benchmarks: Mapping[str, list[Problem]], steps: Sequence[Step], sources: Sequence[Row]) -> tuple[str, ...]:
