@@ -2,7 +2,16 @@
 
 import sys
 
-from benchmarks import checkpoint, contamination_challenge, curation_scale, judging, orchestration, sandbox, seeds, throughput
+from benchmarks import (
+    checkpoint,
+    contamination_challenge,
+    curation_scale,
+    judging,
+    orchestration,
+    sandbox,
+    seeds,
+    throughput,
+)
 
 BENCHMARKS = {
     "throughput": throughput.main,

@@ -12,7 +12,7 @@ Likeness is large enough from `likeness` on where the row is long; of a short ro
 problems; and more or less where both have an answer and it is another or the same. A program is never like a sum: code is compared with
 code. The recipe's own rows (`is_own`) are drawn from the same sources as the rows to train on, whose near copies are gone by now, so of
 them likeness is not asked. Where it is on, n-grams alone are not enough: half of a row may be a phrase that many share, so what the
-n-grams find must also be `_CONFIRMED` as like as a leak has to be.
+n-grams find must also be `_CONFIRMED` as like as a leak has to be, and all of it where the answer is another one.
 
 The n-grams are indexed from n-gram to measured rows, and of each row only as many of its rarest n-grams as a leak cannot miss all of,
 so that phrases shared by many rows cost nothing and the time is linear in the text of the candidates.
@@ -111,13 +111,16 @@ class LeakIndex:
             if equal and tokens:
                 yield Leak(self._rows[equal[0]], "same text", "normalised text", 1.0)
             else:
-                yield self._by_ngrams(tokens, matched, is_asked) or self._by_likeness(problem, matched)
+                yield self._by_ngrams(problem, matched, is_asked) or self._by_likeness(problem, matched)
 
-    def _by_ngrams(self, tokens: Sequence[str], matched: Sequence[Match], is_asked: Sequence[bool]) -> Leak | None:
+    def _by_ngrams(self, problem: Problem, matched: Sequence[Match], is_asked: Sequence[bool]) -> Leak | None:
+        tokens = words(problem.prompt)
         present = {gram for size in self._sizes for gram in _grams(tokens, size)}
         near = {position for gram in present for position in self._postings.get(gram, ()) if is_asked[position]}
         if self._likeness and self._rule.likeness:
-            near &= {match.row for match in matched if match.likeness >= self._rule.likeness * _CONFIRMED}
+            near &= {
+                match.row for match in matched if match.likeness >= self._confirming(problem, self._rows[match.row])
+            }
         shares = [(len(self._grams[position] & present), position) for position in near]
         leaks = [
             (shared / len(self._grams[position]), -position)
@@ -128,6 +131,10 @@ class LeakIndex:
             return None
         score, position = max(leaks)
         return Leak(self._rows[-position], "shared n-grams", f"{self._rule.ngram}-gram coverage", score)
+
+    def _confirming(self, problem: Problem, row: MeasuredRow) -> float:
+        """Likeness that n-grams need: less than a leak by likeness, unless the answer is another one."""
+        return self._rule.likeness * (1.0 if _answers_say(problem, row) > 0 else _CONFIRMED)
 
     def _by_likeness(self, problem: Problem, matched: Sequence[Match]) -> Leak | None:
         matched = [match for match in matched if self._is_comparable(problem, self._rows[match.row])]

@@ -2,9 +2,9 @@
 
 import re
 
-_CHINESE = re.compile(r"[\u3400-\u9fff]")
-_LATIN = re.compile(r"[A-Za-z]")
-_OTHER = re.compile(r"[\u0370-\u1fff\u3040-\u30ff\uac00-\ud7af]")
+_CHINESE = re.compile(r"[\u3400-\u9fff]+")
+_LATIN = re.compile(r"[A-Za-z]+")
+_OTHER = re.compile(r"[\u0370-\u1fff\u3040-\u30ff\uac00-\ud7af]+")
 _COMMAND = re.compile(r"\\[A-Za-z]+|\$[^$]*\$")
 _CODE = re.compile(r"```.*?```", re.DOTALL)
 _LEAST_LETTERS = 8
@@ -30,8 +30,13 @@ def language_of(text: str) -> str:
 
 def _counts(text: str) -> dict[str, int]:
     plain = _COMMAND.sub(" ", _CODE.sub(" ", text))
+    is_other = not plain.isascii()
     return {
-        "zh": len(_CHINESE.findall(plain)),
-        "en": len(_LATIN.findall(plain)),
-        "other": 0 if plain.isascii() else len(_OTHER.findall(plain)),
+        "zh": _length(_CHINESE, plain) if is_other else 0,
+        "en": _length(_LATIN, plain),
+        "other": _length(_OTHER, plain) if is_other else 0,
     }
+
+
+def _length(script: re.Pattern[str], text: str) -> int:
+    return sum(map(len, script.findall(text)))

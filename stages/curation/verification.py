@@ -25,8 +25,12 @@ from stages.workers import Worker
 
 JUDGE_FAILED = "judge failed"  # how the reason begins where the judge does not know
 PART_ROWS = 32  # of a batch that a process takes at a time
+_MOST_KNOWN = 100_000  # verdicts that a process remembers
 _EVIDENCE = 200  # characters of an extracted answer
 _TRACED = ("base", "sft", "validation")  # splits that are trained on solutions
+
+
+_Gold = tuple[str, str, str, str]  # domain, answer, meta and tests: all that a verdict on a gold answer can depend on
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ def verify(worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
     solutions = [problem.solution for problem in problems]
     drops, num_judged = [], 0
     for rows, chunk in _chunks(batch, problems, teachers, seed=config.seed):
-        for row, finding in zip(rows, verify_chunk(chunk, worker.judge), strict=True):
+        known = worker.kept.setdefault("gold answers", {})
+        for row, finding in zip(rows, verify_chunk(chunk, worker.judge, known), strict=True):
             num_judged += finding.num_judged
             solutions[row] = finding.solution
             if finding.reason:
@@ -80,11 +85,12 @@ def _chunks(
 # ---------------------------------------------------------------- the rows of a source
 
 
-def verify_chunk(chunk: Chunk, judge: Judge) -> list[Finding]:
-    """The finding of every row of the chunk, in order."""
+def verify_chunk(chunk: Chunk, judge: Judge, known: dict[_Gold, Verdict] | None = None) -> list[Finding]:
+    """The finding of every row of the chunk, in order. `known` are verdicts on gold answers, so that `5` is not judged anew each time."""
+    known = {} if known is None else known
     if chunk.teacher is not None:
         return _teach(chunk, chunk.teacher, judge)
-    return [_check(problem, judge) for problem in chunk.problems]
+    return [_check(problem, judge, known) for problem in chunk.problems]
 
 
 def _teach(chunk: Chunk, teacher: Teacher, judge: Judge) -> list[Finding]:
@@ -127,7 +133,7 @@ def _evidence(verdict: Verdict) -> str:
     return f"{verdict.status}: {verdict.extracted[:_EVIDENCE]!r}; {verdict.reason[:_EVIDENCE]}"
 
 
-def _check(problem: Problem, judge: Judge) -> Finding:
+def _check(problem: Problem, judge: Judge, known: dict[_Gold, Verdict]) -> Finding:
     """The row's own solution, and where that may be missing, its gold answer."""
     solved = _check_solution(problem, judge)
     needs_solution = problem.split in _TRACED or (problem.domain == "code" and problem.solution.strip())
@@ -135,7 +141,7 @@ def _check(problem: Problem, judge: Judge) -> Finding:
         return solved
     if needs_solution:
         return Finding(reason="no solution", evidence=f"the split {problem.split} is trained on solutions")
-    return _check_gold(problem, judge, num_judged=solved.num_judged if solved else 0)
+    return _check_gold(problem, judge, known, num_judged=solved.num_judged if solved else 0)
 
 
 def _check_solution(problem: Problem, judge: Judge) -> Finding | None:
@@ -155,12 +161,23 @@ def _check_solution(problem: Problem, judge: Judge) -> Finding | None:
     return Finding(reason=kind, evidence=_evidence(verdict), num_judged=1)
 
 
-def _check_gold(problem: Problem, judge: Judge, *, num_judged: int) -> Finding:
+def _check_gold(problem: Problem, judge: Judge, known: dict[_Gold, Verdict], *, num_judged: int) -> Finding:
     """A row to be solved: the judge must accept its gold answer. Tests without a reference cannot be checked and pass."""
     if not problem.answer.strip():
         return Finding(num_judged=num_judged)
-    (verdict,) = judge.verify([(boxed_gold(problem), problem)])
+    verdict = _gold_verdict(problem, judge, known)
     if verdict.status == "correct":
         return Finding(num_judged=num_judged + 1)
     kind = f"{JUDGE_FAILED}: {verdict.status}" if verdict.status in FAILED_STATUSES else "gold answer does not verify"
     return Finding(reason=kind, evidence=_evidence(verdict), num_judged=num_judged + 1)
+
+
+def _gold_verdict(problem: Problem, judge: Judge, known: dict[_Gold, Verdict]) -> Verdict:
+    """The judge's, or what it said of the same answer before; a failure of the judge is not remembered."""
+    key = (problem.domain, problem.answer, problem.meta, problem.tests)
+    if key in known:
+        return known[key]
+    (verdict,) = judge.verify([(boxed_gold(problem), problem)])
+    if verdict.status not in FAILED_STATUSES and len(known) < _MOST_KNOWN:
+        known[key] = verdict
+    return verdict
