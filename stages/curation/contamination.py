@@ -29,7 +29,7 @@ from stages.curation.likeness import Likeness, Match
 from stages.curation.normalisation import numbers, words
 
 _SHORTEST = 5  # words; fewer occur in unrelated problems ("simplify sqrt 180")
-_LONG = 24  # words beside numbers, from which on a row counts as long
+_LONG = 20  # words beside numbers, from which on a row counts as long
 _SHORT_LIKENESS = 0.85  # that is asked of a row without words
 _SAME_ANSWER, _OTHER_ANSWER = -0.05, 0.08  # change of the likeness that is asked
 _CONFIRMED = 0.75
@@ -118,9 +118,7 @@ class LeakIndex:
         present = {gram for size in self._sizes for gram in _grams(tokens, size)}
         near = {position for gram in present for position in self._postings.get(gram, ()) if is_asked[position]}
         if self._likeness and self._rule.likeness:
-            near &= {
-                match.row for match in matched if match.likeness >= self._confirming(problem, self._rows[match.row])
-            }
+            near &= {match.row for match in matched if match.likeness >= self._confirming(problem, match.row)}
         shares = [(len(self._grams[position] & present), position) for position in near]
         leaks = [
             (shared / len(self._grams[position]), -position)
@@ -132,9 +130,16 @@ class LeakIndex:
         score, position = max(leaks)
         return Leak(self._rows[-position], "shared n-grams", f"{self._rule.ngram}-gram coverage", score)
 
-    def _confirming(self, problem: Problem, row: MeasuredRow) -> float:
+    def _confirming(self, problem: Problem, position: int) -> float:
         """Likeness that n-grams need: less than a leak by likeness, unless the answer is another one."""
-        return self._rule.likeness * (1.0 if _answers_say(problem, row) > 0 else _CONFIRMED)
+        is_other = _answers_say(problem, self._rows[position]) > 0
+        return self._asked(position) if is_other else self._rule.likeness * _CONFIRMED
+
+    def _asked(self, position: int) -> float:
+        """Likeness to a row that makes a leak, whatever the answers."""
+        assert self._likeness is not None
+        shortness = max(0.0, 1 - self._likeness.num_words[position] / _LONG)
+        return self._rule.likeness + shortness * (_SHORT_LIKENESS - self._rule.likeness)
 
     def _by_likeness(self, problem: Problem, matched: Sequence[Match]) -> Leak | None:
         matched = [match for match in matched if self._is_comparable(problem, self._rows[match.row])]
@@ -153,13 +158,9 @@ class LeakIndex:
         return not row.is_own and (problem.domain == "code") == (row.domain == "code")
 
     def _is_alike(self, match: Match, problem: Problem) -> bool:
-        rule, row = self._rule, self._rows[match.row]
-        if not rule.likeness or match.numbers < rule.numbers or self._likeness is None:
+        if not self._rule.likeness or match.numbers < self._rule.numbers:
             return False
-        shortness = max(0.0, 1 - self._likeness.num_words[match.row] / _LONG)
-        return match.likeness >= rule.likeness + shortness * (_SHORT_LIKENESS - rule.likeness) + _answers_say(
-            problem, row
-        )
+        return match.likeness >= self._asked(match.row) + _answers_say(problem, self._rows[match.row])
 
 
 def _answers_say(problem: Problem, row: MeasuredRow) -> float:

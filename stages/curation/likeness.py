@@ -24,6 +24,7 @@ _LEAST_PAIRS = 0.3  # weighted share of a row's word pairs, below which a text i
 _MOST_COMPARED = 12  # rows a text
 _COMMON = 0.15  # words in a larger share of the rows find none
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+\b|\b[A-Z][a-z]+(?='s\b)")
+_FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _LEAST_PLAIN_WORDS = 8  # beside numbers, for a row to be known without them
 _EVERYWHERE = 400  # texts
 _SLACK = 12  # tokens more than twice a row's own in a stretch
@@ -44,7 +45,7 @@ class View:
     @classmethod
     def of(cls, text: str) -> "View":
         """Of a text as it is written."""
-        text = without_label(text)
+        text = _without_code(without_label(text))
         plain = words(text)
         hidden = [
             "v" if len(word) == 1 and word.isascii() and word.isalpha() else word
@@ -58,6 +59,12 @@ class View:
             frozenset(shingles(" ".join(plain))),
             Counter(numbers(plain)),
         )
+
+
+def _without_code(text: str) -> str:
+    """Without fenced code, of which a collection gives many problems the same; code alone stays."""
+    prose = _FENCED.sub(" ", text)
+    return prose if len(prose.split()) >= _LEAST_PLAIN_WORDS else text
 
 
 @dataclass(frozen=True, slots=True)
