@@ -120,6 +120,8 @@ class Duplicates(Record):
         0.6, "Jaccard similarity of character 5-grams, with the same numbers and operators in order; 0: off", ge=0, le=1
     )
     meaning: float = ours(0.7, "cosine of TF-IDF words, with the same numbers and the same answer; 0: off", ge=0, le=1)
+    embeddings: str = ours("", "sentence model that confirms copies by meaning: a folder, or all-MiniLM-L6-v2 (extra `semantic`)")
+    embedding_cosine: float = ours(0.85, "cosine of its embeddings that confirms", ge=-1, le=1)
     changed_numbers: Literal["keep", "drop"] = ours("keep", "rows that differ in their numbers alone")
     source_priority: tuple[str, ...] = ours(
         (), "sets whose copy is kept first, best first; others follow as they are read"

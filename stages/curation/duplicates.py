@@ -3,7 +3,7 @@
 Which stays is a rule: the set that `source_priority` names first (then the one read first), a row with a solution, the smallest id.
 Copies are rows with the same text after normalisation; near ones (character 5-grams, numbers and operators in the same order); and
 ones of the same meaning (TF-IDF words, the same numbers in any order, the same answer). Two rows whose answers differ, or whose tests
-call other functions, are no near copies.
+call other functions, are no near copies. Where the recipe names a sentence model, it must confirm a copy by meaning.
 Rows that differ in their numbers alone are a policy of their own.
 
 Only rows that share a MinHash band, or a block of numbers and answer, are compared, each with at most `_WINDOW` before it, so time
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.config import Duplicates
+from stages.curation.embeddings import embedding_cosines
 from stages.curation.funnel import Funnel, Step
 from stages.curation.normalisation import comparison_key
 from stages.curation.pool import Drop, Pool, origin
@@ -135,14 +136,35 @@ def _similar(
     weights = WordWeights.of(pool)
     found: defaultdict[int, list[tuple[float, int, str]]] = defaultdict(list)
     for method, least in ((_NEAR, rule.near), (_MEANING, rule.meaning)):
-        rows = pairs.get(method, np.zeros((0, 2), np.int64))
-        chunks = [rows[start : start + _CHUNK_PAIRS] for start in range(0, len(rows), _CHUNK_PAIRS)]
-        tasks = ((method, [(texts[i], texts[j]) for i, j in chunk.tolist()], weights) for chunk in chunks)
-        for chunk, scores in zip(chunks, funnel.work(_compare, tasks, inline=len(chunks) <= 1), strict=True):
-            for (row, other), score in zip(chunk.tolist(), scores, strict=True):
-                if score >= least:
-                    found[row].append((score, other, method))
+        alike = _alike(method, pairs.get(method, np.zeros((0, 2), np.int64)), least, texts, weights, funnel)
+        if method == _MEANING and rule.embeddings:
+            alike = _confirmed(alike, texts, rule)
+        for row, other, score in alike:
+            found[row].append((score, other, method))
     return _settle(found, order)
+
+
+def _alike(
+    method: str, pairs: Pairs, least: float, texts: Mapping[int, str], weights: WordWeights, funnel: Funnel
+) -> list[tuple[int, int, float]]:
+    """(row, other, likeness) of the pairs that are alike enough."""
+    chunks = [pairs[start : start + _CHUNK_PAIRS].tolist() for start in range(0, len(pairs), _CHUNK_PAIRS)]
+    tasks = ((method, [(texts[row], texts[other]) for row, other in chunk], weights) for chunk in chunks)
+    scores = funnel.work(_compare, tasks, inline=len(chunks) <= 1)
+    return [
+        (row, other, score)
+        for chunk, found in zip(chunks, scores, strict=True)
+        for (row, other), score in zip(chunk, found, strict=True)
+        if score >= least
+    ]
+
+
+def _confirmed(
+    alike: list[tuple[int, int, float]], texts: Mapping[int, str], rule: Duplicates
+) -> list[tuple[int, int, float]]:
+    """Those of which a sentence model says the same, too."""
+    cosines = embedding_cosines([(texts[row], texts[other]) for row, other, _ in alike], model=rule.embeddings)
+    return [pair for pair, cosine_ in zip(alike, cosines, strict=True) if cosine_ >= rule.embedding_cosine]
 
 
 def _near_pairs(sketches: Mapping[str, np.ndarray], order: np.ndarray, alive: np.ndarray) -> Pairs:
@@ -173,20 +195,21 @@ def _unique(pairs: Pairs) -> Pairs:
 
 
 def _prompts(pool: Pool, rows: np.ndarray) -> dict[int, str]:
-    """The normalised texts of some rows."""
+    """The prompts of some rows."""
     texts: dict[int, str] = {}
     start = 0
     for batch in pool.batches(["prompt"]):
         inside = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(batch))]
         prompts = batch["prompt"].take(pa.array(inside - start)).to_pylist()
-        texts.update(zip(inside.tolist(), map(comparison_key, prompts), strict=True))
+        texts.update(zip(inside.tolist(), prompts, strict=True))
         start += len(batch)
     return texts
 
 
 def _compare(_worker: Worker, task: tuple[str, Sequence[tuple[str, str]], WordWeights]) -> list[float]:
     """How alike the texts of each pair are."""
-    method, pairs, weights = task
+    method, raw, weights = task
+    pairs = [(comparison_key(one), comparison_key(other)) for one, other in raw]
     if method == _NEAR:
         return [_jaccard(shingles(one), shingles(other)) for one, other in pairs]
     return [cosine(one.split(), other.split(), weights) for one, other in pairs]
