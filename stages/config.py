@@ -121,7 +121,8 @@ class Duplicates(Record):
     )
     meaning: float = ours(0.7, "cosine of TF-IDF words, with the same numbers and the same answer; 0: off", ge=0, le=1)
     embeddings: str = ours("", "sentence model that confirms copies by meaning: a folder, or all-MiniLM-L6-v2 (extra `semantic`)")
-    embedding_cosine: float = ours(0.85, "cosine of its embeddings that confirms", ge=-1, le=1)
+    embedding_cosine: float = ours(0.87, "cosine of its embeddings that confirms", ge=-1, le=1)
+    agreement: float = ours(0, "share of the copies of one text that must give the same answer; 0: the kept one's counts", ge=0, le=1)
     changed_numbers: Literal["keep", "drop"] = ours("keep", "rows that differ in their numbers alone")
     source_priority: tuple[str, ...] = ours(
         (), "sets whose copy is kept first, best first; others follow as they are read"

@@ -4,13 +4,14 @@ Which stays is a rule: the set that `source_priority` names first (then the one 
 Copies are rows with the same text after normalisation; near ones (character 5-grams, numbers and operators in the same order); and
 ones of the same meaning (TF-IDF words, the same numbers in any order, the same answer). Two rows whose answers differ, or whose tests
 call other functions, are no near copies. Where the recipe names a sentence model, it must confirm a copy by meaning.
-Rows that differ in their numbers alone are a policy of their own.
+Rows that differ in their numbers alone are a policy of their own. Where copies of one text give different answers, `agreement` is the
+share that must agree for the row to stay, with that answer.
 
 Only rows that share a MinHash band, or a block of numbers and answer, are compared, each with at most `_WINDOW` before it, so time
 grows linearly. A row goes only for a row that stays, so likeness is never passed on along a chain.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,15 +51,16 @@ def drop_duplicates(pool: Pool, rule: Duplicates, funnel: Funnel) -> tuple[Pool,
     sketches = _gather(funnel.derive("sketches", sketch, pool, rule))
     order = _preference(pool, rule)
     copies = _same_text(sketches, order)
+    disputed = _disputed(copies, sketches["given"], rule)
     alive = np.ones(len(order), bool)
-    alive[list(copies)] = False
+    alive[[*copies, *disputed]] = False
     copies |= _similar(pool, sketches, order, alive, rule, funnel)
     if rule.changed_numbers == "drop":
-        alive[list(copies)] = False
+        alive[[*copies, *disputed]] = False
         copies |= _groups(
             sketches["masked"], order, alive & (sketches["masked"] != 0), "duplicate: numbers changed", "numbers masked"
         )
-    return funnel.drop(NAME, pool, _drops(pool, copies))
+    return funnel.drop(NAME, pool, _drops(pool, copies, disputed))
 
 
 def _gather(tables: Iterator[pa.Table]) -> dict[str, np.ndarray]:
@@ -110,6 +112,20 @@ def _groups(keys: np.ndarray, order: np.ndarray, wanted: np.ndarray, reason: str
     first = rows[np.flatnonzero(starts)[np.cumsum(starts) - 1]] if len(rows) else rows
     gone = ~starts
     return {int(row): Copy(int(kept), reason, method, 1.0) for row, kept in zip(rows[gone], first[gone], strict=True)}
+
+
+def _disputed(copies: Mapping[int, Copy], given: np.ndarray, rule: Duplicates) -> dict[int, str]:
+    """Rows that would stay, of whose text too few copies give the same answer, with what there is to say about it."""
+    answers: defaultdict[int, list[int]] = defaultdict(list)
+    for row, copy in copies.items():
+        answers[copy.of].append(int(given[row]))
+    found = {}
+    for row, others in answers.items():
+        counts = Counter(answer for answer in (int(given[row]), *others) if answer)
+        most = max(counts.values(), default=0)
+        if counts and (most < rule.agreement * counts.total() or (rule.agreement and counts[int(given[row])] < most)):
+            found[row] = f"{len(counts)} answers in {counts.total()} copies, the most common {most} times"
+    return found
 
 
 # ---------------------------------------------------------------- similar texts
@@ -235,32 +251,28 @@ def _settle(found: Mapping[int, list[tuple[float, int, str]]], order: np.ndarray
 # ---------------------------------------------------------------- what is dropped
 
 
-def _drops(pool: Pool, copies: Mapping[int, Copy]) -> Iterator[list[Drop]]:
-    """The drops of each batch. Evidence is the row that stays in the end."""
+def _drops(pool: Pool, copies: Mapping[int, Copy], disputed: Mapping[int, str]) -> Iterator[list[Drop]]:
+    """The drops of each batch. Evidence of a copy is the row that stays in the end."""
     kept = {row: _last(row, copies) for row in copies}
     ids = _ids(pool, set(kept.values()))
-    start = 0
-    rows = sorted(copies)
-    position = 0
+    gone = sorted(copies.keys() | disputed.keys())
+    start = position = 0
     for batch in pool.batches(["id"]):
         drops = []
-        while position < len(rows) and rows[position] < start + len(batch):
-            row = rows[position]
-            copy, other = copies[row], ids[kept[row]]
-            drops.append(
-                Drop(
-                    row - start,
-                    copy.reason,
-                    f"{other}, {copy.method} {copy.score:.2f}",
-                    copy.method,
-                    "",
-                    other,
-                    copy.score,
-                )
-            )
+        while position < len(gone) and gone[position] < start + len(batch):
+            row = gone[position]
+            if row in copies:
+                drops.append(_copy_drop(row - start, copies[row], ids[kept[row]]))
+            else:
+                drops.append(Drop(row - start, "answers disagree", disputed[row]))
             position += 1
         yield drops
         start += len(batch)
+
+
+def _copy_drop(row: int, copy: Copy, other: str) -> Drop:
+    evidence = f"{other}, {copy.method} {copy.score:.2f}"
+    return Drop(row, copy.reason, evidence, copy.method, "", other, copy.score)
 
 
 def _last(row: int, copies: Mapping[int, Copy]) -> int:

@@ -2,7 +2,7 @@
 
 One table a batch, in the order of the rows: `raw` and `key` (hashes of the prompt, and of it after normalisation), `masked` (with one
 sign for every number), `in_order` (its numbers and operators in order), `block` (its numbers in any order, and its answer), `answer`,
-and `bands` (hashes of MinHash bands over character 5-grams). 0 says: takes no part.
+`given` (the answer of a row that is no code), and `bands` (hashes of MinHash bands over character 5-grams). 0 says: takes no part.
 """
 
 import json
@@ -25,7 +25,7 @@ _LEAST_NUMBERS = 3  # different ones that a block needs: with two, "x - y = 6, x
 _OPERATORS = frozenset(("+", "-", "*", "/", "=", "<", ">", "<=", ">="))
 _CALLED = re.compile(r"\bassert\s+\(*\s*(?:not\s+)?([A-Za-z_]\w*)\s*\(")
 _DEFINED = re.compile(r"^\s*def\s+(?!__)(\w+)", re.MULTILINE)
-_FIELDS = ("raw", "key", "masked", "in_order", "block", "answer")
+_FIELDS = ("raw", "key", "masked", "in_order", "block", "answer", "given")
 SCHEMA = pa.schema([*((name, pa.uint64()) for name in _FIELDS), ("bands", pa.list_(pa.uint32(), NUM_BANDS))])
 
 
@@ -43,7 +43,7 @@ def sketch(_worker: Worker, task: tuple[pa.Table, Duplicates]) -> pa.Table:
     keys = [comparison_key(problem.prompt) for problem in problems]
     is_compared = [not generated for generated in batch["generated"].to_pylist()]
     rows = [
-        _hashes(problem, key) if compared else (stable_hash(problem.prompt), stable_hash(key), 0, 0, 0, 0)
+        _hashes(problem, key) if compared else (stable_hash(problem.prompt), stable_hash(key), 0, 0, 0, 0, 0)
         for problem, key, compared in zip(problems, keys, is_compared, strict=True)
     ]
     columns = [pa.array(values, pa.uint64()) for values in zip(*rows, strict=True)]
@@ -64,15 +64,21 @@ def _hashes(problem: Problem, key: str) -> tuple[int, ...]:
         stable_hash(" ".join(token for token in tokens if token[0].isdigit() or token in _OPERATORS)),
         stable_hash(" ".join([problem.domain, answer, "|", *sorted(found)])) if is_block else 0,
         stable_hash(answer) if answer else 0,
+        stable_hash(answer) if answer and problem.domain != "code" else 0,
     )
 
 
 def answer_key(problem: Problem) -> str:
-    """What two spellings of an answer share: its numbers, or else its words; of code, the name that the tests call. Empty for neither."""
+    """What two spellings of an answer share: its numbers and minus signs, or else its words; of code, the name that the tests call.
+
+    Empty where there is neither.
+    """
     if problem.domain == "code":
         return called_name(problem)
     tokens = words(problem.answer)
-    return " ".join(numbers(tokens) or tokens)
+    return " ".join(
+        tokens if not numbers(tokens) else (token for token in tokens if token[0].isdigit() or token == "-")
+    )
 
 
 def called_name(problem: Problem) -> str:

@@ -101,3 +101,17 @@ def test_no_row_goes_for_a_row_that_goes(problem, batch, found):
     gone = found(batch(*rows[:15]), batch(*rows[15:]))
     assert gone and not {against for _, against in gone.values()} & set(gone)
     assert len(gone) < len(rows) - 1
+
+
+def test_where_the_answers_of_copies_disagree_the_recipe_says_how_many_must_agree(problem, batch, found):
+    rows = [problem(id=str(n), answer=answer) for n, answer in enumerate(["41", "42", "42", "43", "42"])]
+    assert "0" not in found(batch(*rows))
+    assert found(batch(*rows), agreement=0.5)["0"][0] == "answers disagree"  # its own is not the most common
+    assert "1" not in found(batch(*rows[1:]), agreement=0.5)
+    assert found(batch(*rows[1:]), agreement=0.8)["1"][0] == "answers disagree"
+
+
+def test_answers_of_other_signs_are_other_answers(problem, batch, found):
+    text = "Multiply and simplify {}5 sqrt 15 times 3 sqrt 3 plus 2 in the way that the class was shown on Monday"
+    rows = [problem(text.format(""), id="a", answer="45 - 10"), problem(text.format("the "), id="b", answer="-45 - 10")]
+    assert found(batch(*rows)) == {}
