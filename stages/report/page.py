@@ -101,7 +101,10 @@ _EVALUATION = (
     "Each point is a mean over problems with its bootstrap interval. "
     "`all` leaves out the harder level, which stands by itself as `harder`."
 )
-_CURATION = "Every row that was dropped is kept in dropped.parquet with the step, the reason and the evidence."
+_CURATION = (
+    "Every row that was dropped is kept in dropped.parquet with the step, the reason and the evidence; `ring data why ID` tells of one. "
+    "card.md beside it holds these tables."
+)
 _SFT = "Loss per response token; validation rows share no prompt with training."
 _SELECTION = (
     "Each epoch's checkpoint answers the same probe problems. "
