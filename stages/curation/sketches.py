@@ -99,11 +99,11 @@ def called_name(problem: Problem) -> str:
 
 def _bands(keys: Sequence[str]) -> np.ndarray:
     """One row of band hashes a text; zeros for an empty one."""
-    from rensa import RMinHash  # ty: ignore  # an extension without stubs; needed only where near copies are looked for
-
     bands = np.zeros((len(keys), NUM_BANDS), np.uint32)
     present = [row for row, key in enumerate(keys) if key]
     if present:
+        from rensa import RMinHash  # ty: ignore  # an extension without stubs; needed only where near copies are looked for
+
         digests = RMinHash.digests_from_token_sets(
             [sorted(shingles(keys[row])) for row in present], NUM_BANDS * BAND_ROWS, _SEED
         )
