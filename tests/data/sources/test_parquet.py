@@ -3,7 +3,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.schema import Problem, table_from_problems, write_table
-from data.sources.parquet import load_folder
+from data.sources.parquet import Row, load_folder
+
+MAX_ROW_BYTES = 1_000_000
+
+
+def rows_of(folder) -> list[Row]:
+    return list(load_folder(folder, max_row_bytes=MAX_ROW_BYTES))
 
 
 def test_rows_come_in_the_order_of_the_file_names(tmp_path):
@@ -11,26 +17,38 @@ def test_rows_come_in_the_order_of_the_file_names(tmp_path):
         rows = [Problem(id=f"{name}/{i}", domain="math", split="train", prompt="What?", answer="1") for i in range(2)]
         write_table(table_from_problems(rows), tmp_path / f"{name}.parquet")
     (tmp_path / "README.md").write_text("not a source", encoding="utf-8")
-    assert [row.id for row in load_folder(tmp_path)] == ["a/0", "a/1", "b/0", "b/1"]
+    assert [row.problem.id for row in rows_of(tmp_path)] == ["a/0", "a/1", "b/0", "b/1"]
 
 
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
-        load_folder(tmp_path / "nowhere")
+        rows_of(tmp_path / "nowhere")
 
 
 def test_a_folder_without_parquet_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no \*\.parquet file"):
-        load_folder(tmp_path)
+        rows_of(tmp_path)
 
 
 def test_a_file_without_a_column_is_refused_by_name(tmp_path):
     pq.write_table(pa.table({"id": ["0"]}), tmp_path / "odd.parquet")
     with pytest.raises(ValueError, match=r"odd\.parquet: lacks the column domain, split, prompt"):
-        load_folder(tmp_path)
+        rows_of(tmp_path)
 
 
 def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path):
     (tmp_path / "odd.parquet").write_text("hello", encoding="utf-8")
     with pytest.raises(ValueError, match=r"odd\.parquet: cannot be read"):
-        load_folder(tmp_path)
+        rows_of(tmp_path)
+
+
+def test_a_row_that_is_too_large_or_no_text_is_given_with_its_fault(tmp_path):
+    rows = [
+        Problem(id=name, domain="math", split="train", prompt=prompt, answer="1")
+        for name, prompt in (("good", "What?"), ("large", "x" * (MAX_ROW_BYTES + 1)), ("bytes", "What now?"))
+    ]
+    table = table_from_problems(rows)
+    prompts = pa.array([b"What?", b"x" * (MAX_ROW_BYTES + 1), b"caf\xe9"], pa.binary()).cast(pa.string(), safe=False)
+    position = table.schema.get_field_index("prompt")
+    pq.write_table(table.set_column(position, "prompt", prompts), tmp_path / "odd.parquet")
+    assert [row.fault for row in rows_of(tmp_path)] == ["", "row too large", "invalid UTF-8"]
