@@ -34,6 +34,7 @@ PATIENCE_SECONDS = 1.0  # after which a stuck process no longer keeps the others
 MAX_WORKERS = 3
 _SMALL, _RELATIVE = 1e-3, 1e-6
 _START_SECONDS = 120.0
+_MAX_FAILED_STARTS = 3  # in a row: one may be killed from outside while it starts
 _MEMORY_BYTES = 4 << 30
 _MAX_KNOWN = 50_000
 _READY = "ready"
@@ -63,6 +64,7 @@ class MathWorkers:
 
     def __init__(self) -> None:
         self._workers: list[_Worker] = []
+        self._failed_starts = 0
         self._known: dict[Pair, Answer] = {}  # the answers of one prompt repeat themselves
 
     def close(self) -> None:
@@ -105,13 +107,16 @@ class MathWorkers:
 
     def _take(self, worker: "_Worker", waiting: "deque[_Asked]") -> None:
         reply = worker.reply()
+        if worker.is_ready:
+            self._failed_starts = 0
         if reply is None:
             return
         asked, seconds, worker.asked = worker.asked, worker.busy_seconds(), None
         if reply in (TIMEOUT, CRASH):
             worker.end()
             self._workers.remove(worker)
-            if not worker.is_ready:
+            self._failed_starts += not worker.is_ready
+            if self._failed_starts == _MAX_FAILED_STARTS:
                 raise RuntimeError("the Math-Verify worker did not start; try `python -c 'import math_verify'`")
         if asked is None:
             return

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from data.domains import FAILED_STATUSES, STATUSES, Policy
-from data.domains.math_worker import EQUAL
+from data.domains.math_worker import EQUAL, MathWorkers, _Worker
 from data.domains.plain import equal_when_plain, is_too_large
 from data.schema import Problem
 
@@ -61,6 +61,14 @@ def test_a_worker_that_ended_is_replaced(judge):
     for worker in judge._instruments.math._workers:
         worker._process.kill()
     assert status(judge, "\\frac{10}{2}", "5") == "correct"
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_replaced():
+    workers = MathWorkers()
+    workers._workers.append(_Worker())
+    workers._workers[0]._process.kill()
+    assert workers.compare("4", "\\frac{8}{2}") == EQUAL
+    workers.close()
 
 
 NUMBERS = ["0", "7", "-7", "+7", "- 7", "007", "7.0", "7.00000001", "7.0000001", "7.000001", "7.5", ".5", "0.50", "0.333333", "0.3333333",
