@@ -12,6 +12,7 @@ from typing import Any, Self
 
 MODEL_TYPE = "bailing_moe"
 ARCHITECTURE = "BailingMoeForCausalLM"
+HEAD_NORM_EPS = 1e-7  # added to the norms of `norm_head` (paper section 1)
 
 ONLY_VALUE: dict[str, Any] = {
     "model_type": MODEL_TYPE,

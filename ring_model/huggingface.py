@@ -30,10 +30,8 @@ from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ring_model.configuration import MODEL_TYPE
+from ring_model.configuration import HEAD_NORM_EPS, MODEL_TYPE
 from ring_model.huggingface_config import BailingMoeConfig
-
-HEAD_NORM_EPS = 1e-7
 
 # Names of arguments, classes and attributes below are those that transformers looks for; kwargs are what it passes through.
 

@@ -17,11 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ring_model.configuration import BailingMoeConfig
+from ring_model.configuration import HEAD_NORM_EPS, BailingMoeConfig
 from ring_model.experts import routed_experts, shared_expert
 from ring_model.products import Linear, linear
-
-HEAD_NORM_EPS = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
