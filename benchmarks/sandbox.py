@@ -122,9 +122,9 @@ def _children(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
-def _server_kilobytes(sandbox: Sandbox) -> int:
+def _server_kilobytes(sandbox: Sandbox, *, field: str = "Pss") -> int:
     lines = "".join(Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in _servers(sandbox)).splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 # ---------------------------------------------------------------- soak
@@ -221,7 +221,7 @@ def _memory_of(sandbox: Sandbox) -> dict[str, int]:
     descriptors = sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in _servers(sandbox))
     return {
         "judge KB": own,
-        "server KB": _server_kilobytes(sandbox),
+        "server KB": _server_kilobytes(sandbox, field="Pss_Anon"),  # its own: other processes share the rest, and end
         "server descriptors": descriptors,
         "server processes": sum(1 + len(_children(pid)) for pid in _servers(sandbox)[-1:]),
     }
