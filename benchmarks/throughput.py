@@ -89,9 +89,7 @@ def _compared(pair: tuple[str, str, Callable, Callable, tuple]) -> dict:
         "its CPU ms": round(1e3 * reference_seconds, 3),
         "its MB": max(measured.megabytes for measured in other),
         "times as fast": round(reference_seconds / seconds, 2),
-        "GFLOP/s": round(training_flops(*arguments) / seconds / 1e9, 1)
-        if "step d" in what and "GRPO" not in what
-        else "",
+        "GFLOP/s": round(training_flops(*arguments) / seconds / 1e9, 1) if ours is train else "",
     }
 
 

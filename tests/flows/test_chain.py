@@ -231,14 +231,14 @@ def test_the_readme_documents_every_command() -> None:
 
 @pytest.mark.parametrize("command", QUICK)
 def test_a_command_that_reads_works_as_documented(smoke, command: str) -> None:
-    answers = smoke.home / "answers.jsonl"
+    answers = smoke.ring.home / "answers.jsonl"
     answers.write_text(json.dumps({"id": "q1", "response": "so \\boxed{3}", "gold": "3"}) + "\n", encoding="utf-8")
     meant = {
         "laptop": "smoke",
         "ID": by_key(smoke.document)["evaluation"]["fingerprint"],
         "answers.jsonl": str(answers),
-        "MODEL": str(next(smoke.home.glob("artifacts/base/*/model"))),
-        "ROW": pq.read_table(next(smoke.home.glob("artifacts/curation/*/sft.parquet")))["id"][0].as_py(),
+        "MODEL": str(next(smoke.ring.home.glob("artifacts/base/*/model"))),
+        "ROW": pq.read_table(next(smoke.ring.home.glob("artifacts/curation/*/sft.parquet")))["id"][0].as_py(),
     }
     arguments = [meant.get(argument, argument) for argument in shlex.split(command)]
     assert smoke.ring(*arguments).stdout.strip()
