@@ -1,6 +1,7 @@
 """Run a stage in a child process (or several ranks of it), follow its events, and seal what it made."""
 
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -191,6 +192,7 @@ def _run_child(
     spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], chain: Chain, run: StageRun
 ) -> bool:
     """Start the worker and follow it to its end; returns whether the stage resumed. Raises StageError when it failed."""
+    program = _program(spec, chain.runtime)
     log_path = chain.store.home / "logs" / f"{spec.stage}-{spec.fingerprint[:12]}.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ring-") as scratch, log_path.open("ab") as log_file:
@@ -202,7 +204,7 @@ def _run_child(
             encoding="utf-8",
         )
         child = subprocess.Popen(
-            [sys.executable, "-m", "stages.worker", str(job)],
+            [sys.executable, "-m", program, str(job)],
             stdin=subprocess.DEVNULL,
             stdout=log_file,
             stderr=subprocess.STDOUT,
@@ -213,6 +215,18 @@ def _run_child(
         finally:
             child.kill()
             child.wait()
+
+
+def _program(spec: PlannedStage, runtime: Runtime) -> str:
+    """The module that runs the stage. Raises StageError where curation shall run on a cluster and the extra for it is missing."""
+    if spec.stage != "curation" or not runtime.dask_address:
+        return "stages.worker"
+    if importlib.util.find_spec("prefect_dask") is None:
+        raise StageError(
+            "runtime.dask_address needs the extra `cluster`: pip install -e '.[cluster]' -c constraints.txt",
+            is_user_mistake=True,
+        )
+    return "flows.shards"
 
 
 def _environment(runtime: Runtime) -> dict[str, str]:

@@ -417,6 +417,11 @@ class Runtime(Record):
     rl_ranks: int = ours(1, "data-parallel ranks of an RL arm", ge=1)
     parallel_arms: int = ours(2, "arms that run side by side; one of several ranks counts as many", ge=1)
     workers: int = ours(2, "sampling and curation processes", ge=1)
+    dask_address: str = ours(
+        "",
+        "scheduler of a Dask cluster that works on curation's batches, such as tcp://127.0.0.1:8786 (extra `cluster`); none: `workers`",
+        pattern=r"^$|^(tcp|tls|ws|wss)://[^/\s]+:\d+$",
+    )
     threads: int = ours(1, "torch threads per process (one does best on a shared CPU)", ge=1)
     zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=1)
     device: str = ours("cpu", "torch device of training and sampling: cpu, or cuda", pattern=r"^(cpu|cuda)$")

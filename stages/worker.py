@@ -44,8 +44,11 @@ CONFIGS: dict[str, type[Record]] = {  # by module
 RECORD = "record.json"
 
 
-def main(job_path: Path) -> int:
-    """Run the job, as its launcher when it asks for several ranks and as a rank of it otherwise."""
+def main(job_path: Path, **means: Any) -> int:  # noqa: ANN401 - further arguments of the stage
+    """Run the job, as its launcher when it asks for several ranks and as a rank of it otherwise.
+
+    `means` go to the stage: how it does its work where that is no data (curation's `work_through`).
+    """
     job = json.loads(job_path.read_text(encoding="utf-8"))
     is_rank = job["ranks"] > 1 and "RANK" in os.environ
     _die_with_parent(None if is_rank else job["parent"])
@@ -55,7 +58,7 @@ def main(job_path: Path) -> int:
     with Path(job["events"]).open("a", encoding="utf-8") as stream:
         log = StageLog(stream if os.environ.get("RANK", "0") == "0" else None)
         try:
-            _run(job, log)
+            _run(job, log, means)
         except (ValueError, OSError) as error:
             traceback.print_exc()
             log.error(str(error) or type(error).__name__)
@@ -77,7 +80,7 @@ def _launch_ranks(job_path: Path, ranks: int) -> int:
     return 0
 
 
-def _run(job: dict[str, Any], log: StageLog) -> None:
+def _run(job: dict[str, Any], log: StageLog, means: dict[str, Any]) -> None:
     started = time.monotonic()
     config = CONFIGS[job["module"]].model_validate(job["config"])
     inputs = {name: Path(folder) for name, folder in job["inputs"].items()}
@@ -85,7 +88,7 @@ def _run(job: dict[str, Any], log: StageLog) -> None:
     stage = importlib.import_module(job["module"])
     imported = time.monotonic()
     record: StageRecord = stage.run(
-        config, inputs=inputs, runtime=Runtime.model_validate(job["runtime"]), out=out, log=log
+        config, inputs=inputs, runtime=Runtime.model_validate(job["runtime"]), out=out, log=log, **means
     )
     if os.environ.get("RANK", "0") == "0":
         write_json(out / "tables.json", record.tables)

@@ -8,10 +8,11 @@ import ctypes
 import multiprocessing
 import multiprocessing.util
 import os
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from stages.config import Runtime
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
 _IN_FLIGHT = 4  # chunks handed out per process
+WorkThrough = Callable[..., Iterator[tuple[int, Any]]]  # `work_through`, or what does the same on other machines
 
 
 @dataclass(slots=True)
@@ -80,6 +82,16 @@ class _Process:
     """The one mutable global of a worker process."""
 
     worker: Worker | None = None
+    run: str = ""
+    stack: ExitStack = field(default_factory=ExitStack)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def open(self, runtime: Runtime, *, run: str = "") -> None:
+        """Make a worker; what an earlier run kept is let go."""
+        self.stack.close()
+        self.worker, self.run = None, run
+        judge = self.stack.enter_context(Judge(unsafe_local_execution=runtime.unsafe_local_execution))
+        self.worker = Worker(runtime, judge)
 
 
 _process = _Process()
@@ -89,12 +101,20 @@ def _start(runtime: Runtime, parent: int) -> None:
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
     if os.getppid() != parent:  # the parent died before the line above
         os._exit(1)
-    stack = ExitStack()
-    judge = stack.enter_context(Judge(unsafe_local_execution=runtime.unsafe_local_execution))
-    _process.worker = Worker(runtime, judge)
-    multiprocessing.util.Finalize(None, stack.close, exitpriority=100)
+    _process.open(runtime)
+    multiprocessing.util.Finalize(None, _process.stack.close, exitpriority=100)
 
 
 def _call(function: Callable[[Worker, Chunk], Result], chunk: Chunk) -> Result:
     assert _process.worker is not None
     return function(_process.worker, chunk)
+
+
+@contextmanager
+def borrowed_worker(runtime: Runtime, *, run: str) -> Generator[Worker]:
+    """The worker of a process that serves one run after the other, such as one of a cluster; one thread at a time has it."""
+    with _process.lock:
+        if _process.worker is None or _process.run != run:
+            _process.open(runtime, run=run)
+        assert _process.worker is not None
+        yield _process.worker

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,8 @@ from data.schema import write_table
 from stages.config import Runtime
 from stages.curation.pool import Drop, Pool, Sifted, batch_path, split_batch
 from stages.stage import StageLog
-from stages.workers import Worker, work_through
+from stages.workers import Worker, WorkThrough, work_through
 
-Task = tuple[pa.Table, Any]  # rows, and what the step wants to know
 Function = Callable[[Worker, Any], Any]  # any: a task of the step's own, and what it makes of it
 
 
@@ -53,6 +52,7 @@ class Funnel:
     state: Path
     runtime: Runtime
     log: StageLog
+    work_through: WorkThrough = work_through
 
     def sift(
         self,
@@ -63,9 +63,12 @@ class Funnel:
         *,
         part_rows: int | None = None,
     ) -> tuple[Pool, Step]:
-        """Apply `function` (worker, (rows, settings)) -> Sifted to every batch, in parts of `part_rows` rows where the work is heavy."""
-        for number, batch, sifted in self._sifted(name, function, pool, settings, part_rows):
-            kept, dropped = split_batch(batch, sifted, step=name)
+        """Apply `function` (worker, (rows, settings)) -> Sifted to every batch, in parts of `part_rows` rows where the work is heavy.
+
+        On a cluster a part is a whole batch: a task costs more there than a message between two processes.
+        """
+        for number, sifted in self._sifted(name, function, pool, settings, part_rows):
+            kept, dropped = split_batch(pool.read(number), sifted, step=name)
             save_batch(self.state / name, number, kept, dropped, num_judged=sifted.num_judged)
         return self.finish(name, pool)
 
@@ -76,38 +79,38 @@ class Funnel:
         pool: Pool,
         settings: object,
         part_rows: int | None,
-    ) -> Iterator[tuple[int, pa.Table, Sifted]]:
+    ) -> Iterator[tuple[int, Sifted]]:
         """Batches that are not done yet, as they are finished."""
         missing = [n for n in range(pool.num_batches) if not _done_path(self.state / name, n).exists()]
         if missing and len(missing) < pool.num_batches:
             self.log.resumed(f"{name} goes on after {pool.num_batches - len(missing)} of {pool.num_batches} batches")
         open_batches: dict[int, _OpenBatch] = {}
         places: list[tuple[int, int]] = []  # position of a part -> its batch and its number in it
+        part_rows = None if self.runtime.dask_address else part_rows
 
-        def parts() -> Iterator[Task]:
+        def tasks() -> Iterator[_Task]:
             for number in missing:
-                batch = pool.read(number)
-                pieces = _slices(batch, part_rows or len(batch))
-                open_batches[number] = _OpenBatch(batch, [None] * len(pieces), part_rows or len(batch))
-                places.extend((number, piece) for piece in range(len(pieces)))
-                yield from ((piece, settings) for piece in pieces)
+                parts = _parts(pool.path(number), part_rows)
+                open_batches[number] = _OpenBatch([None] * len(parts), [part.start for part in parts])
+                places.extend((number, piece) for piece in range(len(parts)))
+                yield from ((function, part, settings) for part in parts)
 
         inline = len(missing) <= 1 and part_rows is None
-        for position, sifted in _through(function, parts(), runtime=self.runtime, inline=inline):
+        for position, sifted in self._through(_apply, tasks(), inline=inline):
             number, piece = places[position]
             current = open_batches[number]
             current.found[piece] = sifted
             if all(found is not None for found in current.found):
                 del open_batches[number]
-                yield number, current.batch, current.merged()
+                yield number, current.merged()
                 self.log.progress(number + 1, pool.num_batches, unit="batches", detail=name)
 
     def derive(self, name: str, function: Function, pool: Pool, settings: object = None) -> Iterator[pa.Table]:
         """`function` (worker, (rows, settings)) -> table of every batch, in order; nothing is dropped."""
         folder = self.state / name
         missing = [number for number in range(pool.num_batches) if not batch_path(folder, number).exists()]
-        parts = ((pool.read(number), settings) for number in missing)
-        for position, table in _through(function, parts, runtime=self.runtime, inline=len(missing) <= 1):
+        tasks = ((function, _parts(pool.path(number))[0], settings) for number in missing)
+        for position, table in self._through(_apply, tasks, inline=len(missing) <= 1):
             write_table(table, batch_path(folder, missing[position]))
             self.log.progress(missing[position] + 1, pool.num_batches, unit="batches", detail=name)
         for number in range(pool.num_batches):
@@ -117,11 +120,20 @@ class Funnel:
         """Results of `function` (worker, chunk) in the order of the chunks; not kept."""
         early: dict[int, Any] = {}
         due = 0
-        for position, result in _through(function, chunks, runtime=self.runtime, inline=inline):
+        for position, result in self._through(function, chunks, inline=inline):
             early[position] = result
             while due in early:
                 yield early.pop(due)
                 due += 1
+
+    def _through(self, function: Function, tasks: Iterator[Any], *, inline: bool) -> Iterator[tuple[int, Any]]:
+        """A single batch is not worth a process."""
+        if not inline:
+            yield from self.work_through(function, tasks, runtime=self.runtime)
+            return
+        with Judge(unsafe_local_execution=self.runtime.unsafe_local_execution) as judge:
+            worker = Worker(self.runtime, judge)
+            yield from ((position, function(worker, task)) for position, task in enumerate(tasks))
 
     def is_done(self, name: str, pool: Pool) -> bool:
         """Whether every batch has been through the step."""
@@ -144,34 +156,54 @@ class Funnel:
 class _OpenBatch:
     """A batch of which some parts are still at work."""
 
-    batch: pa.Table
     found: list[Sifted | None]
-    part_rows: int
+    starts: list[int]
 
     def merged(self) -> Sifted:
         parts = [found for found in self.found if found is not None]
-        drops = [_moved(drop, number * self.part_rows) for number, found in enumerate(parts) for drop in found.drops]
+        drops = [_moved(drop, start) for start, found in zip(self.starts, parts, strict=True) for drop in found.drops]
         names = parts[0].changed if parts else {}
         changed = {name: [value for found in parts for value in found.changed[name]] for name in names}
         return Sifted(drops, changed, num_judged=sum(found.num_judged for found in parts))
 
 
 def _moved(drop: Drop, by: int) -> Drop:
-    return Drop(drop.row + by, drop.reason, drop.evidence, drop.method, drop.benchmark, drop.against, drop.score)
+    return replace(drop, row=drop.row + by)
 
 
-def _slices(batch: pa.Table, rows: int) -> list[pa.Table]:
-    return [batch.slice(start, rows) for start in range(0, len(batch), max(rows, 1))] or [batch]
+# ---------------------------------------------------------------- in the process that does the work
 
 
-def _through(function: Function, parts: Iterator[Task], *, runtime: Runtime, inline: bool) -> Iterator[tuple[int, Any]]:
-    """A single batch is not worth a process."""
-    if not inline:
-        yield from work_through(function, parts, runtime=runtime)
-        return
-    with Judge(unsafe_local_execution=runtime.unsafe_local_execution) as judge:
-        worker = Worker(runtime, judge)
-        yield from ((position, function(worker, part)) for position, part in enumerate(parts))
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a batch by the file that holds them: whoever works on them reads it."""
+
+    path: Path
+    start: int
+    num_rows: int
+
+
+_Task = tuple[Function, Part, Any]  # what is done, the rows, and what the step wants to know
+_LAST_BATCH = "last batch"
+
+
+def _parts(path: Path, rows: int | None = None) -> list[Part]:
+    total = max(pq.read_metadata(path).num_rows, 1)
+    return [Part(path, start, rows or total) for start in range(0, total, rows or total)]
+
+
+def _apply(worker: Worker, task: _Task) -> Any:  # noqa: ANN401 - what the function makes of the rows
+    function, part, settings = task
+    return function(worker, (_rows(worker, part), settings))
+
+
+def _rows(worker: Worker, part: Part) -> pa.Table:
+    """The rows of a part; parts of one batch follow each other, so the batch is kept until another one is read."""
+    path, batch = worker.kept.get(_LAST_BATCH, (None, None))
+    if path != part.path:
+        batch = pq.read_table(part.path)
+        worker.kept[_LAST_BATCH] = (part.path, batch)
+    return batch.slice(part.start, part.num_rows)
 
 
 # ---------------------------------------------------------------- files of a step

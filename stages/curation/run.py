@@ -25,16 +25,26 @@ from stages.curation.splits import surplus, write_splits
 from stages.curation.tables import count_metrics, main_reasons, num_judge_failures, record_tables
 from stages.curation.verification import PART_ROWS, verify
 from stages.stage import STATE, Row, StageLog, StageRecord
+from stages.workers import WorkThrough, work_through
 
 _Apply = Callable[[Pool], tuple[Pool, Step]]
 
 
 def run(
-    config: CurationConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
+    config: CurationConfig,
+    *,
+    inputs: Mapping[str, Path],
+    runtime: Runtime,
+    out: Path,
+    log: StageLog,
+    work_through: WorkThrough = work_through,
 ) -> StageRecord:
-    """Sift the sources step by step and write the splits. Raises ValueError for a source that cannot be used, and when no row is left."""
+    """Sift the sources step by step and write the splits. `work_through` is where batches are worked on: here, or on a cluster.
+
+    Raises ValueError for a source that cannot be used, and when no row is left.
+    """
     started = time.monotonic()
-    funnel = Funnel(out / STATE / "curation", runtime, log)
+    funnel = Funnel(out / STATE / "curation", runtime, log, work_through)
     loaded = load_sources(config, data_dir=inputs.get(DATA_DIR), state=funnel.state, log=log)
     timings = {loaded.step.name: time.monotonic() - started}
     steps, pool = [loaded.step], loaded.pool

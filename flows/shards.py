@@ -1,0 +1,126 @@
+"""Curation on many machines: its process is a Prefect flow, and the batches of its steps are mapped tasks on a Dask cluster.
+
+A shard is a batch of the funnel, a parquet file in the artifact store, and the function is the one that a process of this machine would
+apply. So the store (`RING_HOME`) must stand on a file system that all workers see under the same path, each worker must have the same
+version of this project, and `PREFECT_API_URL` must name a server that they reach. Dask speaks pickle: its ports belong on loopback, on
+a network of your own, or behind its TLS (`tls://`).
+"""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.futures import as_completed
+from prefect_dask import DaskTaskRunner
+
+from stages import worker
+from stages.code_digest import code_digest
+from stages.config import Runtime
+from stages.errors import StageError
+from stages.stage import StageLog
+from stages.workers import borrowed_worker
+
+CONNECT_SECONDS = 5
+_SHARDS_PER_THREAD = 4  # mapped at a time
+_MODULE = "stages.curation"
+
+
+class Shard:
+    """A chunk of work and what is done with it. A plain class: Prefect looks into dataclasses, and must not look into this."""
+
+    def __init__(self, work: Any, chunk: Any, *, runtime: Runtime, run: str, code: str) -> None:  # noqa: ANN401 - see `work_through`
+        self.work = work
+        self.chunk = chunk
+        self.runtime = runtime
+        self.run = run
+        self.code = code
+
+
+@task(name="shard", task_run_name="shard {number}", cache_policy=NO_CACHE, persist_result=False)
+def shard_task(number: int, shard: Shard) -> Any:  # noqa: ANN401 - what the function makes of the chunk
+    """Work on one shard in a process of the cluster. Raises RuntimeError where that process runs another version of the code."""
+    with borrowed_worker(shard.runtime, run=shard.run) as borrowed:
+        _require_same_code(borrowed.kept, shard)
+        return shard.work(borrowed, shard.chunk)
+
+
+def _require_same_code(kept: dict[str, Any], shard: Shard) -> None:
+    """Other code would make other bytes under the same fingerprint."""
+    if "code" not in kept:
+        kept["code"] = code_digest(_MODULE)
+    if kept["code"] != shard.code:
+        raise RuntimeError(
+            f"a Dask worker runs version {kept['code'][:12]} of {_MODULE}, the chain {shard.code[:12]}: "
+            "install the same version on every worker and start them again"
+        )
+
+
+def work_through(function: Any, chunks: Iterable[Any], *, runtime: Runtime) -> Iterator[tuple[int, Any]]:  # noqa: ANN401 - as stages.workers
+    """As `stages.workers.work_through`, on the cluster of the running flow: a window of shards is mapped, then the next."""
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None and isinstance(context.task_runner, DaskTaskRunner)
+    run, code = str(context.flow_run.id), code_digest(_MODULE)
+    waiting = enumerate(chunks)
+    while True:
+        num_threads = sum(context.task_runner.client.nthreads().values())
+        window = list(islice(waiting, _SHARDS_PER_THREAD * max(num_threads, 1)))
+        if not window:
+            return
+        shards = [Shard(function, chunk, runtime=runtime, run=run, code=code) for _, chunk in window]
+        futures = shard_task.map([position for position, _ in window], shards)
+        positions = {future.task_run_id: position for future, (position, _) in zip(futures, window, strict=True)}
+        for future in as_completed(list(futures)):
+            yield positions[future.task_run_id], future.result()
+
+
+@flow(name="curation shards", flow_run_name="{name}", validate_parameters=False)
+def curate(name: str, job: str) -> None:
+    """Curation with `work_through` on the cluster."""
+    if worker.main(Path(job), work_through=work_through):
+        raise StageError("curation stopped; the reason is among its events", is_user_mistake=True)
+
+
+def main(job_path: Path) -> int:
+    """Run the job of curation; exit codes as those of `stages.worker`."""
+    job = json.loads(job_path.read_text(encoding="utf-8"))
+    address = job["runtime"]["dask_address"]
+    try:
+        _require_workers(address)
+        runner = DaskTaskRunner(address=address)
+        on_cluster = curate.with_options(task_runner=runner)  # ty: ignore[invalid-argument-type] - generic in its futures
+        on_cluster(Path(job["out"]).name[:12], str(job_path))
+    except ValueError as error:
+        with Path(job["events"]).open("a", encoding="utf-8") as stream:
+            StageLog(stream).error(str(error))
+        return 2
+    except StageError:
+        return 2
+    return 0
+
+
+def _require_workers(address: str) -> None:
+    try:
+        with Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client:
+            num_workers = len(client.nthreads())
+    except OSError as error:
+        raise ValueError(
+            f"runtime.dask_address {address}: no Dask scheduler answered within {CONNECT_SECONDS} s ({error}); "
+            "start one with `dask scheduler`, or leave runtime.dask_address out to work on this machine"
+        ) from error
+    if not num_workers:
+        raise ValueError(
+            f"runtime.dask_address {address}: the scheduler has no worker; start some with `dask worker {address} --nthreads 1`"
+        )
+
+
+if __name__ == "__main__":
+    by_name = importlib.import_module("flows.shards")  # tasks are sent by their module's name, which `__main__` is not
+    sys.exit(by_name.main(Path(sys.argv[1])))

@@ -1,0 +1,134 @@
+"""Curation on a Dask cluster: a real scheduler, two real workers, and the bytes that one machine makes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data.schema import Problem, table_from_problems, write_table
+from flows.shards import Shard, _require_same_code
+from stages.config import Runtime
+from tests.flows.conftest import ROOT, by_key, content
+from tests.flows.test_serve import free_port
+
+distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+RECIPE = """
+name = "sharded"
+until = "curation"
+[curation]
+[[curation.sources]]
+kind = "parquet"
+folder = "data-dir"
+"""
+ROWS = 4000  # four batches
+THINGS = ("apples", "stamps", "marbles", "coins", "books")
+
+
+def _problem(number: int) -> Problem:
+    one, other = number % 97, number // 3  # a third of the answers wrong in the solution
+    thing = THINGS[number % len(THINGS)]
+    solution = rf"{one} + {other} = \boxed{{{one + other + (number % 3 == 0)}}}"
+    prompt = f"Row {number // 2}: a child has {one} {thing} and is given {other} more of them. How many are there now?"
+    return Problem(
+        id=f"p/{number}", domain="math", split="sft", source="made", licence="CC0-1.0",
+        prompt=prompt, answer=str(one + other), solution=solution,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write_table(table_from_problems(map(_problem, range(ROWS))), folder / "made.parquet")
+    (tmp_path / "sharded.toml").write_text(RECIPE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Address of a scheduler with two workers; they work in a folder that is not the project's."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options = {"env": environment, "cwd": tmp_path_factory.mktemp("cluster"), "stderr": subprocess.DEVNULL}
+    dask = [sys.executable, "-m", "dask"]
+    port = address.rpartition(":")[2]
+    processes = [
+        subprocess.Popen([*dask, "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"], **options),
+        subprocess.Popen(
+            [*dask, "worker", address, "--host", "127.0.0.1", "--nworkers", "2", "--nthreads", "1", "--no-dashboard"],
+            **options,
+        ),
+    ]
+    try:
+        with distributed.Client(address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield address
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(30)
+
+
+def _arguments(folder: Path, *more: str) -> tuple[str, ...]:
+    return ("run", str(folder.parent / "sharded.toml"), "--data-dir", str(folder), *more)
+
+
+def _served() -> tuple[int, str]:
+    """Process and the run that it has worked for; executed by a Dask worker."""
+    from stages.workers import _process
+
+    return os.getpid(), _process.run
+
+
+def _made(document) -> str:
+    return content(by_key(document)["curation"])
+
+
+def test_two_dask_workers_and_one_process_make_the_same_bytes(ring, cluster, folder) -> None:
+    spread = ring.json(*_arguments(folder, "--set", f'runtime.dask_address="{cluster}"'))
+    made = _made(spread)
+    with distributed.Client(cluster, set_as_default=False) as client:
+        served = client.run(_served)
+    assert len({run for _, run in served.values()}) == 1 and all(run for _, run in served.values())
+    alone = ring.json(*_arguments(folder, "--set", "runtime.workers=1", "--rerun", "curation"))
+    assert alone["stages"][0]["status"] == "ran"
+    assert _made(alone) == made
+    assert alone["stages"][0]["metrics"] == spread["stages"][0]["metrics"]
+    assert 0 < alone["stages"][0]["metrics"]["curation/rows_kept"] < ROWS
+
+
+def test_a_dask_worker_that_is_killed_changes_nothing(ring, cluster, folder) -> None:
+    made = _made(ring.json(*_arguments(folder)))
+    run = ring.start(*_arguments(folder, "--set", f'runtime.dask_address="{cluster}"', "--rerun", "curation", "--json"))
+    deadline = time.monotonic() + 60
+    while not list(ring.home.glob("artifacts/curation/*/.state/curation/sketches/*.parquet")):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    with distributed.Client(cluster, set_as_default=False) as client:
+        os.kill(next(iter(client.run(_served).values()))[0], signal.SIGKILL)
+    out, error = run.communicate(timeout=120)
+    assert run.returncode == 0, error
+    assert _made(json.loads(out)) == made
+
+
+def test_a_scheduler_that_does_not_answer_is_named(ring, folder) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    done = ring(*_arguments(folder, "--set", f'runtime.dask_address="{address}"'), code=2)
+    assert address in done.stderr and "no Dask scheduler answered" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_address_without_a_port_is_refused_before_anything_runs(ring, folder) -> None:
+    done = ring(*_arguments(folder, "--set", 'runtime.dask_address="somewhere"'), code=2)
+    assert "runtime.dask_address" in done.stderr
+
+
+def test_a_worker_with_other_code_is_refused() -> None:
+    shard = Shard(len, [], runtime=Runtime(), run="r", code="a" * 64)
+    with pytest.raises(RuntimeError, match="install the same version on every worker"):
+        _require_same_code({"code": "b" * 64}, shard)
