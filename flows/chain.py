@@ -78,7 +78,7 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
         chain.tracker.finish_chain(
             chain.run_id,
             metrics=chain_metrics({key: result.manifest for key, result in results.items()}),
-            files=[Path(document["report"])] if document["report"] else [],
+            files=[Path(document["report"])],
         )
     except BaseException as error:
         chain.is_stopped.set()
@@ -158,7 +158,8 @@ def _finish(call: StageCall) -> Result:
 
 def _document(plan: Plan, results: dict[str, Result], *, chain: Chain, started: float) -> dict[str, Any]:
     manifests = {key: result.manifest for key, result in results.items()}
-    report = publish_report(manifests, home=chain.store.home, chain=chain.run_id)
+    title = f"{plan.resolved.recipe.report.title}: {plan.resolved.recipe.name}"
+    report = publish_report(manifests, title=title, home=chain.store.home, chain=chain.run_id)
     stages = [
         {
             "stage": spec.stage,
@@ -176,7 +177,7 @@ def _document(plan: Plan, results: dict[str, Result], *, chain: Chain, started: 
         "chain": chain.run_id,
         "seconds": time.monotonic() - started,
         "mlflow_run_id": chain.run_id,
-        "report": str(report) if report else None,
+        "report": str(report),
         "stages": stages,
         "results": chain_results(manifests),
     }

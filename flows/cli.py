@@ -88,8 +88,7 @@ def run(
     from flows.terminal import show_chain
 
     show_chain(document, console=_out)
-    if document["report"]:
-        _out.print(f"report: {document['report']}", highlight=False, soft_wrap=True)
+    _out.print(f"report: {document['report']}", highlight=False, soft_wrap=True)
     _out.print(
         f"records: .venv/bin/mlflow ui --backend-store-uri sqlite:///{home / 'mlflow.db'}   (or: ring up)",
         highlight=False,

@@ -160,11 +160,12 @@ def show_chain(document: Mapping[str, Any], *, console: Console) -> None:
     for key, manifest in manifests.items():
         for note in manifest.document["notes"]:
             console.print(f"[yellow]{key}:[/yellow] {note}", highlight=False)
-    console.print(
-        "In MLflow the numbers are named <model>/<group>/<metric>, with pass@1 written pass_at_1 (MLflow allows no @).",
-        style="dim",
-        highlight=False,
-    )
+    if "evaluation" in manifests:
+        console.print(
+            "In MLflow the numbers are named <model>/<group>/<metric>, with pass@1 written pass_at_1 (MLflow allows no @).",
+            style="dim",
+            highlight=False,
+        )
 
 
 def _show_arms(manifests: Mapping[str, Manifest], console: Console) -> None:

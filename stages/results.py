@@ -1,11 +1,11 @@
 """What a chain found, gathered from the manifests of its stages."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from stages.artifact import Manifest
+from stages.report.page import render
 
 
 def chain_results(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, float]]:
@@ -24,14 +24,13 @@ def chain_metrics(manifests: Mapping[str, Manifest]) -> dict[str, float]:
     return {name: entry["value"] for name, entry in results.items()} | ends | differences
 
 
-def publish_report(manifests: Mapping[str, Manifest], *, home: Path, chain: str) -> Path | None:
-    """Copy the sealed report to reports/<chain>.html, where people look; None before the report stage."""
+def publish_report(manifests: Mapping[str, Manifest], *, title: str, home: Path, chain: str) -> Path:
+    """Write reports/<chain>.html, where people look: the sealed report, or before that stage a page of what there is."""
     report = manifests.get("report")
-    if report is None:
-        return None
+    page = (report.folder / "report.html").read_text(encoding="utf-8") if report else render(title, manifests)
     place = home / "reports" / f"{chain}.html"
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_suffix(".new")
-    shutil.copyfile(report.folder / "report.html", beside)
+    beside.write_text(page, encoding="utf-8")
     beside.replace(place)
     return place

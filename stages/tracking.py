@@ -103,6 +103,7 @@ class StageRun:
     client: MlflowClient
     experiment_id: str
     run_id: str
+    lock: Path  # two runs that bring the same new data set at once break a constraint of MLflow's
     recorded: dict[str, int] = field(default_factory=dict)
     last_step: int = -1
     _buffer: list[Metric] = field(default_factory=list)
@@ -132,7 +133,7 @@ class StageRun:
                 self.client.log_batch(self.run_id, metrics=pending[start : start + METRICS_PER_CALL])
 
     def finish(self, manifest: Manifest) -> None:
-        """Final metrics, timings, tables, the manifest, and models that point at the artifact; then close the run.
+        """Final metrics, timings, tables, pages, data sets, the manifest, and models that point at the artifact; then close the run.
 
         May be called again after it was cut short: what stands there already is not recorded twice.
         """
@@ -144,6 +145,7 @@ class StageRun:
         self.flush()
         with _reported("tables and models in MLflow"):
             self._log_tables(manifest)
+            self._log_files(manifest)
             self.client.log_dict(self.run_id, document, "manifest.json")
             self._log_models(manifest)
             self.client.set_tag(self.run_id, "ring.status", document["status"])
@@ -163,6 +165,23 @@ class StageRun:
         for name, rows in manifest.tables().items():
             if rows and f"{name}.json" not in there:
                 self.client.log_table(self.run_id, data=_columns(rows), artifact_file=f"{name}.json")
+
+    def _log_files(self, manifest: Manifest) -> None:
+        """Pages as artifacts; each table that the stage made as a data set with its hash, whether or not another stage reads it."""
+        files = {name: entry["sha256"] for name, entry in manifest.document["files"].items() if "/" not in name}
+        for name in files:
+            if name.endswith(".md"):
+                self.client.log_artifact(self.run_id, str(manifest.folder / name))
+        made = [
+            _dataset_input(
+                f"{manifest.stage}/{name.removesuffix('.parquet')}", manifest.folder / name, sha256, context="output"
+            )
+            for name, sha256 in files.items()
+            if name.endswith(".parquet")
+        ]
+        if made:
+            with held(self.lock):
+                self.client.log_inputs(self.run_id, made)
 
     def _log_models(self, manifest: Manifest) -> None:
         folders = {path.split("/")[0] for path in manifest.document["files"] if path.endswith("/config.json")}
@@ -248,9 +267,7 @@ class Tracker:
         with _closed_on_failure(self.client, run.info.run_id):
             self._log_params(run.info.run_id, params)
             if datasets:
-                with held(
-                    self._lock
-                ):  # two runs that bring the same new data set at once break a constraint of MLflow's
+                with held(self._lock):
                     self.client.log_inputs(run.info.run_id, [_dataset_input(*item) for item in datasets])
         return run.info.run_id
 
@@ -269,7 +286,7 @@ class Tracker:
             if resume and self._known(resume):
                 return self._continue(resume, parent=parent)
             run_id = self._create(name, tags={"mlflow.parentRunId": parent, **tags}, params=params, datasets=datasets)
-        return StageRun(self.client, self.experiment_id, run_id)
+        return StageRun(self.client, self.experiment_id, run_id, self._lock)
 
     def _known(self, run_id: str) -> bool:
         try:
@@ -292,7 +309,7 @@ class Tracker:
             name: max(metric.step for metric in self.client.get_metric_history(run_id, name))
             for name in run.data.metrics
         }
-        return StageRun(self.client, run.info.experiment_id, run_id, recorded=steps)
+        return StageRun(self.client, run.info.experiment_id, run_id, self._lock, recorded=steps)
 
     def is_unfinished(self, manifest: Manifest) -> bool:
         """Whether the run that made a sealed result is there, but was cut short before its end was recorded."""
@@ -364,10 +381,10 @@ def _drop_error(client: MlflowClient, run_id: str) -> None:
         client.delete_tag(run_id, "ring.error")
 
 
-def _dataset_input(name: str, path: Path, sha256: str) -> DatasetInput:
+def _dataset_input(name: str, path: Path, sha256: str, *, context: str = "input") -> DatasetInput:
     """MLflow's own digest ignores rows past 10 000, so ours is given: its column holds 36 characters, the tag all 64."""
     dataset = Dataset(name=name, digest=sha256[:36], source_type="local", source=json.dumps({"uri": str(path)}))
-    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "input"), InputTag("sha256", sha256)])
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context), InputTag("sha256", sha256)])
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:

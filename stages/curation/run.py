@@ -121,7 +121,7 @@ def _notes(benchmarks: Mapping[str, list[Problem]], steps: Sequence[Step], sourc
         if not rows
     ]
     notes += [
-        f"source {row['source']}: none of its {row['rows in']} rows is left; most went by {row['main reason']}"
+        f"source {row['source']} ({row['licence']}): none of its {row['rows in']} rows is left; most went by {row['main reason']}"
         for row in sources
         if not row["rows kept"] and "evaluation row" not in row["main reason"]
     ]

@@ -7,6 +7,7 @@ from html import escape
 
 WIDTH, HEIGHT = 560, 270
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 14, 40
+LABEL_CHARACTERS = 32  # of a bar; the tooltip has the whole label
 COLOURS = ("#1b6ca8", "#c8553d", "#2e8b57", "#8e6bb0", "#b8860b", "#4f5d75")  # told apart by colour-blind readers, too
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4", "4 4")
 
@@ -109,6 +110,33 @@ def interval_chart(
     ticks = [_x_tick(x(tick), top, tick) for tick in x.ticks()]
     label = f'<text x="{(left + WIDTH) / 2:.0f}" y="{top + 30:.1f}" text-anchor="middle" class="label">{escape(x_label)}</text>'
     return _svg([*ticks, *marks, label], height=height, description=x_label) + _legend(names)
+
+
+def bar_chart(rows: Sequence[tuple[str, Mapping[str, float]]], *, x_label: str) -> str:
+    """Bars from 0, one a row, made of the parts that its series give. Rows: label, series -> length of its part."""
+    if not any(value for _, parts in rows for value in parts.values()):
+        return "<p>nothing to plot</p>"
+    names = list(dict.fromkeys(name for _, parts in rows for name in parts))
+    left, bar, gap = 190, 14, 7
+    x = Axis(0.0, max(sum(parts.values()) for _, parts in rows), left, WIDTH - RIGHT)
+    marks, top = [], TOP + 0.0
+    for label, parts in rows:
+        shown = label if len(label) <= LABEL_CHARACTERS else f"{label[: LABEL_CHARACTERS - 1]}…"
+        marks.append(
+            f'<text x="{left - 8}" y="{top + bar - 3:.1f}" text-anchor="end" class="tick">{escape(shown)}</text>'
+        )
+        done = 0.0
+        for name, value in parts.items():
+            title = f"{label}, {name}: {_number(value)}" if name else f"{label}: {_number(value)}"
+            marks.append(
+                f'<rect x="{x(done):.1f}" width="{x(done + value) - x(done):.1f}" y="{top:.1f}" height="{bar}" '
+                f'fill="{colour(names.index(name))}"><title>{escape(title)}</title></rect>'
+            )
+            done += value
+        top += bar + gap
+    ticks = [_x_tick(x(tick), top, tick) for tick in x.ticks(4)]
+    label = f'<text x="{(left + WIDTH) / 2:.0f}" y="{top + 32:.1f}" text-anchor="middle" class="label">{escape(x_label)}</text>'
+    return _svg([*ticks, *marks, label], height=top + BOTTOM, description=x_label) + _legend(names)
 
 
 def _interval(x: Axis, y: float, value: float, low: float, high: float, fill: str, title: str) -> str:

@@ -1,17 +1,18 @@
 """Gather the sealed results of a chain and render them with the template beside this file."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jinja2
 
 from stages.artifact import Manifest, read_manifest
 from stages.config import STAGES, ReportConfig, Runtime
-from stages.report.charts import interval_chart, line_chart
+from stages.report.charts import bar_chart, interval_chart, line_chart
 from stages.stage import Row, StageLog, StageRecord
 
 MAX_BYTES = 1_000_000
+MOST_BARS = 14
 SMOOTHING = 10  # steps in the moving average of per-step RL metrics
 RL_PLOTS = (
     ("reward/mean", "reward"),
@@ -38,7 +39,7 @@ def run(config: ReportConfig, *, inputs: Mapping[str, Path], runtime: Runtime, o
 
 
 def render(title: str, manifests: Mapping[str, Manifest]) -> str:
-    """The page as text; the same manifests give the same bytes."""
+    """The page of the stages that there are, as text; the same manifests give the same bytes."""
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -48,7 +49,7 @@ def render(title: str, manifests: Mapping[str, Manifest]) -> str:
         stages=[_stage_row(key, manifest) for key, manifest in ordered.items()],
         notes=_notes(ordered),
         sections=[*_sections(ordered)],
-        samples=ordered["evaluation"].tables()["samples"],
+        samples=ordered["evaluation"].tables()["samples"] if "evaluation" in ordered else [],
     )
 
 
@@ -71,30 +72,32 @@ def _notes(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:
 
 
 def _sections(manifests: Mapping[str, Manifest]) -> Sequence[Row]:
-    """Each section: title, text, charts (title, svg), tables (title, rows)."""
+    """Each section: title, text, charts (title, svg), tables (title, rows); of the stages that there are."""
     tables = {key: manifest.tables() for key, manifest in manifests.items()}
-    return [
-        _section(
+    made = {manifest.stage for manifest in manifests.values()}
+    sections: dict[str, Callable[[], Row]] = {
+        "evaluation": lambda: _section(
             "Evaluation on problems never seen",
             _EVALUATION,
             _evaluation_charts(manifests),
             {name: rows for name, rows in tables["evaluation"].items() if name != "samples"},
         ),
-        _section("Curation", _CURATION, [], tables["curation"]),
-        _section("Long-CoT SFT", _SFT, _sft_charts(tables["sft"]), tables["sft"]),
-        _section(
+        "curation": lambda: _section("Curation", _CURATION, _curation_charts(tables["curation"]), tables["curation"]),
+        "sft": lambda: _section("Long-CoT SFT", _SFT, _sft_charts(tables["sft"]), tables["sft"]),
+        "selection": lambda: _section(
             "Entropy-guided choice of the checkpoint",
             _SELECTION,
             _selection_charts(tables["selection"], manifests["selection"]),
             tables["selection"],
         ),
-        _section(
+        "rl": lambda: _section(
             "Reinforcement learning",
             _RL,
             _rl_charts(manifests),
             {name: rows for key in tables if key.startswith("rl/") for name, rows in _prefixed(key, tables[key])},
         ),
-    ]
+    }
+    return [make() for stage, make in sections.items() if stage in made]
 
 
 _EVALUATION = (
@@ -102,7 +105,7 @@ _EVALUATION = (
     "`all` leaves out the harder level, which stands by itself as `harder`."
 )
 _CURATION = (
-    "Every row that was dropped is kept in dropped.parquet with the step, the reason and the evidence; `ring data why ID` tells of one. "
+    "Every row that was dropped is kept in dropped.parquet with the step, the reason and the evidence; ring data why ID tells of one. "
     "card.md beside it holds these tables."
 )
 _SFT = "Loss per response token; validation rows share no prompt with training."
@@ -149,6 +152,29 @@ def _evaluation_charts(manifests: Mapping[str, Manifest]) -> list[tuple[str, str
         *charts,
         ("paired differences, 95 % intervals", interval_chart(comparisons, x_label="difference", zero_line=True)),
     ]
+
+
+def _curation_charts(tables: Mapping[str, list[Row]]) -> list[tuple[str, str]]:
+    funnel = [(row["step"], {"kept": row["kept"], "dropped": row["dropped"]}) for row in tables["funnel"]]
+    reasons = sorted(tables.get("reasons", []), key=lambda row: -row["count"])[:MOST_BARS]
+    why = [(row["reason"], {"": row["count"]}) for row in reasons]
+    lengths = [(row["split"], row["domain"], row["50%"], row["5%"], row["95%"]) for row in tables.get("lengths", [])]
+    return [
+        ("rows after each step", bar_chart(funnel, x_label="rows")),
+        (f"the {len(why)} main reasons", bar_chart(why, x_label="rows dropped")),
+        ("lengths of prompts: median, 5 % to 95 %", interval_chart(lengths, x_label="characters")),
+        *((f"{what} of what is left", _distribution(tables, what)) for what in ("subject", "level", "language")),
+    ]
+
+
+def _distribution(tables: Mapping[str, list[Row]], what: str) -> str:
+    """The most frequent values, each made of its splits."""
+    splits: dict[str, dict[str, float]] = {}
+    for row in tables.get("distribution", []):
+        if row["what"] == what:
+            splits.setdefault(row["value"], {})[row["split"]] = row["rows"]
+    largest = sorted(splits.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:MOST_BARS]
+    return bar_chart(largest, x_label="rows")
 
 
 def _sft_charts(tables: Mapping[str, list[Row]]) -> list[tuple[str, str]]:

@@ -68,6 +68,12 @@ def test_the_report_is_one_small_page_that_needs_no_network(smoke) -> None:
     assert not any(mark in page for mark in ("http://", "https://", "<script", "src="))
 
 
+def test_a_chain_that_stops_early_has_a_page_of_what_there_is(smoke) -> None:
+    page = Path(smoke.ring.json("run", "smoke", "--until", "sft")["report"]).read_text(encoding="utf-8")
+    assert all(text in page for text in ("rows after each step", "loss by epoch", "Lineage"))
+    assert not any(text in page for text in ("Reinforcement learning", "Responses and their verdicts"))
+
+
 def test_every_number_of_the_last_table_is_in_mlflow_under_the_same_name(smoke) -> None:
     client = MlflowClient(tracking_uri=tracking_uri(smoke.ring.home))
     recorded = client.get_run(smoke.document["mlflow_run_id"]).data.metrics
@@ -101,6 +107,13 @@ def test_mlflow_holds_every_parameter_data_set_and_model(smoke) -> None:
         for entry in mixed.inputs.dataset_inputs
     }
     assert digests["curation/rl"] == manifest.document["files"]["rl.parquet"]["sha256"]
+    made = {
+        entry.dataset.name: {tag.key: tag.value for tag in entry.tags}
+        for entry in runs["curation"].inputs.dataset_inputs
+    }
+    assert made["curation/dropped"]["sha256"] == manifest.document["files"]["dropped.parquet"]["sha256"]
+    assert made["curation/dropped"]["mlflow.data.context"] == "output"
+    assert "card.md" in {item.path for item in client.list_artifacts(runs["curation"].info.run_id)}
     history = client.get_metric_history(mixed.info.run_id, "reward/mean")
     assert sorted({metric.step for metric in history}) == [1, 2, 3, 4, 5]
     assert [metric.step for metric in client.get_metric_history(mixed.info.run_id, "train/steps")] == [5]  # a final one

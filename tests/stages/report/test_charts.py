@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from stages.report.charts import Axis, interval_chart, line_chart
+from stages.report.charts import Axis, bar_chart, interval_chart, line_chart
 
 
 def svg_of(markup: str) -> ET.Element:
@@ -24,6 +24,21 @@ def test_every_point_carries_its_numbers_as_a_tooltip() -> None:
 def test_an_interval_spans_from_low_to_high_and_names_its_series() -> None:
     root = svg_of(interval_chart([("all", "sft", 0.5, 0.4, 0.6), ("all", "mixed", 0.6, 0.5, 0.7)], x_label="greedy"))
     assert "all sft: 0.500 [0.400, 0.600]" in [title.text for title in root.iter("title")]
+
+
+def test_the_parts_of_a_bar_stand_side_by_side_and_share_one_scale() -> None:
+    root = svg_of(bar_chart([("a", {"kept": 30, "dropped": 10}), ("b", {"kept": 20})], x_label="rows"))
+    kept, dropped, other = root.iter("rect")
+    assert float(kept.get("x", "")) + float(kept.get("width", "")) == pytest.approx(
+        float(dropped.get("x", "")), abs=0.1
+    )
+    assert float(kept.get("width", "")) == pytest.approx(3 * float(dropped.get("width", "")), abs=0.2)
+    assert float(other.get("width", "")) == pytest.approx(2 * float(dropped.get("width", "")), abs=0.2)
+    assert [title.text for title in root.iter("title")] == ["a, kept: 30", "a, dropped: 10", "b, kept: 20"]
+
+
+def test_bars_of_nothing_say_so() -> None:
+    assert "nothing to plot" in bar_chart([("a", {"kept": 0})], x_label="rows")
 
 
 @pytest.mark.parametrize("points", [[], [(1, math.nan)]])
