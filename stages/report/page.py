@@ -159,22 +159,22 @@ def _curation_charts(tables: Mapping[str, list[Row]]) -> list[tuple[str, str]]:
     reasons = sorted(tables.get("reasons", []), key=lambda row: -row["count"])[:MOST_BARS]
     why = [(row["reason"], {"": row["count"]}) for row in reasons]
     lengths = [(row["split"], row["domain"], row["50%"], row["5%"], row["95%"]) for row in tables.get("lengths", [])]
+    parts = {what: _distribution(tables, what) for what in ("subject", "level", "language")}
     return [
         ("rows after each step", bar_chart(funnel, x_label="rows")),
-        (f"the {len(why)} main reasons", bar_chart(why, x_label="rows dropped")),
+        ("main reasons for which rows were dropped", bar_chart(why, x_label="rows")),
         ("lengths of prompts: median, 5 % to 95 %", interval_chart(lengths, x_label="characters")),
-        *((f"{what} of what is left", _distribution(tables, what)) for what in ("subject", "level", "language")),
+        *((f"{what} of what is left", bar_chart(rows, x_label="rows")) for what, rows in parts.items() if rows),
     ]
 
 
-def _distribution(tables: Mapping[str, list[Row]], what: str) -> str:
-    """The most frequent values, each made of its splits."""
+def _distribution(tables: Mapping[str, list[Row]], what: str) -> list[tuple[str, Mapping[str, float]]]:
+    """The most frequent values, each with the rows of every split."""
     splits: dict[str, dict[str, float]] = {}
     for row in tables.get("distribution", []):
         if row["what"] == what:
             splits.setdefault(row["value"], {})[row["split"]] = row["rows"]
-    largest = sorted(splits.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:MOST_BARS]
-    return bar_chart(largest, x_label="rows")
+    return sorted(splits.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:MOST_BARS]
 
 
 def _sft_charts(tables: Mapping[str, list[Row]]) -> list[tuple[str, str]]:
