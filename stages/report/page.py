@@ -168,7 +168,7 @@ def _curation_charts(tables: Mapping[str, list[Row]]) -> list[tuple[str, str]]:
     ]
 
 
-def _distribution(tables: Mapping[str, list[Row]], what: str) -> list[tuple[str, Mapping[str, float]]]:
+def _distribution(tables: Mapping[str, list[Row]], what: str) -> Sequence[tuple[str, Mapping[str, float]]]:
     """The most frequent values, each with the rows of every split."""
     splits: dict[str, dict[str, float]] = {}
     for row in tables.get("distribution", []):
