@@ -148,6 +148,7 @@ class StageRun:
             self._log_files(manifest)
             self.client.log_dict(self.run_id, document, "manifest.json")
             self._log_models(manifest)
+            self.client.set_tag(self.run_id, "mlflow.note.content", _description(manifest))
             self.client.set_tag(self.run_id, "ring.status", document["status"])
             _drop_error(self.client, self.run_id)
             self.client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FINISHED))
@@ -234,7 +235,11 @@ class Tracker:
         return (
             known.experiment_id
             if known
-            else self.client.create_experiment(name, artifact_location=(home / "mlruns" / self.recipe).as_uri())
+            else self.client.create_experiment(
+                name,
+                artifact_location=(home / "mlruns" / self.recipe).as_uri(),
+                tags={"mlflow.experimentKind": "custom_model_development"},  # the UI opens on training runs
+            )
         )
 
     def _close_dead_runs(self) -> None:
@@ -379,6 +384,12 @@ def _stamp() -> dict[str, str]:
 def _drop_error(client: MlflowClient, run_id: str) -> None:
     if "ring.error" in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, "ring.error")
+
+
+def _description(manifest: Manifest) -> str:
+    """What the UI shows as the run's description: where the result lies, and what a reader must know of it."""
+    lines = [f"`{manifest.folder}`", *(f"- {note}" for note in manifest.document["notes"])]
+    return "\n".join(lines)[:8000]
 
 
 def _dataset_input(name: str, path: Path, sha256: str, *, context: str = "input") -> DatasetInput:
