@@ -183,7 +183,7 @@ def _watch(children: Sequence[subprocess.Popen[bytes]], *, log_path: Path) -> in
 
 def _greet(api: str, host: str, mlflow_port: int) -> None:
     sys.stdout.write(
-        f"Prefect  {api.removesuffix('/api')}\nMLflow   http://{host}:{mlflow_port}\n\n"
+        f"Prefect  {api.removesuffix('/api')}\nMLflow   http://{host}:{mlflow_port}/#/experiments?workflowType=machine_learning\n\n"
         f"In another terminal:\n  export PREFECT_API_URL={api}\n  .venv/bin/prefect deployment run full-chain/laptop\n"
         "  .venv/bin/prefect deployment run stage/laptop -p stage=rl\nCtrl-C stops both.\n"
     )

@@ -235,11 +235,7 @@ class Tracker:
         return (
             known.experiment_id
             if known
-            else self.client.create_experiment(
-                name,
-                artifact_location=(home / "mlruns" / self.recipe).as_uri(),
-                tags={"mlflow.experimentKind": "custom_model_development"},  # the UI opens on training runs
-            )
+            else self.client.create_experiment(name, artifact_location=(home / "mlruns" / self.recipe).as_uri())
         )
 
     def _close_dead_runs(self) -> None:
