@@ -109,7 +109,9 @@ class Decontamination(Record):
         0.5, "share of the benchmark row's n-grams found in the candidate that makes it a leak", gt=0, le=1
     )
     likeness: float = ours(0, "weighted share of the benchmark row's word pairs and character 5-grams", ge=0, le=1)
-    numbers: float = ours(0.5, "share of the benchmark row's numbers that a row found by likeness must have", ge=0, le=1)
+    numbers: float = ours(
+        0.5, "share of the benchmark row's numbers that a row found by likeness must have", ge=0, le=1
+    )
     masked_numbers: float = ours(0, "share of the benchmark row's word triples, with numbers masked", ge=0, le=1)
 
 
@@ -120,13 +122,37 @@ class Duplicates(Record):
         0.6, "Jaccard similarity of character 5-grams, with the same numbers and operators in order; 0: off", ge=0, le=1
     )
     meaning: float = ours(0.7, "cosine of TF-IDF words, with the same numbers and the same answer; 0: off", ge=0, le=1)
-    embeddings: str = ours("", "sentence model that confirms copies by meaning: a folder, or all-MiniLM-L6-v2 (extra `semantic`)")
+    embeddings: str = ours(
+        "", "sentence model that confirms copies by meaning: a folder, or all-MiniLM-L6-v2 (extra `semantic`)"
+    )
     embedding_cosine: float = ours(0.87, "cosine of its embeddings that confirms", ge=-1, le=1)
-    agreement: float = ours(0, "share of the copies of one text that must give the same answer; 0: the kept one's counts", ge=0, le=1)
+    agreement: float = ours(
+        0, "share of the copies of one text that must give the same answer; 0: the kept one's counts", ge=0, le=1
+    )
     changed_numbers: Literal["keep", "drop"] = ours("keep", "rows that differ in their numbers alone")
     source_priority: tuple[str, ...] = ours(
         (), "sets whose copy is kept first, best first; others follow as they are read"
     )
+
+
+class Mixture(Record):
+    """How many rows of each domain the training splits hold. A domain that is not named is left out."""
+
+    sft: dict[Domain, float] = paper(
+        {"math": 0.645, "code": 0.255, "science": 0.092},
+        "4.1.1 (its other 0.8 % are of none of our domains)",
+        "weight of each domain in SFT: of the rows there are, as many stay as these weights allow; none: all",
+    )
+    rl: dict[Domain, int] = paper(
+        {"math": 73_000, "code": 14_000, "science": 3_833}, "2.2", "most rows of each domain in RL; none: all"
+    )
+
+    @field_validator("sft", "rl")
+    @classmethod
+    def _not_negative(cls, amounts: dict[Domain, float]) -> dict[Domain, float]:
+        if amounts and (min(amounts.values()) < 0 or not sum(amounts.values())):
+            raise ValueError(f"{amounts} must be at least 0 and not 0 everywhere; leave out what is not wanted")
+        return amounts
 
 
 CurationStep = Literal[
@@ -143,7 +169,9 @@ class CurationConfig(Record):
     skip: tuple[CurationStep, ...] = ours((), "steps of the funnel that are left out")
     duplicates: Duplicates = ours(Duplicates(), "when two rows count as one problem")
     decontamination: Decontamination = ours(Decontamination(), "when a row counts as a leak")
-    languages: tuple[Literal["en", "zh", "other"], ...] = ours((), "prompts in other languages are dropped; none: all stay")
+    languages: tuple[Literal["en", "zh", "other"], ...] = ours(
+        (), "prompts in other languages are dropped; none: all stay"
+    )
     non_commercial: Literal["keep", "drop"] = ours("keep", "rows whose licence forbids commercial use")
     max_row_bytes: int = ours(8_000_000, "larger rows are dropped at the door, and their texts cut short", ge=1)
     max_prompt_characters: int = ours(20_000, "longer prompts are dropped", ge=1)
@@ -151,6 +179,10 @@ class CurationConfig(Record):
     splits: dict[Literal["sft", "rl", "probe", "validation"], float] = ours(
         {"sft": 0.5, "rl": 0.47, "probe": 0.02, "validation": 0.01}, "shares of rows that no source assigned to a split"
     )
+    code_without_reference: Literal["keep", "drop"] = paper(
+        "drop", "2.2", "code rows with tests and no program that could pass them"
+    )
+    mixture: Mixture | None = ours(None, "rows of each domain in sft and rl; none: what the sources give")
 
     _splits = field_validator("splits")(_shares)
 

@@ -62,7 +62,7 @@ def _markdown(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _cell(value: object) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
+    return " ".join((f"{value:.3f}" if isinstance(value, float) else str(value)).split()).replace("|", "\\|")
 
 
 def _short(text: str) -> str:

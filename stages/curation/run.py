@@ -15,13 +15,13 @@ from pathlib import Path
 from data.schema import DROPPED_SCHEMA, Problem, TableWriter
 from stages.artifact import matching_files
 from stages.config import CurationConfig, Runtime
-from stages.curation import annotation, decontamination, duplicates
+from stages.curation import annotation, decontamination, duplicates, mixture
 from stages.curation.card import distribution_tables, example_tables, write_card
 from stages.curation.cleansing import cleanse
 from stages.curation.funnel import Funnel, Step
 from stages.curation.pool import Pool
 from stages.curation.sources import DATA_DIR, Loaded, load_sources
-from stages.curation.splits import surplus, write_splits
+from stages.curation.splits import write_splits
 from stages.curation.tables import count_metrics, main_reasons, num_judge_failures, record_tables
 from stages.curation.verification import PART_ROWS, verify
 from stages.stage import STATE, Row, StageLog, StageRecord
@@ -84,7 +84,7 @@ def _order(config: CurationConfig, loaded: Loaded, funnel: Funnel) -> dict[str, 
         ),
         "verification": lambda pool: funnel.sift("verification", verify, pool, config, part_rows=PART_ROWS),
         annotation.NAME: lambda pool: funnel.sift(annotation.NAME, annotation.annotate, pool, config),
-        "splits": lambda pool: funnel.drop("splits", pool, surplus(pool, config)),
+        mixture.NAME: lambda pool: funnel.drop(mixture.NAME, pool, mixture.left_out(pool, config)),
     }
     return {name: apply for name, apply in steps.items() if name not in config.skip}
 
@@ -102,7 +102,7 @@ def _write(
             for dropped in step.dropped():
                 writer.write(dropped.select(DROPPED_SCHEMA.names))
     tables = record_tables(config, loaded, steps, pool) | distribution_tables(pool) | example_tables(pool, steps)
-    notes = _notes(loaded.benchmarks, steps, tables["sources"])
+    notes = (*_notes(loaded.benchmarks, steps, tables["sources"]), *_shortages(config, tables["splits"]))
     return StageRecord(metrics=count_metrics(loaded, steps, splits), tables=tables, notes=notes, timings=timings)
 
 
@@ -111,6 +111,11 @@ def _finish(record: StageRecord, more: Mapping[str, list[Row]], out: Path) -> St
     tables = {name: rows for name, rows in {**record.tables, **more}.items() if rows}
     write_card(tables, record.notes, out / "card.md")
     return replace(record, tables=tables)
+
+
+def _shortages(config: CurationConfig, splits: Sequence[Row]) -> list[str]:
+    kept = {row["domain"]: row["rows"] for row in splits if row["split"] == "rl"}
+    return mixture.shortages(kept, config.mixture.rl) if config.mixture else []
 
 
 def _notes(benchmarks: Mapping[str, list[Problem]], steps: Sequence[Step], sources: Sequence[Row]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""The six splits: at most `num_kept` rows of a generated source, in order."""
+"""The six splits as files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -8,26 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.schema import PROBLEM_COLUMNS, PROBLEM_SCHEMA, Problem, TableWriter, table_from_problems
-from stages.config import CurationConfig, ProceduralSource, Split
-from stages.curation.pool import Drop, Pool
+from stages.config import Split
+from stages.curation.pool import Pool
 
 SPLITS: tuple[str, ...] = get_args(Split)
-
-
-def surplus(pool: Pool, config: CurationConfig) -> Iterator[list[Drop]]:
-    """For each batch, the rows after the first `num_kept` of a source that says so."""
-    limits = {source.name: source.num_kept for source in config.sources if isinstance(source, ProceduralSource)}
-    counts = dict.fromkeys(limits, 0)
-    for batch in pool.batches(["via"]):
-        drops = []
-        for row, via in enumerate(batch["via"].to_pylist()):
-            limit = limits.get(via)
-            if limit is None:
-                continue
-            counts[via] += 1
-            if counts[via] > limit:
-                drops.append(Drop(row, "surplus", f"{via} keeps {limit}"))
-        yield drops
 
 
 def write_splits(pool: Pool, benchmarks: Mapping[str, Sequence[Problem]], out: Path) -> dict[str, int]:

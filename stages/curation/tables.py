@@ -53,7 +53,13 @@ def _split_rows(pool: Pool, benchmarks: Mapping[str, Sequence[Problem]]) -> list
     counts = _count(pool.batches(["split", "domain"]), "split", "domain")
     for rows in benchmarks.values():
         counts.update(("heldout", row.domain) for row in rows if can_be_judged(row))
-    return [{"split": split, "domain": domain, "rows": count} for (split, domain), count in sorted(counts.items())]
+    totals: Counter[str] = Counter()
+    for (split, _), count in counts.items():
+        totals[split] += count
+    return [
+        {"split": split, "domain": domain, "rows": count, "share": count / totals[split]}
+        for (split, domain), count in sorted(counts.items())
+    ]
 
 
 def _count(tables: Iterable[pa.Table], *columns: str) -> Counter[tuple[str, ...]]:

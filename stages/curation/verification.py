@@ -2,12 +2,14 @@
 
 Generated rows with a teacher: up to `max_tries` proposals, the first that verifies becomes the solution (rejection sampling).
 Rows of files and data sets: the solution must verify; in rl and probe a mathematics or science row without a good one is kept,
-with an empty solution, if the judge accepts its gold answer given back; a reference program must pass the tests.
+with an empty solution, if the judge accepts its gold answer given back; a code row needs a reference program that passes its
+tests, unless `code_without_reference` keeps those that have none.
 A failure of the judge is a reason of its own, never a wrong answer.
 
 A departure: the paper takes the pass rate of several models; here one solution is enough, and selection measures solve rates.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +29,7 @@ JUDGE_FAILED = "judge failed"  # how the reason begins where the judge does not 
 PART_ROWS = 32  # of a batch that a process takes at a time
 _MOST_KNOWN = 100_000  # verdicts that a process remembers
 _EVIDENCE = 200  # characters of an extracted answer
+_UNRESOLVED = re.compile(r"\b(?:NameError|ModuleNotFoundError|ImportError)\b")  # a reference that lacks what it names
 _TRACED = ("base", "sft", "validation")  # splits that are trained on solutions
 
 
@@ -41,6 +44,7 @@ class Chunk:
     source: str
     teacher: Teacher | None  # none: the rows bring their own solutions
     seed: int
+    needs_reference: bool = True  # of code
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def verify(worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
     problems = problems_from_table(batch)
     solutions = [problem.solution for problem in problems]
     drops, num_judged = [], 0
-    for rows, chunk in _chunks(batch, problems, teachers, seed=config.seed):
+    for rows, chunk in _chunks(batch, problems, teachers, config):
         known = worker.kept.setdefault("gold answers", {})
         for row, finding in zip(rows, verify_chunk(chunk, worker.judge, known), strict=True):
             num_judged += finding.num_judged
@@ -71,7 +75,7 @@ def verify(worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
 
 
 def _chunks(
-    batch: pa.Table, problems: Sequence[Problem], teachers: Mapping[str, Teacher | None], *, seed: int
+    batch: pa.Table, problems: Sequence[Problem], teachers: Mapping[str, Teacher | None], config: CurationConfig
 ) -> Iterator[tuple[list[int], Chunk]]:
     """The rows of each source that need verification: all but generated ones without a teacher, which are right by construction."""
     by_source: dict[str, list[int]] = {}
@@ -79,7 +83,8 @@ def _chunks(
         if not generated or teachers[via] is not None:
             by_source.setdefault(via, []).append(row)
     for via, rows in by_source.items():
-        yield rows, Chunk(tuple(problems[row] for row in rows), via, teachers.get(via), seed)
+        needs_reference = config.code_without_reference == "drop"
+        yield rows, Chunk(tuple(problems[row] for row in rows), via, teachers.get(via), config.seed, needs_reference)
 
 
 # ---------------------------------------------------------------- the rows of a source
@@ -90,7 +95,7 @@ def verify_chunk(chunk: Chunk, judge: Judge, known: dict[_Gold, Verdict] | None 
     known = {} if known is None else known
     if chunk.teacher is not None:
         return _teach(chunk, chunk.teacher, judge)
-    return [_check(problem, judge, known) for problem in chunk.problems]
+    return [_check(problem, judge, known, needs_reference=chunk.needs_reference) for problem in chunk.problems]
 
 
 def _teach(chunk: Chunk, teacher: Teacher, judge: Judge) -> list[Finding]:
@@ -133,8 +138,10 @@ def _evidence(verdict: Verdict) -> str:
     return f"{verdict.status}: {verdict.extracted[:_EVIDENCE]!r}; {verdict.reason[:_EVIDENCE]}"
 
 
-def _check(problem: Problem, judge: Judge, known: dict[_Gold, Verdict]) -> Finding:
+def _check(problem: Problem, judge: Judge, known: dict[_Gold, Verdict], *, needs_reference: bool) -> Finding:
     """The row's own solution, and where that may be missing, its gold answer."""
+    if problem.domain == "code" and needs_reference and not problem.solution.strip():
+        return Finding(reason="no reference program", evidence="nothing shows that the tests can be passed")
     solved = _check_solution(problem, judge)
     needs_solution = problem.split in _TRACED or (problem.domain == "code" and problem.solution.strip())
     if solved is not None and (not solved.reason or needs_solution):
@@ -158,11 +165,13 @@ def _check_solution(problem: Problem, judge: Judge) -> Finding | None:
     if verdict.status == "correct":
         return Finding(solution=trace, num_judged=1)
     kind = f"{JUDGE_FAILED}: {verdict.status}" if verdict.status in FAILED_STATUSES else "solution does not verify"
+    if problem.domain == "code" and _UNRESOLVED.search(verdict.reason):
+        kind = "unresolved name"
     return Finding(reason=kind, evidence=_evidence(verdict), num_judged=1)
 
 
 def _check_gold(problem: Problem, judge: Judge, known: dict[_Gold, Verdict], *, num_judged: int) -> Finding:
-    """A row to be solved: the judge must accept its gold answer. Tests without a reference cannot be checked and pass."""
+    """A row to be solved: the judge must accept its gold answer. Tests whose reference may be missing pass unchecked."""
     if not problem.answer.strip():
         return Finding(num_judged=num_judged)
     verdict = _gold_verdict(problem, judge, known)

@@ -90,7 +90,7 @@ def test_the_tables_say_what_happened(tmp_path, data_dir):
         "decontamination",
         "verification",
         "annotation",
-        "splits",
+        "mixture",
     ]
     assert all(later["kept"] + later["dropped"] == row["kept"] for row, later in itertools.pairwise(funnel))
     assert sum(row["count"] for row in record.tables["reasons"]) == sum(row["dropped"] for row in funnel)
@@ -213,7 +213,7 @@ def test_a_row_of_fifty_megabytes_is_counted_and_its_texts_are_cut_short(tmp_pat
 def test_a_set_of_which_no_row_is_left_is_a_note(tmp_path, problem, folder):
     data_dir = folder(problem(id="good"), problem("Prove that 7 is prime.", id="p", source="proofs"))
     notes = _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir).notes
-    assert notes == ("source proofs: none of its 1 rows is left; most went by cleansing: proof (1)",)
+    assert notes == ("source proofs (MIT): none of its 1 rows is left; most went by cleansing: proof (1)",)
 
 
 def test_a_curation_that_keeps_no_row_is_refused(tmp_path, problem, folder):

@@ -1,18 +1,5 @@
 from data.schema import problems_from_table, read_table
-from stages.config import CurationConfig, ProceduralSource
-from stages.curation.splits import SPLITS, surplus, write_splits
-
-
-def test_the_first_rows_are_kept_and_the_rest_is_surplus(problem, batch, pool):
-    source = ProceduralSource(kind="procedural", name="some", split="sft", num_problems=5, num_kept=2, levels={1: 1.0})
-    rows = [problem(id=f"s/{i}", split="sft") for i in range(4)]
-    batches = [
-        batch(rows[0], via="some", generated=True),
-        batch(*rows[1:], via="some", generated=True),
-        batch(problem(id="a/0", split="sft"), via="local"),
-    ]
-    gone = list(surplus(pool(*batches), CurationConfig(sources=(source,))))
-    assert [[(drop.row, drop.reason) for drop in drops] for drops in gone] == [[], [(1, "surplus"), (2, "surplus")], []]
+from stages.curation.splits import SPLITS, write_splits
 
 
 def test_there_are_always_six_splits(pool, tmp_path):

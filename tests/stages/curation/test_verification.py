@@ -86,15 +86,25 @@ def test_a_failure_of_the_judge_is_a_reason_of_its_own(problem, judge):
 
 
 def test_a_reference_program_must_pass_the_tests_whatever_the_split(program, judge):
-    right, wrong, without = _check(
+    right, wrong, without, unresolved = _check(
         judge,
         program(split="rl", solution="def add(a, b):\n    return a + b"),
         program(split="rl", solution="def add(a, b):\n    return a - b"),
         program(split="rl"),
+        program(split="rl", solution="def add(a: TreeNode, b):\n    return a + b"),
     )
     assert right.reason == "" and "return a + b" in right.solution
     assert wrong.reason == "solution does not verify"
-    assert without.reason == ""
+    assert (without.reason, unresolved.reason) == ("no reference program", "unresolved name")
+    assert "NameError" in unresolved.evidence
+
+
+def test_code_without_a_reference_stays_where_the_recipe_says_so(program, batch, worker):
+    rows = batch(program(split="rl"))
+    kept = [
+        not verify(worker, (rows, CurationConfig(code_without_reference=rule))).drops for rule in ("drop", "keep")
+    ]
+    assert kept == [False, True]
 
 
 def test_a_row_to_train_on_needs_a_solution(problem, judge):
