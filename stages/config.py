@@ -127,7 +127,10 @@ class Duplicates(Record):
     )
     embedding_cosine: float = ours(0.87, "cosine of its embeddings that confirms", ge=-1, le=1)
     agreement: float = ours(
-        0, "share of the copies of one text that must give the same answer; 0: the kept one's counts", ge=0, le=1
+        0,
+        "share of the copies of one text whose answers (of their solutions, if any) must agree; 0: the kept one's counts",
+        ge=0,
+        le=1,
     )
     changed_numbers: Literal["keep", "drop"] = ours("keep", "rows that differ in their numbers alone")
     source_priority: tuple[str, ...] = ours(

@@ -12,6 +12,7 @@ MAX_ANSWER_CHARACTERS = 2000
 _CLOSING_THINK = re.compile(r"<\s*/\s*think\s*>")
 _OPENING_THINK = re.compile(r"<\s*think\s*>")
 _BOX = re.compile(r"\\\s*(?:boxed|fbox)\s*\{")
+_FINAL_LINE = re.compile(r"\n?^####\s*(.+?)\s*\Z", re.MULTILINE)
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)", re.MULTILINE)
 _LANGUAGES = {
@@ -33,6 +34,18 @@ def after_thinking(response: str, *, requires_thinking: bool) -> str | None:
     if requires_thinking or _OPENING_THINK.search(response):
         return None
     return response
+
+
+def final_line(solution: str) -> re.Match[str] | None:
+    """The last line `#### 72`, as GSM8K ends its solutions; group 1 is the answer."""
+    return _FINAL_LINE.search(solution)
+
+
+def final_answer(solution: str) -> str | None:
+    """The answer with which a worked solution ends: its last box, else its last line `#### 72`; None when it has neither."""
+    box = last_box(solution)
+    line = final_line(solution) if box is None else None
+    return line[1] if line else box
 
 
 def last_box(text: str) -> str | None:

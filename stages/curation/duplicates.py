@@ -4,8 +4,8 @@ Which stays is a rule: the set that `source_priority` names first (then the one 
 Copies are rows with the same text after normalisation; near ones (character 5-grams, numbers and operators in the same order); and
 ones of the same meaning (TF-IDF words, the same numbers in any order, the same answer). Two rows whose answers differ, or whose tests
 call other functions, are no near copies. Where the recipe names a sentence model, it must confirm a copy by meaning.
-Rows that differ in their numbers alone are a policy of their own. Where copies of one text give different answers, `agreement` is the
-share that must agree for the row to stay, with that answer.
+Rows that differ in their numbers alone are a policy of their own. Where copies of one text give different answers, or solutions that end
+with different ones, `agreement` is the share that must agree for the row to stay, with that answer.
 
 Only rows that share a MinHash band, or a block of numbers and answer, are compared, each with at most `_WINDOW` before it, so time
 grows linearly. A row goes only for a row that stays, so likeness is never passed on along a chain.
@@ -51,7 +51,7 @@ def drop_duplicates(pool: Pool, rule: Duplicates, funnel: Funnel) -> tuple[Pool,
     sketches = _gather(funnel.derive("sketches", sketch, pool, rule))
     order = _preference(pool, rule)
     copies = _same_text(sketches, order)
-    disputed = _disputed(copies, sketches["given"], rule)
+    disputed = _disputed(copies, sketches, rule)
     alive = np.ones(len(order), bool)
     alive[[*copies, *disputed]] = False
     copies |= _similar(pool, sketches, order, alive, rule, funnel)
@@ -114,8 +114,12 @@ def _groups(keys: np.ndarray, order: np.ndarray, wanted: np.ndarray, reason: str
     return {int(row): Copy(int(kept), reason, method, 1.0) for row, kept in zip(rows[gone], first[gone], strict=True)}
 
 
-def _disputed(copies: Mapping[int, Copy], given: np.ndarray, rule: Duplicates) -> dict[int, str]:
-    """Rows that would stay, of whose text too few copies give the same answer, with what there is to say about it."""
+def _disputed(copies: Mapping[int, Copy], sketches: Mapping[str, np.ndarray], rule: Duplicates) -> dict[int, str]:
+    """Rows that would stay, of whose text too few copies give the same answer, with what there is to say about it.
+
+    A copy with a solution gives the answer with which that ends: several samples of one problem vote on its gold answer.
+    """
+    given, gold = sketches["given"], sketches["gold"]
     answers: defaultdict[int, list[int]] = defaultdict(list)
     for row, copy in copies.items():
         answers[copy.of].append(int(given[row]))
@@ -123,7 +127,7 @@ def _disputed(copies: Mapping[int, Copy], given: np.ndarray, rule: Duplicates) -
     for row, others in answers.items():
         counts = Counter(answer for answer in (int(given[row]), *others) if answer)
         most = max(counts.values(), default=0)
-        if counts and (most < rule.agreement * counts.total() or (rule.agreement and counts[int(given[row])] < most)):
+        if counts and (most < rule.agreement * counts.total() or (rule.agreement and counts[int(gold[row])] < most)):
             found[row] = f"{len(counts)} answers in {counts.total()} copies, the most common {most} times"
     return found
 

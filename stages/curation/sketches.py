@@ -2,7 +2,8 @@
 
 One table a batch, in the order of the rows: `raw` and `key` (hashes of the prompt, and of it after normalisation), `masked` (with one
 sign for every number), `in_order` (its numbers and operators in order), `block` (its numbers in any order, and its answer), `answer`,
-`given` (the answer of a row that is no code), and `bands` (hashes of MinHash bands over character 5-grams). 0 says: takes no part.
+`gold` and `given` (of a row that is no code, its answer, and that with which its solution ends, else its answer), and `bands` (hashes of
+MinHash bands over character 5-grams). 0 says: takes no part.
 """
 
 import json
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from data.domains.extraction import final_answer
 from data.schema import Problem, problems_from_table
 from stages.config import Duplicates
 from stages.curation.normalisation import comparison_key, masked, numbers, stable_hash, words
@@ -25,7 +27,7 @@ _LEAST_NUMBERS = 3  # different ones that a block needs: with two, "x - y = 6, x
 _OPERATORS = frozenset(("+", "-", "*", "/", "=", "<", ">", "<=", ">="))
 _CALLED = re.compile(r"\bassert\s+\(*\s*(?:not\s+)?([A-Za-z_]\w*)\s*\(")
 _DEFINED = re.compile(r"^\s*def\s+(?!__)(\w+)", re.MULTILINE)
-_FIELDS = ("raw", "key", "masked", "in_order", "block", "answer", "given")
+_FIELDS = ("raw", "key", "masked", "in_order", "block", "answer", "gold", "given")
 SCHEMA = pa.schema([*((name, pa.uint64()) for name in _FIELDS), ("bands", pa.list_(pa.uint32(), NUM_BANDS))])
 
 
@@ -43,7 +45,9 @@ def sketch(_worker: Worker, task: tuple[pa.Table, Duplicates]) -> pa.Table:
     keys = [comparison_key(problem.prompt) for problem in problems]
     is_compared = [not generated for generated in batch["generated"].to_pylist()]
     rows = [
-        _hashes(problem, key) if compared else (stable_hash(problem.prompt), stable_hash(key), 0, 0, 0, 0, 0)
+        _hashes(problem, key)
+        if compared
+        else (stable_hash(problem.prompt), stable_hash(key), *[0] * (len(_FIELDS) - 2))
         for problem, key, compared in zip(problems, keys, is_compared, strict=True)
     ]
     columns = [pa.array(values, pa.uint64()) for values in zip(*rows, strict=True)]
@@ -63,9 +67,17 @@ def _hashes(problem: Problem, key: str) -> tuple[int, ...]:
         stable_hash(" ".join(without)) if len(tokens) - len(found) >= _LEAST_MASKED_WORDS else 0,
         stable_hash(" ".join(token for token in tokens if token[0].isdigit() or token in _OPERATORS)),
         stable_hash(" ".join([problem.domain, answer, "|", *sorted(found)])) if is_block else 0,
-        stable_hash(answer) if answer else 0,
-        stable_hash(answer) if answer and problem.domain != "code" else 0,
+        _hash(answer),
+        *(
+            (0, 0)
+            if problem.domain == "code"
+            else (_hash(answer), _hash(_key(final_answer(problem.solution) or "") or answer))
+        ),
     )
+
+
+def _hash(key: str) -> int:
+    return stable_hash(key) if key else 0
 
 
 def answer_key(problem: Problem) -> str:
@@ -73,9 +85,11 @@ def answer_key(problem: Problem) -> str:
 
     Empty where there is neither.
     """
-    if problem.domain == "code":
-        return called_name(problem)
-    tokens = words(problem.answer)
+    return called_name(problem) if problem.domain == "code" else _key(problem.answer)
+
+
+def _key(answer: str) -> str:
+    tokens = words(answer)
     return " ".join(
         tokens if not numbers(tokens) else (token for token in tokens if token[0].isdigit() or token == "-")
     )

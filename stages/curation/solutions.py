@@ -6,12 +6,11 @@ r"""Solutions of public sets in the one form that SFT trains on: what follows an
 
 import re
 
-from data.domains.extraction import last_box
+from data.domains.extraction import final_answer, final_line, last_box
 from data.schema import Problem
 
 _OPENING = re.compile(r"^\s*<think>\s*")
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
-_FINAL_LINE = re.compile(r"\n?^####\s*(.+?)\s*\Z", re.MULTILINE)
 
 
 def trace_of(problem: Problem) -> str | None:
@@ -29,12 +28,12 @@ def _fenced(program: str) -> str:
 
 
 def _worked(solution: str) -> str | None:
-    box = last_box(solution)
-    thought = solution
-    if box is None and (final := _FINAL_LINE.search(solution)):
-        box = final[1]
-        thought = _CALCULATOR.sub("", solution[: final.start()]).strip()
-    return f"{thought}\n</think>\n\n\\boxed{{{box}}}" if box else None
+    answer = final_answer(solution)
+    if not answer:
+        return None
+    line = final_line(solution) if last_box(solution) is None else None
+    thought = _CALCULATOR.sub("", solution[: line.start()]).strip() if line else solution
+    return f"{thought}\n</think>\n\n\\boxed{{{answer}}}"
 
 
 def boxed_gold(problem: Problem) -> str:

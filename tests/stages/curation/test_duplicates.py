@@ -111,6 +111,15 @@ def test_where_the_answers_of_copies_disagree_the_recipe_says_how_many_must_agre
     assert found(batch(*rows[1:]), agreement=0.8)["1"][0] == "answers disagree"
 
 
+def test_samples_of_one_problem_vote_on_its_answer(problem, batch, found):
+    def rows(*answers):
+        return [problem(id=str(n), solution=rf"So \boxed{{{answer}}}.") for n, answer in enumerate(answers)]
+
+    assert "0" not in found(batch(*rows("42", "41", "42", "$42$")), agreement=0.75)
+    assert found(batch(*rows("42", "41", "40", "41")), agreement=0.5)["0"][0] == "answers disagree"
+    assert "0" not in found(batch(*rows("42", "41", "40", "41")))  # the recipe does not ask
+
+
 def test_answers_of_other_signs_are_other_answers(problem, batch, found):
     text = "Multiply and simplify {}5 sqrt 15 times 3 sqrt 3 plus 2 in the way that the class was shown on Monday"
     rows = [problem(text.format(""), id="a", answer="45 - 10"), problem(text.format("the "), id="b", answer="-45 - 10")]

@@ -101,9 +101,7 @@ def test_a_reference_program_must_pass_the_tests_whatever_the_split(program, jud
 
 def test_code_without_a_reference_stays_where_the_recipe_says_so(program, batch, worker):
     rows = batch(program(split="rl"))
-    kept = [
-        not verify(worker, (rows, CurationConfig(code_without_reference=rule))).drops for rule in ("drop", "keep")
-    ]
+    kept = [not verify(worker, (rows, CurationConfig(code_without_reference=rule))).drops for rule in ("drop", "keep")]
     assert kept == [False, True]
 
 
