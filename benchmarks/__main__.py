@@ -5,6 +5,7 @@ import sys
 from benchmarks import (
     checkpoint,
     contamination_challenge,
+    contamination_rate,
     curation_scale,
     judging,
     orchestration,
@@ -18,6 +19,7 @@ BENCHMARKS = {
     "checkpoint": checkpoint.main,
     "orchestration": orchestration.main,
     "contamination_challenge": contamination_challenge.main,
+    "contamination_rate": contamination_rate.main,
     "curation_scale": curation_scale.main,
     "seeds": seeds.main,
     "sandbox": sandbox.main,

@@ -8,6 +8,7 @@ spaces, 2 % copies with letters swapped, and 1 % are rows of a benchmark of 1 00
 `curate-public`, with two processes. Memory is the sum over the stage's processes, sampled.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -188,11 +189,11 @@ def _cpu_seconds() -> float:
 
 def _memory(process: psutil.Process) -> int:
     total = 0
-    try:
+    with contextlib.suppress(
+        psutil.NoSuchProcess
+    ):  # one that ended since it was listed; the next look is half a second away
         for one in (process, *process.children(recursive=True)):
             total += one.memory_info().rss
-    except psutil.NoSuchProcess:
-        pass
     return total
 
 

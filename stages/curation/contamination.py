@@ -11,8 +11,9 @@ The last two are switched off by 0.
 Likeness is large enough from `likeness` on where the row is long; of a short row more is asked, for its few words also stand in other
 problems; and more or less where both have an answer and it is another or the same. A program is never like a sum: code is compared with
 code. The recipe's own rows (`is_own`) are drawn from the same sources as the rows to train on, whose near copies are gone by now, so of
-them likeness is not asked. Where it is on, n-grams alone are not enough: half of a row may be a phrase that many share, so what the
-n-grams find must also be `_CONFIRMED` as like as a leak has to be, and all of it where the answer is another one.
+them likeness is not asked, and a row with other numbers is the next exercise of the same book. Where likeness is on, n-grams alone are
+not enough: half of a row may be a phrase that many share, so what the n-grams find must also be `_CONFIRMED` as like as a leak has to be,
+and all of it where the answer is another one.
 
 The n-grams are indexed from n-gram to measured rows, and of each row only as many of its rarest n-grams as a leak cannot miss all of,
 so that phrases shared by many rows cost nothing and the time is linear in the text of the candidates.
@@ -118,7 +119,7 @@ class LeakIndex:
         present = {gram for size in self._sizes for gram in _grams(tokens, size)}
         near = {position for gram in present for position in self._postings.get(gram, ()) if is_asked[position]}
         if self._likeness and self._rule.likeness:
-            near &= {match.row for match in matched if match.likeness >= self._confirming(problem, match.row)}
+            near &= {match.row for match in matched if self._confirms(match, problem)}
         shares = [(len(self._grams[position] & present), position) for position in near]
         leaks = [
             (shared / len(self._grams[position]), -position)
@@ -130,10 +131,13 @@ class LeakIndex:
         score, position = max(leaks)
         return Leak(self._rows[-position], "shared n-grams", f"{self._rule.ngram}-gram coverage", score)
 
-    def _confirming(self, problem: Problem, position: int) -> float:
-        """Likeness that n-grams need: less than a leak by likeness, unless the answer is another one."""
-        is_other = _answers_say(problem, self._rows[position]) > 0
-        return self._asked(position) if is_other else self._rule.likeness * _CONFIRMED
+    def _confirms(self, match: Match, problem: Problem) -> bool:
+        """Whether likeness agrees with what n-grams found: less of it than a leak by likeness needs, unless the answer is another one."""
+        row = self._rows[match.row]
+        if row.is_own and match.numbers < self._rule.numbers:
+            return False
+        is_other = _answers_say(problem, row) > 0
+        return match.likeness >= (self._asked(match.row) if is_other else self._rule.likeness * _CONFIRMED)
 
     def _asked(self, position: int) -> float:
         """Likeness to a row that makes a leak, whatever the answers."""

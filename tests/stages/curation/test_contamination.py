@@ -143,3 +143,15 @@ def test_natural_leaks_of_public_sets_are_found_and_boilerplate_is_not(public_da
     likeness = Likeness([row.text for row in measured], [row.prompt for row in asked])
     found = LeakIndex(measured, rule, likeness).find_all(asked)
     assert low <= len({leak.row.id for leak in found if leak}) <= high
+
+
+def test_the_next_exercise_of_a_book_gives_no_own_row_away_but_a_benchmark_row():
+    text = (
+        "Convert the angle from degree measure into radian measure, giving the exact value in terms of pi: {} degrees"
+    )
+    rule = Decontamination(likeness=0.6, numbers=0.8)
+    for is_own in (True, False):
+        row = MeasuredRow("probe", "0", text.format(135), is_own=is_own)
+        index = LeakIndex([row], rule, Likeness([row.text]))
+        assert (index.find(text.format(240)) is None) == is_own
+        assert index.find(text.format(135) + " or more") is not None
