@@ -86,16 +86,28 @@ class ParquetSource(Record):
 
 
 class HubSource(Record):
-    """A hub data set at a pinned revision."""
+    """A hub data set at a pinned revision, or, where `--data-dir` holds `<file>.parquet`, that file in its place."""
 
     kind: Literal["hub"]
     name: str = needed("name in ids and in the funnel")
     repo: str = needed("owner/name")
     revision: str = needed("commit, 40 hex digits", pattern=r"^[0-9a-f]{40}$")
+    subset: str = ours("", "configuration of the data set, where it has several")
     split: str = ours("train", "split of the data set")
     domain: Domain = needed("domain of its rows")
-    columns: dict[str, str] = needed("our column -> theirs; `prompt` and one of answer, tests are needed")
+    columns: dict[str, str] = needed(
+        "our column -> theirs; `prompt` and one of answer, solution, tests are needed; without answer it is the solution's last one"
+    )
+    benchmark: str = ours("", "the benchmark whose rows these are; none: candidates")
+    file: str = ours("", "stem of the file in `--data-dir` that stands in for it; none: the source's name")
     licence: str = needed("licence of its rows")
+
+    @field_validator("benchmark")
+    @classmethod
+    def _benchmark_is_known(cls, name: str) -> str:
+        if name:
+            find_benchmark(name)
+        return name
 
 
 Source = Annotated[ProceduralSource | ParquetSource | HubSource, Field(discriminator="kind")]

@@ -1,12 +1,14 @@
 """Problems from a data set of the Hugging Face hub, at a pinned revision, or from a local folder in a layout that `datasets` reads.
 
-In: the data set and a map from our columns to theirs. Out: `Problem` records; text stays, anything else becomes JSON text.
+In: the data set and a map from our columns to theirs. Out: `Problem` records. Text stays, a list of one text is that text, and anything
+else becomes JSON text.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
+from data.domains.extraction import final_answer
 from data.schema import PROBLEM_COLUMNS, Problem
 
 _GIVEN = frozenset({"domain", "split", "source", "licence"})  # by the recipe, not by a column
@@ -16,6 +18,7 @@ def load_hub(
     repo: str,
     *,
     revision: str,
+    subset: str = "",
     split: str,
     name: str,
     domain: str,
@@ -24,12 +27,14 @@ def load_hub(
 ) -> list[Problem]:
     """Rows of one split, with ids `<name>/<theirs>` or `<name>-<index>`. `columns` maps our columns to theirs.
 
+    Without a column for it, the answer is that with which the solution ends (`final_answer`), or empty.
+
     Raises:
         ValueError: a column that we or the data set do not have, or a data set that cannot be reached.
 
     """
     _check_ours(columns, where=f"hub source {name!r}")
-    rows = _load(repo, revision=revision, split=split, where=f"hub source {name!r}")
+    rows = _load(repo, revision=revision, subset=subset, split=split, where=f"hub source {name!r}")
     missing = [theirs for theirs in columns.values() if theirs not in rows.column_names]
     if missing:
         raise ValueError(
@@ -37,6 +42,8 @@ def load_hub(
             " change `columns`"
         )
     texts = {ours: [_text(value) for value in rows[theirs]] for ours, theirs in columns.items()}
+    if "answer" not in texts and "solution" in texts:
+        texts["answer"] = [final_answer(solution) or "" for solution in texts["solution"]]
     ids = [f"{name}/{theirs}" for theirs in texts.pop("id", [])] or [f"{name}-{i:06d}" for i in range(len(rows))]
     return [
         Problem(
@@ -55,26 +62,28 @@ def _check_ours(columns: Mapping[str, str], *, where: str) -> None:
     allowed = [column for column in PROBLEM_COLUMNS if column not in _GIVEN]
     if unknown := [ours for ours in columns if ours not in allowed]:
         raise ValueError(f"{where}: columns names {', '.join(unknown)}; ours are {', '.join(allowed)}")
-    if "prompt" not in columns or not {"answer", "tests"} & set(columns):
+    if "prompt" not in columns or not {"answer", "solution", "tests"} & set(columns):
         raise ValueError(
-            f"{where}: columns must map `prompt` and one of `answer`, `tests`; it maps {', '.join(columns)}"
+            f"{where}: columns must map `prompt` and one of `answer`, `solution`, `tests`; it maps {', '.join(columns)}"
         )
 
 
-def _load(repo: str, *, revision: str, split: str, where: str) -> Any:  # noqa: ANN401 - datasets has no type stubs
+def _load(repo: str, *, revision: str, subset: str, split: str, where: str) -> Any:  # noqa: ANN401 - datasets has no type stubs
     from datasets import load_dataset  # heavy, and only chains with a hub source need it
     from datasets.exceptions import DatasetsError
 
     try:
-        return load_dataset(repo, revision=revision, split=split)
+        return load_dataset(repo, subset or None, revision=revision, split=split)
     except (DatasetsError, OSError, ValueError) as error:
         raise ValueError(
             f"{where}: {repo} at {revision}, split {split!r}, cannot be loaded: {error};"
-            " check repo, revision and split, and that the hub can be reached"
+            " check repo, revision and split, and that the hub can be reached; a file in the folder of --data-dir can stand in for it"
         ) from error
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - a cell of any type
     if value is None:
         return ""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        return value[0]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

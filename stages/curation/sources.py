@@ -89,7 +89,7 @@ def load_sources(config: CurationConfig, *, data_dir: Path | None, state: Path, 
 
 def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: StageLog) -> None:
     loading = _Loading(folder, config, {find_benchmark(name).name: [] for name in config.benchmarks})
-    sources = _with_data_dir(config.sources, data_dir)
+    sources = _with_data_dir(_fetched(config.sources, data_dir, log), data_dir)
     last_generator = max((n for n, source in enumerate(sources) if isinstance(source, ProceduralSource)), default=-1)
     for number, source in enumerate(sources):
         for row in _read(source, loading, data_dir=data_dir):
@@ -102,6 +102,18 @@ def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: S
     rows = [problem for problems in loading.benchmarks.values() for problem in problems]
     write_table(table_from_problems(rows), folder / "benchmarks.parquet")
     (folder / _LOADED).write_text(json.dumps({"batches": loading.num_batches}), encoding="utf-8")
+
+
+def _fetched(sources: Sequence[Source], data_dir: Path | None, log: StageLog) -> list[Source]:
+    """The sources without those of the hub for which a file of `data_dir` stands in: all its files are read anyway."""
+    found = []
+    for source in sources:
+        file = f"{source.file or source.name}.parquet" if isinstance(source, HubSource) else ""
+        if file and data_dir and (data_dir / file).is_file():
+            log.message(f"{file} of --data-dir stands in for hub source {source.name}")
+        else:
+            found.append(source)
+    return found
 
 
 def _with_data_dir(sources: Sequence[Source], data_dir: Path | None) -> list[Source]:
@@ -140,15 +152,20 @@ def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterat
 
 
 def _hub_problems(source: HubSource) -> Iterable[Problem]:
-    return load_hub(
+    problems = load_hub(
         source.repo,
         revision=source.revision,
+        subset=source.subset,
         split=source.split,
         name=source.name,
         domain=source.domain,
         columns=source.columns,
         licence=source.licence,
     )
+    if not source.benchmark:
+        return problems
+    measured = find_benchmark(source.benchmark).sources[0]
+    return (replace(problem, split="eval", source=measured) for problem in problems)
 
 
 def _with_own_id(problem: Problem, taken: dict[int, int]) -> Problem:

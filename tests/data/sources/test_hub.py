@@ -54,7 +54,7 @@ def test_their_ids_are_kept_under_our_name(repo):
     [
         ({"prompt": "question", "answer": "gold"}, "has no column question; it has problem"),
         ({"prompt": "problem", "answr": "gold"}, "columns names answr"),
-        ({"prompt": "problem"}, "must map `prompt` and one of `answer`, `tests`"),
+        ({"prompt": "problem"}, "must map `prompt` and one of `answer`, `solution`, `tests`"),
     ],
 )
 def test_a_wrong_map_of_columns_is_refused(repo, columns, message):
@@ -65,3 +65,27 @@ def test_a_wrong_map_of_columns_is_refused(repo, columns, message):
 def test_an_unknown_split_is_refused_with_what_to_check(repo):
     with pytest.raises(ValueError, match=r"hub source 'mine'.*'dev'.*check repo, revision and split"):
         _load(repo, {"prompt": "problem", "answer": "gold"}, split="dev")
+
+
+def test_a_subset_is_the_one_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "sets"
+    for name in ("main", "socratic"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "test.jsonl").write_text(json.dumps({"q": f"of {name}", "a": "1"}) + "\n", encoding="utf-8")
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.jsonl\n" for name in ("main", "socratic"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n", encoding="utf-8")
+    (row,) = _load(str(folder), {"prompt": "q", "answer": "a"}, subset="socratic")
+    assert row.prompt == "of socratic"
+
+
+def test_without_an_answer_it_is_the_one_with_which_the_solution_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    (tmp_path / "set").mkdir()
+    solutions = [r"So \boxed{\frac{1}{2}}.", "48/2 = <<48/2=24>>24\n#### 1,024", "Left to the reader.", ""]
+    lines = [json.dumps({"q": "?", "worked": text, "list": ["7"]}) + "\n" for text in solutions]
+    (tmp_path / "set" / "train.jsonl").write_text("".join(lines), encoding="utf-8")
+    rows = _load(str(tmp_path / "set"), {"prompt": "q", "solution": "worked"})
+    assert [row.answer for row in rows] == [r"\frac{1}{2}", "1,024", "", ""]
+    rows = _load(str(tmp_path / "set"), {"prompt": "q", "solution": "worked", "answer": "list"})
+    assert {row.answer for row in rows} == {"7"}

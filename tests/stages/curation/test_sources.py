@@ -1,10 +1,11 @@
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from stages.config import CurationConfig, ParquetSource, ProceduralSource
+from stages.config import CurationConfig, HubSource, ParquetSource, ProceduralSource
 from stages.curation.sources import assigned_split, load_sources
 from stages.stage import StageLog
 
@@ -115,3 +116,38 @@ def test_sources_of_one_name_are_refused():
 def test_an_unknown_benchmark_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="did you mean 'math500'"):
         CurationConfig(benchmarks=("math50",))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A data set in the hub's layout, in a folder of this machine."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    (tmp_path / "set").mkdir()
+    lines = [json.dumps({"q": f"What is {n} + {n}?", "a": str(2 * n)}) + "\n" for n in range(3)]
+    (tmp_path / "set" / "test.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    def make(name, **settings):
+        return HubSource(
+            kind="hub", name=name, repo=str(tmp_path / "set"), revision="a" * 40, split="test", domain="math",
+            columns={"prompt": "q", "answer": "a"}, licence="MIT", **settings,
+        )  # fmt: skip
+
+    return make
+
+
+def test_a_hub_source_may_be_a_benchmark(load, rows, hub):
+    loaded = load(CurationConfig(sources=(hub("some"), hub("measured", benchmark="mbpp")), benchmarks=("mbpp",)))
+    assert [row.prompt for row in loaded.benchmarks["mbpp"]] == [row["prompt"] for row in rows(loaded)]
+    assert {row["source"] for row in rows(loaded)} == {"some"}
+
+
+def test_a_file_of_the_data_folder_stands_in_for_a_hub_source_and_is_read_once(load, rows, problem, folder, hub):
+    data_dir = folder(problem(id="a/0", source="mine"), name="mine.parquet")
+    config = CurationConfig(sources=(hub("mine"), hub("other"), hub("third", file="mine")))
+    assert Counter(row["source"] for row in rows(load(config, data_dir))) == {"other": 3, "mine": 1}
+    assert Counter(row["source"] for row in rows(load(config))) == {"mine": 3, "other": 3, "third": 3}
+
+
+def test_the_benchmark_of_a_hub_source_must_be_known(hub):
+    with pytest.raises(ValueError, match="did you mean 'math500'"):
+        hub("mine", benchmark="math50")
