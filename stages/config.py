@@ -190,7 +190,9 @@ class CurationConfig(Record):
     non_commercial: Literal["keep", "drop"] = ours("keep", "rows whose licence forbids commercial use")
     max_row_bytes: int = ours(8_000_000, "larger rows are dropped at the door, and their texts cut short", ge=1)
     max_prompt_characters: int = ours(20_000, "longer prompts are dropped", ge=1)
-    drop_choice_questions: bool = paper(True, "2.3", "drop multiple choice, true/false and yes/no")
+    choice_questions: Literal["drop", "convert", "keep"] = paper(
+        "drop", "2.3", "multiple choice, true/false and yes/no; `convert` makes open questions of those multiple-choice ones that can be"
+    )
     splits: dict[Literal["sft", "rl", "probe", "validation"], float] = ours(
         {"sft": 0.5, "rl": 0.47, "probe": 0.02, "validation": 0.01}, "shares of rows that no source assigned to a split"
     )

@@ -44,8 +44,15 @@ def annotate(_worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
 
 
 def _annotated(problem: Problem) -> str:
-    meta = _meta(problem)
-    return json.dumps({**meta, KEY: annotations(problem, meta)}, ensure_ascii=False, sort_keys=True)
+    meta = read_meta(problem)
+    notes = {**earlier_notes(meta), **annotations(problem, meta)}
+    return json.dumps({**meta, KEY: notes}, ensure_ascii=False, sort_keys=True)
+
+
+def earlier_notes(meta: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier step, or an earlier curation, noted of the row."""
+    notes = meta.get(KEY)
+    return notes if isinstance(notes, dict) else {}
 
 
 def read_annotations(metas: Sequence[str]) -> list[dict[str, Any]]:
@@ -58,7 +65,7 @@ def _named(subject: str) -> str:
     return f"{subject} {SUBJECTS[subject]}"
 
 
-def _meta(problem: Problem) -> dict[str, Any]:
+def read_meta(problem: Problem) -> dict[str, Any]:
     """`meta` as an object; what is none is kept as it is written."""
     try:
         meta = json.loads(problem.meta or "{}")

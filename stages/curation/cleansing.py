@@ -1,7 +1,7 @@
 """Cleansing (paper 2.3): one rule per function, each giving the evidence for which a row is dropped, or None.
 
 Rows of every source pass the same rules, in the order of `RULES`; the first that speaks names the reason. The paper gives no
-patterns; these are ours. A departure: it keeps what an annotator can repair, we only drop.
+patterns; these are ours. A departure: it keeps what an annotator can repair; we drop, or make a choice question an open one (`choices`).
 """
 
 import ast
@@ -15,20 +15,42 @@ import pyarrow as pa
 
 from data.schema import Problem, problems_from_table
 from stages.config import CurationConfig, Domain
+from stages.curation.choices import open_question
 from stages.curation.language import language_of
 from stages.curation.pool import Drop, Sifted
 from stages.workers import Worker
 
 _DOMAINS = get_args(Domain)
+_CHOICE = "multiple choice"
 _SNIPPET = 80  # characters of evidence
 Rule = Callable[[Problem, CurationConfig], str | None]
 
 
 def cleanse(_worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
-    """Drop what no rule lets pass."""
+    """Drop what no rule lets pass; where the recipe says so, convert choice questions."""
     batch, config = task
-    found = ((row, first_objection(problem, config)) for row, problem in enumerate(problems_from_table(batch)))
-    return Sifted([Drop(row, *objection) for row, objection in found if objection is not None])
+    problems = problems_from_table(batch)
+    drops = []
+    for row, problem in enumerate(problems):
+        problems[row], objection = cleansed(problem, config)
+        if objection is not None:
+            drops.append(Drop(row, *objection))
+    if config.choice_questions != "convert":
+        return Sifted(drops)
+    return Sifted(
+        drops, {name: [getattr(problem, name) for problem in problems] for name in ("prompt", "answer", "meta")}
+    )
+
+
+def cleansed(problem: Problem, config: CurationConfig) -> tuple[Problem, tuple[str, str] | None]:
+    """The problem, converted where it was a choice question and may be; reason and evidence of the rule that drops it."""
+    objection = first_objection(problem, config)
+    if objection is None or objection[0] != _CHOICE or config.choice_questions != "convert":
+        return problem, objection
+    converted = open_question(problem)
+    if isinstance(converted, str):
+        return problem, (_CHOICE, f"{objection[1]}; not converted: {converted}")
+    return converted, first_objection(converted, config)
 
 
 def first_objection(problem: Problem, config: CurationConfig) -> tuple[str, str] | None:
@@ -126,7 +148,7 @@ _LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm)\s*\{)?\s*\(?[A-Ea-e]\)?\s*\}?
 
 def _choice_question(problem: Problem, config: CurationConfig) -> str | None:
     """Multiple choice: capital options, or small ones with a letter as the answer, or a pointer to options."""
-    if not config.drop_choice_questions or problem.domain == "code":
+    if config.choice_questions == "keep" or problem.domain == "code":
         return None
     options = _OPTIONS.search(problem.prompt)
     is_small = options is not None and "(a)" in options[0][:4]
@@ -137,7 +159,7 @@ def _choice_question(problem: Problem, config: CurationConfig) -> str | None:
 
 def _two_valued_question(problem: Problem, config: CurationConfig) -> str | None:
     """True / false and yes / no."""
-    if not config.drop_choice_questions or problem.domain == "code":
+    if config.choice_questions == "keep" or problem.domain == "code":
         return None
     if re.sub(r"\\text|[{}.$\s]", "", problem.answer).casefold() in _TWO_VALUED:
         return f"the answer is {problem.answer.strip()!r}"
@@ -274,7 +296,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("image or figure", _image),
     ("no answer or tests", _no_answer),
     ("malformed tests", _malformed_tests),
-    ("multiple choice", _choice_question),
+    (_CHOICE, _choice_question),
     ("true/false or yes/no", _two_valued_question),
     ("several sub-questions", _several_questions),
     ("proof", _proof),

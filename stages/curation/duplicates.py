@@ -1,6 +1,7 @@
 """De-duplication (paper 2.3): of rows that are one problem, one stays; every other one names it, so that they are a group.
 
-Which stays is a rule: the set that `source_priority` names first (then the one read first), a row with a solution, the smallest id.
+Which stays is a rule: the set that `source_priority` names first (then the one read first), a row with a solution that ends with its
+answer (of samples of one prompt, a right one), one with any solution, the smallest id.
 Copies are rows with the same text after normalisation; near ones (character 5-grams, numbers and operators in the same order); and
 ones of the same meaning (TF-IDF words, the same numbers in any order, the same answer). Two rows whose answers differ, or whose tests
 call other functions, are no near copies. Where the recipe names a sentence model, it must confirm a copy by meaning.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from data.domains.extraction import final_answer
 from stages.config import Duplicates
 from stages.curation.embeddings import embedding_cosines
 from stages.curation.funnel import Funnel, Step
@@ -75,18 +77,26 @@ def _preference(pool: Pool, rule: Duplicates) -> np.ndarray:
     """Each row's place in the order in which copies are kept, 0 first."""
     ranks = {name: number for number, name in enumerate(rule.source_priority)}
     rows = []
-    for batch in pool.batches(["id", "source", "via", "generated", "solution"]):
+    for batch in pool.batches(["id", "source", "via", "generated", "solution", "answer"]):
         named = zip(*(batch[name].to_pylist() for name in ("via", "source", "generated")), strict=True)
         origins = [origin(via, source, generated=generated) for via, source, generated in named]
         rank = pa.array([ranks.setdefault(name, len(ranks)) for name in origins], pa.int32())
-        unsolved = pa.array([not solution.strip() for solution in batch["solution"].to_pylist()])
-        rows.append(pa.table({"rank": rank, "unsolved": unsolved.cast(pa.int8()), "id": batch["id"]}))
+        solved = zip(batch["solution"].to_pylist(), batch["answer"].to_pylist(), strict=True)
+        unsolved = pa.array([_unsolved(solution, answer) for solution, answer in solved], pa.int8())
+        rows.append(pa.table({"rank": rank, "unsolved": unsolved, "id": batch["id"]}))
     table = pa.concat_tables(rows)
     table = table.append_column("row", pa.array(np.arange(len(table))))
     sorted_rows = table.sort_by([(name, "ascending") for name in ("rank", "unsolved", "id", "row")])["row"].to_numpy()
     order = np.empty(len(table), np.int64)
     order[sorted_rows] = np.arange(len(table))
     return order
+
+
+def _unsolved(solution: str, answer: str) -> int:
+    """2: no solution, 1: one that does not end with the answer, 0: one that does, or of a row that has tests instead."""
+    if not solution.strip():
+        return 2
+    return int(bool(answer.strip()) and comparison_key(final_answer(solution) or "") != comparison_key(answer))
 
 
 # ---------------------------------------------------------------- equal hashes

@@ -1,7 +1,8 @@
 """The mixture (paper 4.1.1, 2.2): how many rows of a generated source, and of each domain in sft and rl, are kept.
 
 SFT: the largest set in which the domains stand in the recipe's proportion, so the scarcest one decides. RL: at most so many rows of a
-domain. Which rows stay is an order by a stable hash of (seed, id), so that it depends neither on files nor on processes.
+domain. Which rows stay is an order by a stable hash of (seed, id, prompt), so that it depends neither on files nor on processes, and rows
+that share an id are told apart.
 """
 
 from collections import defaultdict
@@ -15,7 +16,7 @@ from stages.curation.pool import Drop, Pool
 from stages.seeds import derive_seed
 
 NAME = "mixture"
-_COLUMNS = ("id", "split", "domain", "via")
+_COLUMNS = ("id", "prompt", "split", "domain", "via")
 _Part = tuple[str, str]  # split and domain
 
 
@@ -50,12 +51,12 @@ def left_out(pool: Pool, config: CurationConfig) -> Iterator[list[Drop]]:
     surplus = _Surplus(_kept_of_sources(config))
     for batch in pool.batches(_COLUMNS):
         drops = []
-        for row, (key, split, domain, via) in enumerate(
+        for row, (key, prompt, split, domain, via) in enumerate(
             zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True)
         ):
             if evidence := surplus.takes(via):
                 drops.append(Drop(row, "surplus", evidence))
-            elif (limit := limits.get((split, domain))) and _place(config, key) > limit.last:
+            elif (limit := limits.get((split, domain))) and _place(config, key, prompt) > limit.last:
                 drops.append(Drop(row, "surplus of the mixture", limit.evidence))
         yield drops
 
@@ -64,8 +65,8 @@ def _kept_of_sources(config: CurationConfig) -> dict[str, int | None]:
     return {source.name: source.num_kept for source in config.sources if isinstance(source, ProceduralSource)}
 
 
-def _place(config: CurationConfig, key: str) -> int:
-    return derive_seed(config.seed, "curation", NAME, key)
+def _place(config: CurationConfig, key: str, prompt: str) -> int:
+    return derive_seed(config.seed, "curation", NAME, key, prompt)
 
 
 def _limits(pool: Pool, config: CurationConfig) -> dict[_Part, _Limit]:
@@ -88,9 +89,9 @@ def _places(pool: Pool, config: CurationConfig) -> dict[_Part, np.ndarray]:
     surplus = _Surplus(_kept_of_sources(config))
     for batch in pool.batches(_COLUMNS):
         here: defaultdict[_Part, list[int]] = defaultdict(list)
-        for key, split, domain, via in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
+        for key, prompt, split, domain, via in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
             if not surplus.takes(via) and split in ("sft", "rl"):
-                here[split, domain].append(_place(config, key))
+                here[split, domain].append(_place(config, key, prompt))
         for part, places in here.items():
             found[part].append(np.array(places, np.uint64))
     return {part: np.concatenate(pieces) for part, pieces in found.items()}

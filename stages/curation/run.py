@@ -17,6 +17,7 @@ from stages.artifact import matching_files
 from stages.config import CurationConfig, Runtime
 from stages.curation import annotation, decontamination, duplicates, mixture
 from stages.curation.card import distribution_tables, example_tables, write_card
+from stages.curation.choices import with_open_forms
 from stages.curation.cleansing import cleanse
 from stages.curation.funnel import Funnel, Step
 from stages.curation.pool import Pool
@@ -76,12 +77,12 @@ def _compared_tables(
 
 def _order(config: CurationConfig, loaded: Loaded, funnel: Funnel) -> dict[str, _Apply]:
     """The steps after loading, in order, without those that the recipe skips."""
+    is_converting = config.choice_questions == "convert"
+    compared = with_open_forms(loaded.benchmarks) if is_converting else loaded.benchmarks
     steps: dict[str, _Apply] = {
         "cleansing": lambda pool: funnel.sift("cleansing", cleanse, pool, config),
         duplicates.NAME: lambda pool: duplicates.drop_duplicates(pool, config.duplicates, funnel),
-        decontamination.NAME: lambda pool: decontamination.decontaminate(
-            pool, loaded.benchmarks, config.decontamination, funnel
-        ),
+        decontamination.NAME: lambda pool: decontamination.decontaminate(pool, compared, config.decontamination, funnel),
         "verification": lambda pool: funnel.sift("verification", verify, pool, config, part_rows=PART_ROWS),
         annotation.NAME: lambda pool: funnel.sift(annotation.NAME, annotation.annotate, pool, config),
         mixture.NAME: lambda pool: funnel.drop(mixture.NAME, pool, mixture.left_out(pool, config)),
@@ -103,7 +104,10 @@ def _write(
                 writer.write(dropped.select(DROPPED_SCHEMA.names))
     tables = record_tables(config, loaded, steps, pool) | distribution_tables(pool) | example_tables(pool, steps)
     notes = (*_notes(loaded.benchmarks, steps, tables["sources"]), *_shortages(config, tables["splits"]))
-    return StageRecord(metrics=count_metrics(loaded, steps, splits), tables=tables, notes=notes, timings=timings)
+    metrics = count_metrics(loaded, steps, splits)
+    if config.choice_questions == "convert":
+        metrics["curation/choice_questions_converted"] = float(sum(row["converted"] for row in tables.get("conversions", [])))
+    return StageRecord(metrics=metrics, tables=tables, notes=notes, timings=timings)
 
 
 def _finish(record: StageRecord, more: Mapping[str, list[Row]], out: Path) -> StageRecord:

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from data.schema import Problem
 from stages.config import CurationConfig, HubSource
+from stages.curation.choices import is_converted
 from stages.curation.funnel import Step
 from stages.curation.pool import Pool, origin
 from stages.curation.sources import Loaded
@@ -16,7 +17,7 @@ from stages.stage import Row
 
 
 def record_tables(config: CurationConfig, loaded: Loaded, steps: Sequence[Step], pool: Pool) -> dict[str, list[Row]]:
-    """Every table; `leaks` and `benchmarks` only where there are any."""
+    """Every table; `conversions`, `leaks` and `benchmarks` only where there are any."""
     tables = {
         "funnel": [_funnel_row(step) for step in steps],
         "reasons": [
@@ -27,7 +28,8 @@ def record_tables(config: CurationConfig, loaded: Loaded, steps: Sequence[Step],
         "splits": _split_rows(pool, loaded.benchmarks),
         "sources": _source_rows(config, steps, pool),
     }
-    optional = {"benchmarks": _benchmark_rows(loaded.benchmarks), "leaks": _leak_rows(steps)}
+    converted = _conversion_rows(steps, pool) if config.choice_questions == "convert" else []
+    optional = {"conversions": converted, "benchmarks": _benchmark_rows(loaded.benchmarks), "leaks": _leak_rows(steps)}
     return tables | {name: rows for name, rows in optional.items() if rows}
 
 
@@ -98,6 +100,25 @@ def _source_rows(config: CurationConfig, steps: Sequence[Step], pool: Pool) -> l
         }
         for (name, licence), count in sorted(read.items())
     ]
+
+
+def _conversion_rows(steps: Sequence[Step], pool: Pool) -> list[Row]:
+    """Choice questions that became open ones, and those of them that are left, by origin."""
+    kept = _converted(pool.batches(["via", "source", "generated", "meta"]))
+    converted = kept + _converted(table for step in steps for table in step.dropped())
+    return [{"source": name, "converted": count, "kept": kept[name]} for name, count in sorted(converted.items())]
+
+
+def _converted(tables: Iterable[pa.Table]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for table in tables:
+        columns = (table[name].to_pylist() for name in ("via", "source", "generated", "meta"))
+        counts.update(
+            origin(via, source, generated=generated)
+            for via, source, generated, meta in zip(*columns, strict=True)
+            if is_converted(meta)
+        )
+    return counts
 
 
 def _benchmark_rows(benchmarks: Mapping[str, Sequence[Problem]]) -> list[Row]:

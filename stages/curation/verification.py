@@ -9,6 +9,7 @@ A failure of the judge is a reason of its own, never a wrong answer.
 A departure: the paper takes the pass rate of several models; here one solution is enough, and selection measures solve rates.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from data.domains import FAILED_STATUSES, Judge, Verdict
+from data.domains.extraction import last_code_block
 from data.schema import Problem, problems_from_table
 from data.sources.procedural import propose_trace
 from stages.config import CurationConfig, ProceduralSource, Teacher
+from stages.curation.names import unresolved_names
 from stages.curation.pool import Drop, Sifted
 from stages.curation.solutions import boxed_gold, trace_of
 from stages.curation.traces import trace_fault
@@ -140,7 +143,7 @@ def _evidence(verdict: Verdict) -> str:
 
 def _check(problem: Problem, judge: Judge, known: dict[_Gold, Verdict], *, needs_reference: bool) -> Finding:
     """The row's own solution, and where that may be missing, its gold answer."""
-    if problem.domain == "code" and needs_reference and not problem.solution.strip():
+    if problem.domain == "code" and needs_reference and problem.tests.strip() and not problem.solution.strip():
         return Finding(reason="no reference program", evidence="nothing shows that the tests can be passed")
     solved = _check_solution(problem, judge)
     needs_solution = problem.split in _TRACED or (problem.domain == "code" and problem.solution.strip())
@@ -166,8 +169,16 @@ def _check_solution(problem: Problem, judge: Judge) -> Finding | None:
         return Finding(solution=trace, num_judged=1)
     kind = f"{JUDGE_FAILED}: {verdict.status}" if verdict.status in FAILED_STATUSES else "solution does not verify"
     if problem.domain == "code" and _UNRESOLVED.search(verdict.reason):
-        kind = "unresolved name"
+        names = unresolved_names(last_code_block(trace) or "", *_setup(problem))
+        evidence = f"{', '.join(names) or 'no name stands out'}; {verdict.reason[:_EVIDENCE]}"
+        return Finding(reason="unresolved name", evidence=evidence, num_judged=1)
     return Finding(reason=kind, evidence=_evidence(verdict), num_judged=1)
+
+
+def _setup(problem: Problem) -> tuple[str, ...]:
+    """What runs before the program."""
+    setup = json.loads(problem.tests).get("setup")
+    return (setup,) if isinstance(setup, str) else ()
 
 
 def _check_gold(problem: Problem, judge: Judge, known: dict[_Gold, Verdict], *, num_judged: int) -> Finding:

@@ -110,7 +110,7 @@ def test_every_rule_has_a_dropped_row_here():
 
 def test_choice_questions_stay_where_the_recipe_keeps_them(problem):
     row = problem("Is 7 prime?", answer="yes")
-    assert first_objection(row, CurationConfig(drop_choice_questions=False)) is None
+    assert first_objection(row, CurationConfig(choice_questions="keep")) is None
 
 
 def test_the_dropped_rows_are_named_by_their_place_in_the_batch(problem, batch, worker):

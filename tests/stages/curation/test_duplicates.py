@@ -45,6 +45,18 @@ def test_the_copy_that_stays_is_of_the_preferred_source_then_solved_then_of_the_
     assert {against for _, against in found(batch(rows[1], rows[3])).values()} == {"a"}
 
 
+def test_of_samples_of_one_prompt_one_that_ends_with_the_answer_stays(problem, program, batch, found):
+    samples = [
+        problem(id="a", solution=r"It is \boxed{41}."),
+        problem(id="b", solution="It is late."),
+        problem(id="c", solution="6 * 7 is 42.\n#### 42"),
+        problem(id="d"),
+    ]
+    assert {against for _, against in found(batch(*samples)).values()} == {"c"}
+    assert {against for _, against in found(batch(samples[3], samples[1])).values()} == {"b"}
+    assert {against for _, against in found(batch(program(id="e"), program(id="f", solution="def add(a, b): ..."))).values()} == {"f"}
+
+
 def test_a_few_other_letters_make_a_near_copy_and_other_numbers_do_not(problem, batch, found):
     rows = [
         problem(STORY.format(a=3, b=4, c=35), id="a", answer="5"),

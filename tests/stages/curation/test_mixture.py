@@ -89,6 +89,12 @@ def test_another_seed_keeps_other_rows(problem, batch, pool):
     assert kept[0] != kept[1] and len(kept[0]) == len(kept[1])
 
 
+def test_rows_that_share_an_id_are_told_apart(problem, batch, pool):
+    rows = [problem(f"rl {number}", id="same", split="rl") for number in range(20)]
+    (drops,) = left_out(pool(batch(*rows)), CurationConfig(mixture=Mixture(sft={}, rl={"math": 12})))
+    assert len(drops) == 8
+
+
 def test_a_row_that_goes_says_how_many_stay(problem, batch, pool):
     rows = _rows(problem)
     config = CurationConfig(mixture=Mixture(sft={}, rl={"math": 59, "code": 30, "science": 10}))

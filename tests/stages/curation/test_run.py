@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.schema import DROPPED_SCHEMA, PROBLEM_SCHEMA, read_table, table_from_problems
-from stages.config import CurationConfig, Decontamination, ProceduralSource, Runtime
+from stages.config import CurationConfig, Decontamination, Duplicates, Mixture, ProceduralSource, Runtime
 from stages.curation import run
+from stages.curation.normalisation import comparison_key
 from stages.recipe import load_recipe
 from stages.stage import StageLog
 
@@ -123,12 +124,73 @@ def test_one_worker_and_four_write_the_same_bytes(tmp_path, data_dir):
         assert one == four, name
 
 
+def test_converted_questions_are_counted_and_keep_what_they_were(tmp_path, problem, folder):
+    data_dir = folder(
+        problem("What is 6 x 7?\nA. 41\nB. 42\nC. 43", id="open", split="rl", answer="B"),
+        problem("What is 6 x 9?\nA. 54\nB. 55\nC. 53", id="copy", split="rl", answer="A"),
+        problem("What is 6 x 9?", id="asked", split="rl", answer="54", source="b"),
+    )
+    config = CurationConfig(choice_questions="convert", duplicates=Duplicates(source_priority=("b",)))
+    record = _run(tmp_path / "out", config=config, data_dir=data_dir)
+    assert record.tables["conversions"] == [{"source": "a", "converted": 2, "kept": 1}]
+    assert record.metrics["curation/choice_questions_converted"] == 2
+    kept = {row["id"]: row for row in read_table(tmp_path / "out" / "rl.parquet").to_pylist()}
+    assert kept.keys() == {"open", "asked"} and kept["open"]["answer"] == "42"
+    notes = json.loads(kept["open"]["meta"])["annotations"]
+    assert notes["answer_before"] == "B" and notes["characters"] == 14
+
+
+def test_a_converted_question_of_a_benchmark_is_found(tmp_path, problem, folder):
+    text = "What is 6 x 7?\nA. 41\nB. 42\nC. 43"
+    data_dir = folder(
+        problem(text, id="m/0", split="eval", source="math500", answer="B"),
+        problem("What is 6 x 7?\nA. 36\nB. 42\nC. 49", id="leak", split="rl", answer="B"),
+        problem(id="good", prompt="What is the capital of France, in letters?", split="rl", answer="5"),
+    )
+    config = CurationConfig(choice_questions="convert", benchmarks=("math500",))
+    _run(tmp_path / "out", config=config, data_dir=data_dir)
+    (row,) = read_table(tmp_path / "out" / "dropped.parquet", DROPPED_SCHEMA).to_pylist()
+    assert (row["id"], row["benchmark"], row["against"]) == ("leak", "math500", "m/0")
+
+
+def test_a_mixed_curation_is_the_same_with_four_workers_and_its_splits_share_no_text(tmp_path, public_data):
+    mixture = Mixture(sft={"math": 0.7, "code": 0.3}, rl={"math": 60, "code": 1000})
+    config = CurationConfig(mixture=mixture, benchmarks=("gsm8k", "mbpp"))
+    folder = _some_sets(public_data, tmp_path / "in")
+    records = [_run(tmp_path / str(workers), config=config, data_dir=folder, workers=workers) for workers in (1, 4)]
+    for name in FILES:
+        one, four = ((tmp_path / str(workers) / f"{name}.parquet").read_bytes() for workers in (1, 4))
+        assert one == four, name
+    texts = {
+        name: read_table(tmp_path / "1" / f"{name}.parquet")["prompt"].to_pylist()
+        for name in FILES
+        if name != "dropped"
+    }
+    keys = [{comparison_key(text) for text in rows} for rows in texts.values()]
+    assert len(set().union(*keys)) == sum(map(len, keys)) and len(texts["heldout"]) > 500
+    rows = {(row["split"], row["domain"]): row for row in records[0].tables["splits"]}
+    assert rows["rl", "math"]["rows"] == 60
+    assert rows["sft", "math"]["share"] == pytest.approx(0.7, abs=1 / len(texts["sft"]))
+    assert any(note.endswith("code rows, the mixture asks for 1,000") for note in records[0].notes)
+
+
+def _some_sets(public_data, folder):
+    """A few hundred rows to train on and to measure with, of mathematics and of code."""
+    folder.mkdir()
+    for name, start, num_rows in (("gsm8k", 7173, 600), ("mbpp", 0, 700)):
+        pq.write_table(
+            pq.read_table(public_data / f"{name}.parquet").slice(start, num_rows), folder / f"{name}.parquet"
+        )
+    return folder
+
+
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
 import stages.curation.funnel as funnel
 from stages.config import CurationConfig, Runtime
 from stages.curation import run
+from stages.curation.normalisation import comparison_key
 from stages.stage import StageLog
 
 left, save = [int(sys.argv[3])], funnel.save_batch

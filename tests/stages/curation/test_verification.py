@@ -105,6 +105,19 @@ def test_code_without_a_reference_stays_where_the_recipe_says_so(program, batch,
     assert kept == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("solution", "names"),
+    [
+        ("def add(a, b):\n    return total(a, b)", "total; "),
+        ("import numpy_of_ours as np\ndef add(a, b):\n    return np.add(a, b)", "numpy_of_ours; "),
+        ("from math import add_up\ndef add(a, b):\n    return add_up(a, b)", "no name stands out; "),
+    ],
+)
+def test_a_name_that_nothing_defines_is_a_reason_of_its_own(program, judge, solution, names):
+    (finding,) = _check(judge, program(split="rl", solution=solution))
+    assert finding.reason == "unresolved name" and finding.evidence.startswith(names)
+
+
 def test_a_row_to_train_on_needs_a_solution(problem, judge):
     absent, unfinished = _check(
         judge, problem(split="sft"), problem(split="validation", solution=r"<think> it is \boxed{42}")
