@@ -283,9 +283,8 @@ def test_a_curation_that_keeps_no_row_is_refused(tmp_path, problem, folder):
         _run(tmp_path / "out", config=CurationConfig(), data_dir=folder(problem("Prove that 7 is prime.")))
 
 
-def test_the_public_recipe_reads_the_data_folder_and_ends_with_curation():
+def test_the_public_recipe_names_hub_sets_and_ends_with_curation():
     recipe = load_recipe("curate-public").recipe
     assert recipe.until == "curation"
-    assert [source.kind for source in recipe.curation.sources] == ["parquet"]
+    assert {source.kind for source in recipe.curation.sources} == {"hub"}
     assert {"math500", "aime24", "aime25", "gsm8k", "mbpp", "humaneval"} <= set(recipe.curation.benchmarks)
-    assert Path(recipe.curation.sources[0].folder) == Path("data-dir")
