@@ -293,6 +293,9 @@ class SelectionConfig(Record):
     entropy_window: tuple[float, float] = paper((0.3, 0.5), "4.3.1", "nats per response token")
     samples_per_problem: int = ours(2, "responses to each probe problem at the sampling temperature", ge=1)
     grading_samples: int = ours(4, "responses to each RL problem for its solve rate", ge=1)
+    stronger: str | None = ours(
+        None, "folder of a released model that tries the RL problems which the checkpoint never solves"
+    )
     sampling: Sampling = ours(Sampling(), "how probe and grading responses are drawn")
     max_judge_failures: float = ours(
         0.01, "share of verdicts that may be the judge's failure before the stage stops", ge=0, le=1

@@ -14,6 +14,7 @@ from stages.config import (
     ParquetSource,
     Recipe,
     Record,
+    SelectionConfig,
     SftArm,
     SftConfig,
     StageName,
@@ -30,7 +31,7 @@ MODULES: dict[str, str] = {
 }
 FURTHER_SFT = "stages.sft.further"  # an arm of kind `sft` is SFT from another start
 DATA_DIR = "data-dir"
-CHECKPOINT = "checkpoint"
+CHECKPOINT, STRONGER = "checkpoint", "stronger"
 _PARQUET, _EVERY_FILE = "*.parquet", "**/*"
 _INPUTS: dict[str, tuple[str, ...]] = {
     "curation": (),
@@ -147,7 +148,7 @@ def _ranks(recipe: Recipe, module: str) -> int:
 
 
 def data_folders(config: Record, data_dir: Path | None) -> dict[str, DataFolder]:
-    """What a stage reads from outside the store, by the name it has in manifests: `data-dir`, `source/<name>`, `checkpoint`.
+    """What a stage reads from outside the store, by the name it has in manifests: `data-dir`, `source/<name>`, `checkpoint`, `stronger`.
 
     Raises ValueError for a folder that is missing or holds nothing to read.
     """
@@ -161,6 +162,8 @@ def data_folders(config: Record, data_dir: Path | None) -> dict[str, DataFolder]
             return named | ({DATA_DIR: _data_folder(data_dir, _PARQUET, what="--data-dir")} if data_dir else {})
         case BaseConfig() if config.checkpoint is not None:
             return {CHECKPOINT: _data_folder(Path(config.checkpoint), _EVERY_FILE, what="base.checkpoint")}
+        case SelectionConfig() if config.stronger is not None:
+            return {STRONGER: _data_folder(Path(config.stronger), _EVERY_FILE, what="selection.stronger")}
         case _:
             return {}
 

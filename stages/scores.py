@@ -12,7 +12,13 @@ import pyarrow as pa
 from data.domains import FAILED_STATUSES
 
 GRADED_SCHEMA = pa.schema(
-    [("problem_id", pa.string()), ("solve_rate", pa.float32()), ("num_samples", pa.int32()), ("failures", pa.int32())]
+    [
+        ("problem_id", pa.string()),
+        ("solve_rate", pa.float32()),
+        ("num_samples", pa.int32()),
+        ("failures", pa.int32()),
+        ("stronger_solve_rate", pa.float32()),  # null where no stronger model was asked, or no answer of it was judged
+    ]
 )
 _JUDGED = ("problem_id", "status", "score")
 
@@ -69,15 +75,24 @@ def status_counts(tables: Iterable[pa.Table]) -> dict[str, int]:
     return dict(sorted(Counter(status for table in tables for status in table["status"].to_pylist()).items()))
 
 
-def solve_rates(samples: pa.Table, *, num_samples: int) -> pa.Table:
-    """`GRADED_SCHEMA` by problem: solve rate over judged samples (null if none was judged), how many were judged and how many failed."""
+def solve_rates(samples: pa.Table, *, num_samples: int, stronger: pa.Table | None = None) -> pa.Table:
+    """`GRADED_SCHEMA` by problem: solve rate over judged samples (null if none was judged), how many were judged and how many failed.
+
+    `stronger` are the samples of a stronger model, for some of the problems. A function of the kept samples and nothing else.
+    """
     scores = scores_by_problem(samples)
+    by_stronger = {} if stronger is None else scores_by_problem(stronger)
     return pa.table(
         {
             "problem_id": list(scores),
-            "solve_rate": [sum(values) / len(values) if values else None for values in scores.values()],
+            "solve_rate": [_rate(values) for values in scores.values()],
             "num_samples": [len(values) for values in scores.values()],
             "failures": [num_samples - len(values) for values in scores.values()],
+            "stronger_solve_rate": [_rate(by_stronger.get(problem_id, ())) for problem_id in scores],
         },
         schema=GRADED_SCHEMA,
     )
+
+
+def _rate(scores: Sequence[float]) -> float | None:
+    return sum(scores) / len(scores) if scores else None

@@ -1,7 +1,7 @@
 """The problems that RL may ask: the graded pool without those that teach nothing, and their order through an arm's phases.
 
 In: rl.parquet of curation, graded.parquet of selection. A problem that the chosen checkpoint always solves is dropped, and one
-that it never solves unless the teacher did (its row carries a verified solution) (paper 2.3).
+that it never solves unless the stronger model of selection does, or the teacher did (its row carries a verified solution) (paper 2.3).
 """
 
 import random
@@ -32,25 +32,35 @@ class Pool:
 def load_pool(curation: Path, selection: Path, *, min_solve_rate: float = 0.0, max_solve_rate: float) -> Pool:
     """The graded pool after the rule of the paper."""
     graded = read_table(selection / "graded.parquet", GRADED_SCHEMA)
-    rates = dict(zip(graded["problem_id"].to_pylist(), graded["solve_rate"].to_pylist(), strict=True))
+    columns = (graded[name].to_pylist() for name in ("problem_id", "solve_rate", "stronger_solve_rate"))
+    rates = {problem_id: _Rates(*own_and_stronger) for problem_id, *own_and_stronger in zip(*columns, strict=True)}
     kept: dict[str, list[Problem]] = {}
     left_out: Counter[str] = Counter()
     for problem in problems_from_table(read_table(curation / "rl.parquet", PROBLEM_SCHEMA)):
-        if reason := _reason(rates.get(problem.id), problem, band=(min_solve_rate, max_solve_rate)):
+        if reason := _reason(rates.get(problem.id, _Rates()), problem, band=(min_solve_rate, max_solve_rate)):
             left_out[reason] += 1
         else:
             kept.setdefault(problem.domain, []).append(problem)
     return Pool({domain: tuple(problems) for domain, problems in kept.items()}, dict(sorted(left_out.items())))
 
 
-def _reason(rate: float | None, problem: Problem, *, band: tuple[float, float]) -> str | None:
-    if rate is None:
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Solve rates of a problem; None where nothing was judged."""
+
+    own: float | None = None  # of the chosen checkpoint
+    stronger: float | None = None
+
+
+def _reason(rates: _Rates, problem: Problem, *, band: tuple[float, float]) -> str | None:
+    if rates.own is None:
         return "not judged"
-    if rate >= band[1]:
+    if rates.own >= band[1]:
         return "always solved" if band[1] == 1.0 else f"solved at {band[1]:g} or more"
-    if rate == 0 and not problem.solution:
-        return "never solved, by the checkpoint or the teacher"
-    return f"solved at less than {band[0]:g}" if rate < band[0] else None
+    if rates.own == 0 and not rates.stronger and not problem.solution:
+        asked = "the checkpoint" if rates.stronger is None else "the checkpoint, the stronger model"
+        return f"never solved, by {asked} or the teacher"
+    return f"solved at less than {band[0]:g}" if rates.own < band[0] else None
 
 
 @dataclass(frozen=True, slots=True)

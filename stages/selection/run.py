@@ -1,16 +1,19 @@
 """Entropy-guided choice of the SFT checkpoint (paper 4.3.1, 4.3.2), then grading of the RL pool by it (2.3).
 
 In: `curation` (probe.parquet, rl.parquet) and `sft` (epoch-NN folders, steps.jsonl).
-Out: choice.json, probe.parquet (samples + `checkpoint`), graded.parquet (problem_id, solve_rate, num_samples, failures) and
-graded_samples.parquet; the table `candidates`.
+Out: choice.json, probe.parquet (samples + `checkpoint`), graded.parquet (`GRADED_SCHEMA`), the samples from which it follows
+(graded_samples.parquet and, with a stronger model, stronger_samples.parquet); the tables `candidates` and `grading`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
+from ring_model.checkpoint import check_folder
+from ring_model.tokenizer import Tokenizer
 from stages.artifact import write_json
 from stages.config import Runtime, SelectionConfig
 from stages.ledger import sft_tokens_by_checkpoint
@@ -29,17 +32,22 @@ from stages.seeds import derive_seed
 from stages.selection.rule import Candidate, Choice, choose
 from stages.stage import STATE, Row, StageLog, StageRecord
 
+STRONGER = "stronger"
+
 
 def run(
     config: SelectionConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
 ) -> StageRecord:
-    """Probe every checkpoint, choose one, and let it grade the RL pool."""
+    """Probe every checkpoint, choose one, and let it grade the RL pool. Raises ValueError for a broken folder of the stronger model."""
+    if config.stronger is not None:
+        check_folder(config.stronger)
+        Tokenizer.from_folder(config.stronger)
     checkpoints = sorted(folder.name for folder in inputs["sft"].glob("epoch-*"))
     probed, probe_seconds = _probe(config, checkpoints, inputs=inputs, runtime=runtime, out=out, log=log)
     candidates = [_candidate(checkpoint, probed) for checkpoint in checkpoints]
     choice = choose(candidates, window=config.entropy_window)
     _log_candidates(candidates, choice, log)
-    graded, grading_seconds = _grade(config, choice, inputs=inputs, runtime=runtime, out=out, log=log)
+    grading = _grade(config, choice, inputs=inputs, runtime=runtime, out=out, log=log)
     write_json(
         out / CHOICE,
         {
@@ -49,16 +57,19 @@ def run(
             "window": list(config.entropy_window),
         },
     )
-    num_responses = sum(map(len, probed.values())) + len(graded) * config.grading_samples
-    failures = _failures(probed, graded)
+    judged = [*probed.values(), *grading.samples.values()]
+    num_responses, failures = sum(map(len, judged)), sum(map(judge_failures, judged))
     require_judged(failures, num_responses, limit=config.max_judge_failures, key="selection.max_judge_failures")
     tokens = sft_tokens_by_checkpoint(inputs["sft"])
     return StageRecord(
-        metrics=_metrics(candidates, choice, graded),
-        tables={"candidates": [_row(candidate, choice, tokens) for candidate in candidates]},
+        metrics=_metrics(candidates, choice, grading),
+        tables={
+            "candidates": [_row(candidate, choice, tokens) for candidate in candidates],
+            "grading": [_grader_row(model, samples) for model, samples in grading.samples.items()],
+        },
         notes=_notes(choice, failures),
         timings={f"probe_{name}": value for name, value in probe_seconds.items()}
-        | {f"grading_{name}": value for name, value in grading_seconds.items()},
+        | {f"grading_{name}": value for name, value in grading.seconds.items()},
     )
 
 
@@ -113,24 +124,41 @@ def _candidate(checkpoint: str, probed: Mapping[str, pa.Table]) -> Candidate:
 # ---------------------------------------------------------------- grading
 
 
+@dataclass(frozen=True, slots=True)
+class _Grading:
+    """What grading found."""
+
+    table: pa.Table  # GRADED_SCHEMA
+    samples: dict[str, pa.Table]  # SAMPLE_SCHEMA by who answered: the checkpoint, and `stronger` where there is one
+    seconds: dict[str, float]  # by activity, summed over models and workers
+
+
 def _grade(
     config: SelectionConfig, choice: Choice, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
-) -> tuple[pa.Table, dict[str, float]]:
+) -> _Grading:
+    """The checkpoint answers every RL problem; the stronger model only those that the checkpoint never solves: no other depends on it."""
+
+    def responses(name: str, model: Path, asked: tuple[Problem, ...], stream: str) -> tuple[pa.Table, dict[str, float]]:
+        seed = derive_seed(config.seed, "selection", stream)
+        job = SamplingJob(name, model, asked, config.grading_samples, config.sampling, seed)
+        sampled = sample_and_judge([job], state=out / STATE, runtime=runtime, log=log)
+        return sampled.tables[name], sampled.timings
+
     problems = _problems(inputs["curation"] / "rl.parquet")
-    seed = derive_seed(config.seed, "selection", "grading")
-    job = SamplingJob(
-        f"grading.{choice.checkpoint}",
-        inputs["sft"] / choice.checkpoint,
-        problems,
-        config.grading_samples,
-        config.sampling,
-        seed,
-    )
-    sampled = sample_and_judge([job], state=out / STATE, runtime=runtime, log=log)
-    write_table(sampled.tables[job.name], out / "graded_samples.parquet")
-    graded = solve_rates(sampled.tables[job.name], num_samples=config.grading_samples)
+    model = inputs["sft"] / choice.checkpoint
+    own, seconds = responses(f"grading.{choice.checkpoint}", model, problems, "grading")
+    write_table(own, out / "graded_samples.parquet")
+    samples = {choice.checkpoint: own}
+    if config.stronger is not None:
+        scores = scores_by_problem(own)
+        unsolved = tuple(row for row in problems if scores[row.id] and not any(scores[row.id]))
+        stronger, more = responses("grading.stronger", Path(config.stronger), unsolved, "stronger")
+        write_table(stronger, out / "stronger_samples.parquet")
+        samples[STRONGER] = stronger
+        seconds = {activity: spent + more[activity] for activity, spent in seconds.items()}
+    graded = solve_rates(own, num_samples=config.grading_samples, stronger=samples.get(STRONGER))
     write_table(graded, out / "graded.parquet")
-    return graded, sampled.timings
+    return _Grading(graded, samples, seconds)
 
 
 # ---------------------------------------------------------------- what is said about it
@@ -151,6 +179,18 @@ def _row(candidate: Candidate, choice: Choice, tokens: Mapping[str, int]) -> Row
     }
 
 
+def _grader_row(model: str, samples: pa.Table) -> Row:
+    judged = {problem_id: scores for problem_id, scores in scores_by_problem(samples).items() if scores}
+    return {
+        "model": model,
+        "asked": len(samples["problem_id"].unique()),
+        "judged": len(judged),
+        "solved": sum(any(scores) for scores in judged.values()),
+        "always solved": sum(min(scores) == 1 for scores in judged.values()),
+        "solve rate": mean_score(judged) if judged else None,
+    }
+
+
 def _log_candidates(candidates: list[Candidate], choice: Choice, log: StageLog) -> None:
     for epoch, candidate in enumerate(candidates, start=1):
         log.metrics(epoch, {f"candidate/{name}": value for name, value in _figures(candidate).items()})
@@ -166,7 +206,8 @@ def _figures(candidate: Candidate) -> dict[str, float]:
     }
 
 
-def _metrics(candidates: list[Candidate], choice: Choice, graded: pa.Table) -> dict[str, float]:
+def _metrics(candidates: list[Candidate], choice: Choice, grading: _Grading) -> dict[str, float]:
+    graded = grading.table
     chosen = next(candidate for candidate in candidates if candidate.checkpoint == choice.checkpoint)
     rates = [rate for rate in graded["solve_rate"].to_pylist() if rate is not None]
     return {
@@ -177,12 +218,16 @@ def _metrics(candidates: list[Candidate], choice: Choice, graded: pa.Table) -> d
         "grading/solve_rate": sum(rates) / max(len(rates), 1),
         "grading/always_solved": sum(rate == 1 for rate in rates) / max(len(rates), 1),
         "grading/never_solved": sum(rate == 0 for rate in rates) / max(len(rates), 1),
-        "grading/judge_failures": float(sum(graded["failures"].to_pylist())),
+        "grading/judge_failures": float(sum(map(judge_failures, grading.samples.values()))),
+        **_stronger_metrics(grading),
     }
 
 
-def _failures(probed: Mapping[str, pa.Table], graded: pa.Table) -> int:
-    return sum(judge_failures(table) for table in probed.values()) + sum(graded["failures"].to_pylist())
+def _stronger_metrics(grading: _Grading) -> dict[str, float]:
+    if STRONGER not in grading.samples:
+        return {}
+    row = _grader_row(STRONGER, grading.samples[STRONGER])
+    return {"grading/stronger_asked": float(row["asked"]), "grading/stronger_solved": float(row["solved"])}
 
 
 def _notes(choice: Choice, failures: int) -> tuple[str, ...]:

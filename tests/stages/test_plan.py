@@ -86,6 +86,8 @@ def test_runtime_is_no_part_of_identity(project: Path) -> None:
         ("rl.arms.more-sft.training.epochs=2", {"rl/more-sft", "evaluation", "report"}),
         ("evaluation.samples_per_problem=3", {"evaluation", "report"}),
         ("selection.samples_per_problem=3", {"selection", "rl/more-sft", *AFTER_RL}),
+        ("rl.min_solve_rate=0.25", AFTER_RL),  # selection stands: other bands ask for no sample
+        ("rl.max_solve_rate=0.75", AFTER_RL),
     ],
 )
 def test_a_changed_value_reruns_the_stages_that_read_it_and_what_follows(
@@ -104,7 +106,7 @@ def test_recipes_that_share_a_prefix_share_its_fingerprints(project: Path) -> No
 
 
 def fingerprint_of(stage: str, *overrides: str) -> str:
-    specs = plan_chain(load_recipe("smoke", overrides=overrides).recipe, until="base")
+    specs = plan_chain(load_recipe("smoke", overrides=overrides).recipe, until="selection")
     return next(spec.fingerprint for spec in specs if spec.stage == stage)
 
 
@@ -113,6 +115,7 @@ def fingerprint_of(stage: str, *overrides: str) -> str:
     [
         ("curation", "rows.parquet", "curation.sources=[{{kind='parquet', folder='{}'}}]"),
         ("base", "deeper/model.safetensors", "base.checkpoint='{}'"),
+        ("selection", "model.safetensors", "selection.stronger='{}'"),
     ],
 )
 def test_a_folder_from_outside_counts_by_its_bytes(tmp_path: Path, stage: str, file: str, override: str) -> None:
@@ -130,6 +133,7 @@ def test_a_folder_from_outside_counts_by_its_bytes(tmp_path: Path, stage: str, f
     ("override", "message"),
     [
         ("base.checkpoint='no/such'", "base.checkpoint no/such: no such folder"),
+        ("selection.stronger='no/such'", "selection.stronger no/such: no such folder"),
         ("curation.sources=[{kind='parquet', name='mine', folder='no/such'}]", "source 'mine' no/such: no such folder"),
     ],
 )

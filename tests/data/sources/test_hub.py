@@ -1,8 +1,14 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from data.sources.hub import load_hub
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -89,3 +95,16 @@ def test_without_an_answer_it_is_the_one_with_which_the_solution_ends(tmp_path, 
     assert [row.answer for row in rows] == [r"\frac{1}{2}", "1,024", "", ""]
     rows = _load(str(tmp_path / "set"), {"prompt": "q", "solution": "worked", "answer": "list"})
     assert {row.answer for row in rows} == {"7"}
+
+
+def test_a_hub_that_cannot_be_reached_is_a_message_with_the_way_out(tmp_path):
+    script = (
+        "from data.sources.hub import load_hub\n"
+        f"load_hub('owner/set', revision='{'0' * 40}', split='test', name='mine', domain='math', licence='MIT',"
+        " columns={'prompt': 'question', 'answer': 'answer'})"
+    )
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=offline, capture_output=True, text=True)
+    *_, message = done.stderr.strip().splitlines()
+    assert message.startswith(f"ValueError: hub source 'mine': owner/set at {'0' * 40}, split 'test', cannot be loaded")
+    assert "--data-dir" in message

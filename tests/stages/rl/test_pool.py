@@ -21,11 +21,16 @@ def written_pool(
     rates: dict[str, float | None],
     solved_by_teacher: tuple[str, ...] = (),
     *,
+    stronger: dict[str, float] | None = None,
     min_solve_rate: float = 0.0,
 ) -> Pool:
     problems = [problem(name, solution="steps" if name in solved_by_teacher else "") for name in rates]
     write_table(table_from_problems(problems), folder / "rl.parquet")
-    columns = {"problem_id": list(rates), "solve_rate": list(rates.values())}
+    columns = {
+        "problem_id": list(rates),
+        "solve_rate": list(rates.values()),
+        "stronger_solve_rate": [(stronger or {}).get(name) for name in rates],
+    }
     count = pa.array([4] * len(rates), pa.int32())
     write_table(
         pa.table({**columns, "num_samples": count, "failures": count}, schema=GRADED_SCHEMA), folder / "graded.parquet"
@@ -46,6 +51,17 @@ def test_what_is_always_solved_or_hopeless_is_left_out_with_its_reason(tmp_path:
 def test_what_the_teacher_solves_stays_though_the_checkpoint_never_does(tmp_path: Path) -> None:
     pool = written_pool(tmp_path, {"hard": 0.0, "hopeless": 0.0}, solved_by_teacher=("hard",))
     assert [row.id for row in pool.problems["math"]] == ["hard"]
+
+
+def test_what_the_stronger_model_solves_stays_and_what_nobody_solves_goes(tmp_path: Path) -> None:
+    rates = {"seen": 0.0, "hopeless": 0.0, "taught": 0.0, "unjudged": 0.0, "easy": 1.0}
+    pool = written_pool(tmp_path, rates, ("taught",), stronger={"seen": 0.25, "hopeless": 0.0, "taught": 0.0})
+    assert [row.id for row in pool.problems["math"]] == ["seen", "taught"]
+    assert pool.left_out == {
+        "always solved": 1,
+        "never solved, by the checkpoint or the teacher": 1,
+        "never solved, by the checkpoint, the stronger model or the teacher": 1,
+    }
 
 
 def test_a_band_leaves_out_what_is_seldom_solved_whoever_else_solves_it(tmp_path: Path) -> None:

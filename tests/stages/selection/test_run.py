@@ -1,0 +1,175 @@
+"""Grading by two real models, each trained to give one answer to everything: the checkpoint says 8, the stronger model 7."""
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from data.domains import DOMAINS
+from data.schema import SAMPLE_SCHEMA, Problem, read_table, table_from_problems, write_table
+from ring_model.checkpoint import save_model
+from ring_model.configuration import BailingMoeConfig
+from ring_model.modelling import BailingMoe, initialise
+from ring_model.tokenizer import Tokenizer, build_word_tokenizer
+from stages.config import Runtime, Sampling, SelectionConfig
+from stages.ledger import STEPS
+from stages.rl.pool import load_pool
+from stages.scores import GRADED_SCHEMA, solve_rates
+from stages.selection.run import run
+from stages.sft.batches import tokenise
+from stages.stage import StageLog, StageRecord
+
+NAMES = ("plums", "pears", "figs", "limes", "dates", "nuts")
+ANSWERS = {"eight": "8", "seven": "7", "nine": "9"}
+PROBLEMS = [
+    Problem(id=f"{kind}-{name}", domain="math", split="rl", prompt=f"{kind} {name}", answer=answer)
+    for kind, answer in ANSWERS.items()
+    for name in NAMES
+]
+SAMPLING = Sampling(max_new_tokens=12, top_p=0.5, chunk_problems=4)
+
+
+def says(answer: str) -> str:
+    return f"so </think>\n\n\\boxed{{{answer}}}"
+
+
+def save_model_that_says(answer: str, tokenizer: Tokenizer, folder: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "num_shared_experts": 1, "moe_intermediate_size": 8}
+    ids = {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    model = initialise(BailingMoe(BailingMoeConfig(**sizes, **experts, **ids, max_position_embeddings=128)), seed=0)
+    taught = [replace(row, solution=says(answer)) for row in PROBLEMS]
+    rows = tokenise(taught, tokenizer=tokenizer, max_total_tokens=128).rows
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
+    for step in range(60):
+        row = rows[step % len(rows)]
+        ids_T = torch.tensor([*row.prompt, *row.response])
+        hidden_ND = model(ids_T[None, :-1]).hidden_ND[len(row.prompt) - 1 :]
+        optimizer.zero_grad()
+        cross_entropy(model.logits(hidden_ND), ids_T[len(row.prompt) :]).backward()
+        optimizer.step()
+    save_model(model, folder)
+    tokenizer.save(folder)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A curation, an sft with one checkpoint, and the folder of the stronger model."""
+    root = tmp_path_factory.mktemp("inputs")
+    texts = [says(answer) for answer in ANSWERS.values()] + [row.prompt for row in PROBLEMS]
+    tokenizer = build_word_tokenizer(texts, phrases=[domain.prompt_suffix for domain in DOMAINS.values()])
+    write_table(table_from_problems(PROBLEMS), root / "curation" / "rl.parquet")
+    write_table(table_from_problems(PROBLEMS[:2]), root / "curation" / "probe.parquet")
+    save_model_that_says("8", tokenizer, root / "sft" / "epoch-01")
+    save_model_that_says("7", tokenizer, root / "stronger")
+    (root / "sft" / STEPS).write_text(json.dumps({"epoch": 1, "tokens/trained": 1}) + "\n", encoding="utf-8")
+    return {name: root / name for name in ("curation", "sft", "stronger")}
+
+
+def selected(
+    inputs: dict[str, Path], out: Path, *, stronger: bool, workers: int = 1, log: StageLog | None = None
+) -> StageRecord:
+    config = SelectionConfig(
+        grading_samples=2, sampling=SAMPLING, stronger=str(inputs["stronger"]) if stronger else None
+    )
+    return run(config, inputs=inputs, runtime=Runtime(workers=workers), out=out, log=log or StageLog(None))
+
+
+@pytest.fixture(scope="module")
+def graded(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StageRecord]:
+    out = tmp_path_factory.mktemp("with-stronger")
+    return out, selected(inputs, out, stronger=True)
+
+
+@pytest.fixture(scope="module")
+def graded_alone(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StageRecord]:
+    out = tmp_path_factory.mktemp("alone")
+    return out, selected(inputs, out, stronger=False)
+
+
+def rates(out: Path, column: str) -> dict[str, set[float | None]]:
+    """Kind of problem -> the rates that its problems have."""
+    table = read_table(out / "graded.parquet", GRADED_SCHEMA)
+    found: dict[str, set[float | None]] = {}
+    for problem_id, rate in zip(table["problem_id"].to_pylist(), table[column].to_pylist(), strict=True):
+        found.setdefault(problem_id.partition("-")[0], set()).add(rate)
+    return found
+
+
+def test_the_stronger_model_is_asked_what_the_checkpoint_never_solves_and_nothing_else(graded) -> None:
+    out, record = graded
+    assert rates(out, "solve_rate") == {"eight": {1.0}, "seven": {0.0}, "nine": {0.0}}
+    assert rates(out, "stronger_solve_rate") == {"eight": {None}, "seven": {1.0}, "nine": {0.0}}
+    assert len(pq.read_table(out / "stronger_samples.parquet")) == 2 * 12  # of 18 problems, 6 need no asking
+    assert [(row["model"], row["asked"], row["solved"]) for row in record.tables["grading"]] == [
+        ("epoch-01", 18, 6),
+        ("stronger", 12, 6),
+    ]
+    assert record.metrics["grading/stronger_asked"] == 12
+    assert record.metrics["grading/stronger_solved"] == 6
+
+
+def test_without_a_stronger_model_grading_is_the_same_but_for_a_column_of_nulls(graded, graded_alone) -> None:
+    (out, _), (alone, record) = graded, graded_alone
+    assert (alone / "graded_samples.parquet").read_bytes() == (out / "graded_samples.parquet").read_bytes()
+    one, other = (pq.read_table(folder / "graded.parquet") for folder in (alone, out))
+    assert one.drop(["stronger_solve_rate"]) == other.drop(["stronger_solve_rate"])
+    assert one["stronger_solve_rate"].null_count == len(one) == 18
+    assert not (alone / "stronger_samples.parquet").exists()
+    assert "grading/stronger_asked" not in record.metrics
+    assert [row["model"] for row in record.tables["grading"]] == ["epoch-01"]
+
+
+def test_what_the_stronger_model_solves_stays_for_rl_and_the_hopeless_goes(inputs, graded, graded_alone) -> None:
+    pool = load_pool(inputs["curation"], graded[0], max_solve_rate=1.0)
+    assert {row.id for row in pool.problems["math"]} == {f"seven-{name}" for name in NAMES}
+    assert pool.left_out == {
+        "always solved": 6,
+        "never solved, by the checkpoint, the stronger model or the teacher": 6,
+    }
+    alone = load_pool(inputs["curation"], graded_alone[0], max_solve_rate=1.0)
+    assert alone.num_problems == 0
+    assert alone.left_out == {"always solved": 6, "never solved, by the checkpoint or the teacher": 12}
+
+
+def test_killed_while_the_stronger_model_answers_selection_goes_on_and_ends_with_the_same_bytes(
+    inputs, graded, tmp_path: Path
+) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(graded[0], out)
+    for file in ("graded.parquet", "stronger_samples.parquet", "choice.json"):
+        (out / file).unlink()
+    *_, last = sorted((out / ".state/samples/grading.stronger").iterdir())
+    last.unlink()
+    events = io.StringIO()
+    selected(inputs, out, stronger=True, workers=2, log=StageLog(events))
+    assert "2 of 3 chunks of responses are there" in events.getvalue()
+    for file in ("graded.parquet", "graded_samples.parquet", "stronger_samples.parquet", "choice.json"):
+        assert (out / file).read_bytes() == (graded[0] / file).read_bytes(), file
+
+
+def test_kept_samples_are_all_that_grading_by_another_rule_needs(graded, tmp_path: Path) -> None:
+    out, _ = graded
+    own, stronger = (read_table(out / f"{name}_samples.parquet", SAMPLE_SCHEMA) for name in ("graded", "stronger"))
+    assert set(own["status"].to_pylist()) == {"correct", "wrong"}
+    assert set(own["response"].to_pylist()) == {says("8")}
+    write_table(solve_rates(own, num_samples=2, stronger=stronger), tmp_path / "graded.parquet")
+    assert (tmp_path / "graded.parquet").read_bytes() == (out / "graded.parquet").read_bytes()
+    first = own.filter(pc.equal(own["sample"], 0))  # the rule of a recipe that asks once
+    assert solve_rates(first, num_samples=1)["num_samples"].to_pylist() == [1] * len(PROBLEMS)
+
+
+def test_a_broken_folder_of_the_stronger_model_is_refused_before_anything_is_sampled(inputs, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(inputs["stronger"], broken)
+    (broken / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"config\.json"):
+        selected({**inputs, "stronger": broken}, tmp_path / "out", stronger=True)
+    assert not (tmp_path / "out").exists()
