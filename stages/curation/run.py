@@ -82,7 +82,9 @@ def _order(config: CurationConfig, loaded: Loaded, funnel: Funnel) -> dict[str, 
     steps: dict[str, _Apply] = {
         "cleansing": lambda pool: funnel.sift("cleansing", cleanse, pool, config),
         duplicates.NAME: lambda pool: duplicates.drop_duplicates(pool, config.duplicates, funnel),
-        decontamination.NAME: lambda pool: decontamination.decontaminate(pool, compared, config.decontamination, funnel),
+        decontamination.NAME: lambda pool: decontamination.decontaminate(
+            pool, compared, config.decontamination, funnel
+        ),
         "verification": lambda pool: funnel.sift("verification", verify, pool, config, part_rows=PART_ROWS),
         annotation.NAME: lambda pool: funnel.sift(annotation.NAME, annotation.annotate, pool, config),
         mixture.NAME: lambda pool: funnel.drop(mixture.NAME, pool, mixture.left_out(pool, config)),
@@ -106,7 +108,9 @@ def _write(
     notes = (*_notes(loaded.benchmarks, steps, tables["sources"]), *_shortages(config, tables["splits"]))
     metrics = count_metrics(loaded, steps, splits)
     if config.choice_questions == "convert":
-        metrics["curation/choice_questions_converted"] = float(sum(row["converted"] for row in tables.get("conversions", [])))
+        metrics["curation/choice_questions_converted"] = float(
+            sum(row["converted"] for row in tables.get("conversions", []))
+        )
     return StageRecord(metrics=metrics, tables=tables, notes=notes, timings=timings)
 
 

@@ -54,7 +54,9 @@ def test_of_samples_of_one_prompt_one_that_ends_with_the_answer_stays(problem, p
     ]
     assert {against for _, against in found(batch(*samples)).values()} == {"c"}
     assert {against for _, against in found(batch(samples[3], samples[1])).values()} == {"b"}
-    assert {against for _, against in found(batch(program(id="e"), program(id="f", solution="def add(a, b): ..."))).values()} == {"f"}
+    assert {
+        against for _, against in found(batch(program(id="e"), program(id="f", solution="def add(a, b): ..."))).values()
+    } == {"f"}
 
 
 def test_a_few_other_letters_make_a_near_copy_and_other_numbers_do_not(problem, batch, found):
