@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from data.schema import Problem
-from stages.curation.contamination import LeakIndex, MeasuredRow
-from stages.curation.likeness import Likeness
+from stages.curation.contamination import MeasuredRow
+from stages.curation.decontamination import leak_index
 from stages.curation.normalisation import comparison_key, masked
 from stages.curation.sketches import shingles
 from stages.recipe import load_recipe
@@ -260,8 +260,7 @@ def main() -> None:
     measured, training = measured_rows(), training_rows()
     probes = [*disguised(measured, rng), *near_misses(measured, training, rng)]
     background = [row["prompt"] for row in rng.sample(training, 4096)]
-    likeness = Likeness([row.text for row in measured], background)
-    index = LeakIndex(measured, load_recipe("curate-public").recipe.curation.decontamination, likeness)
+    index = leak_index(measured, load_recipe("curate-public").recipe.curation.decontamination, background)
     found = list(index.find_all([_problem(probe.text, probe.answer) for probe in probes]))
     lines = ["| disguise | rows | found | the right row |", "| --- | --- | --- | --- |"]
     for name in (*DISGUISES, "translated", "near miss"):

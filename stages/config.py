@@ -114,7 +114,7 @@ Source = Annotated[ProceduralSource | ParquetSource | HubSource, Field(discrimin
 
 
 class Decontamination(Record):
-    """When a row gives away a benchmark row. 0 switches a method off; the last two suit public sets, not rows made from templates."""
+    """When a row gives away a benchmark row. 0 switches a method off: what is off by default suits public sets, not templates."""
 
     ngram: int = ours(8, "words per n-gram (design data: 8-gram coverage finds most copies at few false ones)", ge=2)
     coverage: float = ours(
@@ -125,6 +125,9 @@ class Decontamination(Record):
         0.5, "share of the benchmark row's numbers that a row found by likeness must have", ge=0, le=1
     )
     masked_numbers: float = ours(0, "share of the benchmark row's word triples, with numbers masked", ge=0, le=1)
+    translated: float = ours(
+        0, "weighted share of numbers and formulas, beside the same answer, in an English and a Chinese row", ge=0, le=1
+    )
 
 
 class Duplicates(Record):

@@ -29,7 +29,8 @@ _TITLES = {
     "dropped examples": "Examples of dropped rows",
 }
 _LIMITS = (
-    "Translations are not found: no method here looks past the words, so a copy of a benchmark row in another language stays.",
+    "Of translations only those between English and Chinese are looked for, where `translated` is on, by numbers, formulas and answer. "
+    "That misses rows of few or common numbers, and any whose answer is written otherwise. Copies in other languages stay.",
     "A paraphrase with other words and other numbers stays. `python -m benchmarks contamination_challenge` measures what is found.",
     "Whether an answer is right is the judge's word, see the step `verification`; no person has checked rows.",
     "Licences are as the sources state them; statements of competitions may belong to others than the repository that holds them.",

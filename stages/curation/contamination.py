@@ -5,8 +5,9 @@ A leak is a candidate
 - in which at least `coverage` of the row's distinct word n-grams stand (a row shorter than n words is one n-gram by itself; one of
   fewer than `_SHORTEST` words only leaks when equal), or
 - whose likeness to the row (see `likeness`) is large enough and which has at least `numbers` of its numbers, or
-- which is the row but for its numbers: at least `masked_numbers` of its triples of words, with one sign for every number.
-The last two are switched off by 0.
+- which is the row but for its numbers: at least `masked_numbers` of its triples of words, with one sign for every number, or
+- which is the row in another language (see `translations`): at least `translated` of the numbers and formulas, and the answer.
+The last three are switched off by 0.
 
 Likeness is large enough from `likeness` on where the row is long; of a short row more is asked, for its few words also stand in other
 problems; and more or less where both have an answer and it is another or the same. A program is never like a sum: code is compared with
@@ -28,6 +29,7 @@ from data.schema import Problem
 from stages.config import Decontamination
 from stages.curation.likeness import Likeness, Match
 from stages.curation.normalisation import numbers, words
+from stages.curation.translations import Translations
 
 _SHORTEST = 5  # words; fewer occur in unrelated problems ("simplify sqrt 180")
 _LONG = 20  # words beside numbers, from which on a row counts as long
@@ -62,11 +64,18 @@ class Leak:
 class LeakIndex:
     """Finds the measured row that a text gives away most."""
 
-    def __init__(self, rows: Sequence[MeasuredRow], rule: Decontamination, likeness: Likeness | None = None) -> None:
-        """`likeness` was made of the texts of the rows."""
+    def __init__(
+        self,
+        rows: Sequence[MeasuredRow],
+        rule: Decontamination,
+        likeness: Likeness | None = None,
+        translations: Translations | None = None,
+    ) -> None:
+        """`likeness` and `translations` were made of the rows."""
         self._rule = rule
         self._rows = rows
         self._likeness = likeness
+        self._translations = translations
         split = [words(row.text) for row in self._rows]
         self._equal: defaultdict[str, list[int]] = defaultdict(list)
         for position, tokens in enumerate(split):
@@ -112,7 +121,11 @@ class LeakIndex:
             if equal and tokens:
                 yield Leak(self._rows[equal[0]], "same text", "normalised text", 1.0)
             else:
-                yield self._by_ngrams(problem, matched, is_asked) or self._by_likeness(problem, matched)
+                yield (
+                    self._by_ngrams(problem, matched, is_asked)
+                    or self._by_likeness(problem, matched)
+                    or self._by_translation(problem, is_asked)
+                )
 
     def _by_ngrams(self, problem: Problem, matched: Sequence[Match], is_asked: Sequence[bool]) -> Leak | None:
         tokens = words(problem.prompt)
@@ -157,6 +170,16 @@ class LeakIndex:
             best = max(alike, key=lambda match: (match.without_numbers, -match.row))
             return Leak(self._rows[best.row], "numbers changed", "numbers masked", best.without_numbers)
         return None
+
+    def _by_translation(self, problem: Problem, is_asked: Sequence[bool]) -> Leak | None:
+        if not self._translations or not self._rule.translated or problem.domain == "code":
+            return None
+        found = self._translations.find(problem.prompt, problem.answer, least=self._rule.translated)
+        asked = [(likeness, -row) for likeness, row in found if is_asked[row] and self._rows[row].domain != "code"]
+        if not asked:
+            return None
+        likeness, row = max(asked)
+        return Leak(self._rows[-row], "translated", "numbers, formulas and answer", likeness)
 
     def _is_comparable(self, problem: Problem, row: MeasuredRow) -> bool:
         return not row.is_own and (problem.domain == "code") == (row.domain == "code")

@@ -19,6 +19,7 @@ from stages.curation.contamination import Leak, LeakIndex, MeasuredRow
 from stages.curation.funnel import Funnel, Step
 from stages.curation.likeness import Likeness
 from stages.curation.pool import BATCH_ROWS, Drop, Pool, Sifted
+from stages.curation.translations import Translations
 from stages.stage import Row
 from stages.workers import Worker
 
@@ -38,7 +39,7 @@ class Measured:
     """Where the measured rows and a sample of the pool stand, and when a row leaks one."""
 
     path: Path
-    background: Path | None  # none: likeness is not asked
+    background: Path | None  # none: rarity is learnt from the measured rows alone
     rule: Decontamination
 
 
@@ -48,7 +49,8 @@ def decontaminate(
     """Drop leaks; the evidence is the benchmark, the row, the method and the score."""
     if funnel.is_done(NAME, pool):
         return funnel.finish(NAME, pool)
-    background = funnel.state / "background.parquet" if rule.likeness or rule.masked_numbers else None
+    learns = rule.likeness or rule.masked_numbers or rule.translated
+    background = funnel.state / "background.parquet" if learns else None
     measured = Measured(funnel.state / "measured.parquet", background, rule)
     write_table(_measured(pool, benchmarks), measured.path)
     if background:
@@ -57,7 +59,7 @@ def decontaminate(
 
 
 def benchmark_overlaps(benchmarks: Mapping[str, Sequence[Problem]], rule: Decontamination, funnel: Funnel) -> list[Row]:
-    """How many rows of each benchmark stand, by their n-grams, in another one: a score on both is no two scores."""
+    """How many rows of each benchmark stand, by their n-grams or translated, in another one: a score on both is no two scores."""
     measured = Measured(funnel.state / "overlaps.parquet", None, rule.model_copy(update=_BY_NGRAMS))
     write_table(_table(_benchmark_rows(benchmarks)), measured.path)
     chunks = [
@@ -129,12 +131,20 @@ def _index(worker: Worker, measured: Measured) -> LeakIndex:
     key = f"{NAME} {measured.path}"
     if key not in worker.kept:
         rows = [MeasuredRow(*row.values()) for row in pq.read_table(measured.path).to_pylist()]
-        likeness = None
-        if rows and measured.background:
-            background = pq.read_table(measured.background)["text"].to_pylist()
-            likeness = Likeness([row.text for row in rows], background)
-        worker.kept[key] = LeakIndex(rows, measured.rule, likeness)
+        worker.kept[key] = leak_index(rows, measured.rule, _texts(measured.background))
     return worker.kept[key]
+
+
+def _texts(path: Path | None) -> list[str]:
+    return pq.read_table(path)["text"].to_pylist() if path else []
+
+
+def leak_index(rows: Sequence[MeasuredRow], rule: Decontamination, background: Sequence[str]) -> LeakIndex:
+    """The index with the methods that the rule switches on; `background` are other texts, from which to learn what is common."""
+    by_words = bool(rows) and bool(rule.likeness or rule.masked_numbers)
+    likeness = Likeness([row.text for row in rows], background) if by_words else None
+    translations = Translations([(row.text, row.answer) for row in rows], background) if rule.translated else None
+    return LeakIndex(rows, rule, likeness, translations)
 
 
 def _drop(row: int, leak: Leak) -> Drop:
