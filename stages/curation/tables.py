@@ -81,7 +81,14 @@ def _by_origin(tables: Iterable[pa.Table], *columns: str) -> Counter[tuple[str, 
 
 def _source_rows(config: CurationConfig, steps: Sequence[Step], pool: Pool) -> list[Row]:
     """Rows in and kept, by origin and licence, without the rows that were set aside as a benchmark."""
-    revisions = {source.name: source.revision for source in config.sources if isinstance(source, HubSource)}
+    vias = {
+        via for table in (pool.batches(["via"]), *(step.dropped() for step in steps)) for (via,) in _count(table, "via")
+    }
+    revisions = {  # of those that were fetched: for the others a file stood in
+        source.name: source.revision
+        for source in config.sources
+        if isinstance(source, HubSource) and source.name in vias
+    }
     left = _by_origin(pool.batches(["via", "source", "generated", "licence"]), "licence")
     read = left.copy()
     gone: dict[tuple[str, str], Counter[str]] = {}
