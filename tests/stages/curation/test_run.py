@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.schema import DROPPED_SCHEMA, PROBLEM_SCHEMA, read_table, table_from_problems
-from stages.config import CurationConfig, Decontamination, HubSource, Duplicates, Mixture, ProceduralSource, Runtime
+from stages.config import CurationConfig, Decontamination, Duplicates, HubSource, Mixture, ProceduralSource, Runtime
 from stages.curation import run
 from stages.curation.normalisation import comparison_key
 from stages.recipe import load_recipe
