@@ -128,6 +128,11 @@ class Decontamination(Record):
     translated: float = ours(
         0, "weighted share of numbers and formulas, beside the same answer, in an English and a Chinese row", ge=0, le=1
     )
+    embeddings: str = ours(
+        "",
+        "sentence model that finds leaks by meaning: a folder, or all-MiniLM-L6-v2 (extra `semantic`); none: not asked",
+    )
+    embedding_cosine: float = ours(0.9, "cosine of its embeddings that makes a leak", ge=-1, le=1)
 
 
 class Duplicates(Record):
@@ -194,7 +199,9 @@ class CurationConfig(Record):
     max_row_bytes: int = ours(8_000_000, "larger rows are dropped at the door, and their texts cut short", ge=1)
     max_prompt_characters: int = ours(20_000, "longer prompts are dropped", ge=1)
     choice_questions: Literal["drop", "convert", "keep"] = paper(
-        "drop", "2.3", "multiple choice, true/false and yes/no; `convert` makes open questions of those multiple-choice ones that can be"
+        "drop",
+        "2.3",
+        "multiple choice, true/false and yes/no; `convert` makes open questions of those multiple-choice ones that can be",
     )
     splits: dict[Literal["sft", "rl", "probe", "validation"], float] = ours(
         {"sft": 0.5, "rl": 0.47, "probe": 0.02, "validation": 0.01}, "shares of rows that no source assigned to a split"

@@ -31,6 +31,7 @@ _TITLES = {
 _LIMITS = (
     "Of translations only those between English and Chinese are looked for, where `translated` is on, by numbers, formulas and answer. "
     "That misses rows of few or common numbers, and any whose answer is written otherwise. Copies in other languages stay.",
+    "Leaks by meaning are looked for only where `decontamination.embeddings` names a model, which the notes then name.",
     "A paraphrase with other words and other numbers stays. `python -m benchmarks contamination_challenge` measures what is found.",
     "Whether an answer is right is the judge's word, see the step `verification`; no person has checked rows.",
     "Licences are as the sources state them; statements of competitions may belong to others than the repository that holds them.",

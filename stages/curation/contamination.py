@@ -6,8 +6,9 @@ A leak is a candidate
   fewer than `_SHORTEST` words only leaks when equal), or
 - whose likeness to the row (see `likeness`) is large enough and which has at least `numbers` of its numbers, or
 - which is the row but for its numbers: at least `masked_numbers` of its triples of words, with one sign for every number, or
-- which is the row in another language (see `translations`): at least `translated` of the numbers and formulas, and the answer.
-The last three are switched off by 0.
+- which is the row in another language (see `translations`): at least `translated` of the numbers and formulas, and the answer, or
+- whose embedding, by a model that the recipe names, is at least `embedding_cosine` near, and which has at least `numbers` of the numbers.
+The last four are switched off by 0, or by no model.
 
 Likeness is large enough from `likeness` on where the row is long; of a short row more is asked, for its few words also stand in other
 problems; and more or less where both have an answer and it is another or the same. A program is never like a sum: code is compared with
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 
 from data.schema import Problem
 from stages.config import Decontamination
+from stages.curation.embeddings import Meanings
 from stages.curation.likeness import Likeness, Match
 from stages.curation.normalisation import numbers, words
 from stages.curation.translations import Translations
@@ -70,12 +72,14 @@ class LeakIndex:
         rule: Decontamination,
         likeness: Likeness | None = None,
         translations: Translations | None = None,
+        meanings: Meanings | None = None,
     ) -> None:
-        """`likeness` and `translations` were made of the rows."""
+        """`likeness`, `translations` and `meanings` were made of the rows."""
         self._rule = rule
         self._rows = rows
         self._likeness = likeness
         self._translations = translations
+        self._meanings = meanings
         split = [words(row.text) for row in self._rows]
         self._equal: defaultdict[str, list[int]] = defaultdict(list)
         for position, tokens in enumerate(split):
@@ -114,7 +118,8 @@ class LeakIndex:
         is_asked = [row.benchmark not in without for row in self._rows]
         least = self._rule.likeness / 2
         matches = self._likeness.matches(texts, least=least) if self._likeness else ([] for _ in texts)
-        for problem, found in zip(problems, matches, strict=True):
+        nears = self._meanings.near(texts, least=self._rule.embedding_cosine) if self._meanings else ([] for _ in texts)
+        for problem, found, near in zip(problems, matches, nears, strict=True):
             tokens = words(problem.prompt)
             equal = [position for position in self._equal.get(" ".join(tokens), ()) if is_asked[position]]
             matched = [match for match in found if is_asked[match.row]]
@@ -125,6 +130,7 @@ class LeakIndex:
                     self._by_ngrams(problem, matched, is_asked)
                     or self._by_likeness(problem, matched)
                     or self._by_translation(problem, is_asked)
+                    or self._by_meaning(problem, [(cosine, row) for cosine, row in near if is_asked[row]])
                 )
 
     def _by_ngrams(self, problem: Problem, matched: Sequence[Match], is_asked: Sequence[bool]) -> Leak | None:
@@ -180,6 +186,23 @@ class LeakIndex:
             return None
         likeness, row = max(asked)
         return Leak(self._rows[-row], "translated", "numbers, formulas and answer", likeness)
+
+    def _by_meaning(self, problem: Problem, near: Sequence[tuple[float, int]]) -> Leak | None:
+        found = Counter(numbers(words(problem.prompt)))
+        same = [
+            (cosine, -row)
+            for cosine, row in near
+            if self._is_comparable(problem, self._rows[row])
+            and self._share_of_numbers(row, found) >= self._rule.numbers
+        ]
+        if not same:
+            return None
+        cosine, row = max(same)
+        return Leak(self._rows[-row], "same meaning", "meaning", cosine)
+
+    def _share_of_numbers(self, row: int, found: Counter[str]) -> float:
+        own = Counter(numbers(words(self._rows[row].text)))
+        return (own & found).total() / own.total() if own else 1.0
 
     def _is_comparable(self, problem: Problem, row: MeasuredRow) -> bool:
         return not row.is_own and (problem.domain == "code") == (row.domain == "code")

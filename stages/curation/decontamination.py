@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from data.schema import Problem, problems_from_table, write_table
 from stages.config import Decontamination
 from stages.curation.contamination import Leak, LeakIndex, MeasuredRow
+from stages.curation.embeddings import Meanings, embed
 from stages.curation.funnel import Funnel, Step
 from stages.curation.likeness import Likeness
 from stages.curation.pool import BATCH_ROWS, Drop, Pool, Sifted
@@ -27,7 +29,7 @@ NAME = "decontamination"
 _HELDOUT, _PROBE = "heldout", "probe"
 _BACKGROUND_ROWS = 4096
 _OVERLAP_ROWS = 512  # of a benchmark that a process takes at a time
-_BY_NGRAMS = {"likeness": 0.0, "masked_numbers": 0.0}
+_BY_NGRAMS = {"likeness": 0.0, "masked_numbers": 0.0, "embeddings": ""}
 _Measurable = tuple[str, str, str, str, str, bool]
 _MEASURED = pa.schema(
     [(name, pa.string()) for name in ("benchmark", "id", "text", "domain", "answer")] + [("is_own", pa.bool_())]
@@ -41,6 +43,7 @@ class Measured:
     path: Path
     background: Path | None  # none: rarity is learnt from the measured rows alone
     rule: Decontamination
+    vectors: Path | None = None  # embeddings of the measured rows; none: meaning is not asked
 
 
 def decontaminate(
@@ -51,8 +54,12 @@ def decontaminate(
         return funnel.finish(NAME, pool)
     learns = rule.likeness or rule.masked_numbers or rule.translated
     background = funnel.state / "background.parquet" if learns else None
-    measured = Measured(funnel.state / "measured.parquet", background, rule)
-    write_table(_measured(pool, benchmarks), measured.path)
+    vectors = funnel.state / "measured.npy" if rule.embeddings else None
+    measured = Measured(funnel.state / "measured.parquet", background, rule, vectors)
+    rows = _measured(pool, benchmarks)
+    write_table(rows, measured.path)
+    if vectors:
+        np.save(vectors, embed(rows["text"].to_pylist(), model=rule.embeddings))
     if background:
         write_table(_background(pool), background)
     return funnel.sift(NAME, drop_leaks, pool, measured)
@@ -131,7 +138,7 @@ def _index(worker: Worker, measured: Measured) -> LeakIndex:
     key = f"{NAME} {measured.path}"
     if key not in worker.kept:
         rows = [MeasuredRow(*row.values()) for row in pq.read_table(measured.path).to_pylist()]
-        worker.kept[key] = leak_index(rows, measured.rule, _texts(measured.background))
+        worker.kept[key] = leak_index(rows, measured.rule, _texts(measured.background), measured.vectors)
     return worker.kept[key]
 
 
@@ -139,12 +146,18 @@ def _texts(path: Path | None) -> list[str]:
     return pq.read_table(path)["text"].to_pylist() if path else []
 
 
-def leak_index(rows: Sequence[MeasuredRow], rule: Decontamination, background: Sequence[str]) -> LeakIndex:
-    """The index with the methods that the rule switches on; `background` are other texts, from which to learn what is common."""
+def leak_index(
+    rows: Sequence[MeasuredRow], rule: Decontamination, background: Sequence[str], vectors: Path | None = None
+) -> LeakIndex:
+    """The index with the methods that the rule switches on.
+
+    `background` are other texts, from which to learn what is common; `vectors` is a file with the rows' embeddings.
+    """
     by_words = bool(rows) and bool(rule.likeness or rule.masked_numbers)
     likeness = Likeness([row.text for row in rows], background) if by_words else None
     translations = Translations([(row.text, row.answer) for row in rows], background) if rule.translated else None
-    return LeakIndex(rows, rule, likeness, translations)
+    meanings = Meanings(rule.embeddings, np.load(vectors)) if vectors else None
+    return LeakIndex(rows, rule, likeness, translations, meanings)
 
 
 def _drop(row: int, leak: Leak) -> Drop:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from data.schema import DROPPED_SCHEMA, Problem, TableWriter
 from stages.artifact import matching_files
-from stages.config import CurationConfig, Runtime
+from stages.config import CurationConfig, Decontamination, Runtime
 from stages.curation import annotation, decontamination, duplicates, mixture
 from stages.curation.card import distribution_tables, example_tables, write_card
 from stages.curation.choices import with_open_forms
@@ -105,7 +105,11 @@ def _write(
             for dropped in step.dropped():
                 writer.write(dropped.select(DROPPED_SCHEMA.names))
     tables = record_tables(config, loaded, steps, pool) | distribution_tables(pool) | example_tables(pool, steps)
-    notes = (*_notes(loaded.benchmarks, steps, tables["sources"]), *_shortages(config, tables["splits"]))
+    notes = (
+        *_notes(loaded.benchmarks, steps, tables["sources"]),
+        *_model_notes(config.decontamination),
+        *_shortages(config, tables["splits"]),
+    )
     metrics = count_metrics(loaded, steps, splits)
     if config.choice_questions == "convert":
         metrics["curation/choice_questions_converted"] = float(
@@ -124,6 +128,15 @@ def _finish(record: StageRecord, more: Mapping[str, list[Row]], out: Path) -> St
 def _shortages(config: CurationConfig, splits: Sequence[Row]) -> list[str]:
     kept = {row["domain"]: row["rows"] for row in splits if row["split"] == "rl"}
     return mixture.shortages(kept, config.mixture.rl) if config.mixture else []
+
+
+def _model_notes(rule: Decontamination) -> tuple[str, ...]:
+    if not rule.embeddings:
+        return ()  # the card's limits say what is not looked for
+    return (
+        f"leaks by meaning are found by the model {Path(rule.embeddings).name}, cosine {rule.embedding_cosine:g}; "
+        "those in another language only where the model knows both",
+    )
 
 
 def _notes(benchmarks: Mapping[str, list[Problem]], steps: Sequence[Step], sources: Sequence[Row]) -> tuple[str, ...]:
