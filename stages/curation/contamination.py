@@ -181,7 +181,11 @@ class LeakIndex:
         if not self._translations or not self._rule.translated or problem.domain == "code":
             return None
         found = self._translations.find(problem.prompt, problem.answer, least=self._rule.translated)
-        asked = [(likeness, -row) for likeness, row in found if is_asked[row] and self._rows[row].domain != "code"]
+        asked = [
+            (likeness, -row)
+            for likeness, row in found
+            if is_asked[row] and self._is_comparable(problem, self._rows[row])
+        ]
         if not asked:
             return None
         likeness, row = max(asked)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from stages.curation.language import language_of
 from stages.curation.normalisation import words
 
-_EVIDENCE = 10.0  # nats: inverse document frequencies of the shared facts and of the answer, added up
+_EVIDENCE = 12.0  # nats: inverse document frequencies of the shared facts and of the answer, added up
 _PAIR = {"en", "zh"}
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _TEXT_IN_FORMULA = re.compile(r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}")
