@@ -5,6 +5,7 @@ it and what follows them. Modules that carry no arithmetic of a result are left 
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_PARTY = ("data", "ring_model", "stages")
+_TRIES = 5
 
 # What these hold is hashed as values (config), only transports (stage), or says how results are kept (the rest).
 NOT_IDENTITY = frozenset(
@@ -75,7 +77,7 @@ def _parents(name: str) -> Iterator[str]:
 
 
 def _imports(path: Path, *, package: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -85,9 +87,18 @@ def _imports(path: Path, *, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
+def _parsed(path: Path) -> ast.Module:
+    """The file's syntax tree. Tried again where CPython, which counts the depth of trees for all threads together, errs (gh-106905)."""
+    text = path.read_text(encoding="utf-8")
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(SystemError):
+            return ast.parse(text)
+    return ast.parse(text)
+
+
 @functools.cache
 def _normalised(path: Path, _modified_ns: int) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _parsed(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = _without_docstring(node.body)

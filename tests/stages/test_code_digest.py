@@ -1,5 +1,7 @@
 """The code digest: comments and docstrings change nothing, a changed line changes what imports it and nothing else."""
 
+import ast
+
 import pytest
 
 from stages.code_digest import code_digest, reached_modules
@@ -56,3 +58,19 @@ def test_sft_does_not_reach_the_rl_losses_and_rl_does():
     assert "stages.rl.losses" in reached_modules("stages.rl")
     assert "stages.rl.losses" not in reached_modules("stages.sft")
     assert "ring_model.engine" in reached_modules("stages.sft")
+
+
+def test_a_slip_of_the_parser_among_threads_is_tried_again_and_a_lasting_one_is_told(monkeypatch):
+    digest = code_digest("stages.report")
+    parse, slips = ast.parse, [SystemError("AST constructor recursion depth mismatch (before=78, after=77)")] * 2
+
+    def slipping(text):
+        if slips:
+            raise slips.pop()
+        return parse(text)
+
+    monkeypatch.setattr(ast, "parse", slipping)
+    assert code_digest("stages.report") == digest
+    slips.extend([SystemError("broken")] * 100)
+    with pytest.raises(SystemError, match="broken"):
+        code_digest("stages.report")
