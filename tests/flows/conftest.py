@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,7 +49,13 @@ class Ring:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=_hears_interrupts,
         )
+
+
+def _hears_interrupts() -> None:
+    """As in a terminal: tests that a shell started in the background inherit that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def by_key(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
