@@ -166,7 +166,11 @@ def _swapped(text: str, rng: random.Random) -> str:
 def curate(folder: Path) -> tuple[float, int]:
     """Seconds, and the largest sum of memory over the processes, bytes."""
     config = load_recipe("curate-public").recipe.curation.model_copy(
-        update={"benchmarks": ("math500",), "splits": {"sft": 0.0, "rl": 0.999, "probe": 0.001, "validation": 0.0}}
+        update={
+            "sources": (),
+            "benchmarks": ("math500",),
+            "splits": {"sft": 0.0, "rl": 0.999, "probe": 0.001, "validation": 0.0},
+        }
     )
     (folder / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-c", _RUN, str(folder / "config.json"), str(folder / "in"), str(folder / "out")]
