@@ -193,9 +193,7 @@ def _cpu_seconds() -> float:
 
 def _memory(process: psutil.Process) -> int:
     total = 0
-    with contextlib.suppress(
-        psutil.NoSuchProcess
-    ):  # one that ended since it was listed; the next look is half a second away
+    with contextlib.suppress(psutil.NoSuchProcess):  # one ended since it was listed; the next look comes soon
         for one in (process, *process.children(recursive=True)):
             total += one.memory_info().rss
     return total

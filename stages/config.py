@@ -86,7 +86,7 @@ class ParquetSource(Record):
 
 
 class HubSource(Record):
-    """A hub data set at a pinned revision, or, where `--data-dir` holds `<file>.parquet`, that file in its place."""
+    """A hub data set at a pinned revision. Where `--data-dir` is given, that folder is read in place of all of them."""
 
     kind: Literal["hub"]
     name: str = needed("name in ids and in the funnel")
@@ -99,7 +99,6 @@ class HubSource(Record):
         "our column -> theirs; `prompt` and one of answer, solution, tests are needed; without answer it is the solution's last one"
     )
     benchmark: str = ours("", "the benchmark whose rows these are; none: candidates")
-    file: str = ours("", "stem of the file in `--data-dir` that stands in for it; none: the source's name")
     licence: str = needed("licence of its rows")
 
     @field_validator("benchmark")

@@ -77,7 +77,7 @@ def _load(repo: str, *, revision: str, subset: str, split: str, where: str) -> A
     except (DatasetsError, OSError, ValueError) as error:
         raise ValueError(
             f"{where}: {repo} at {revision}, split {split!r}, cannot be loaded: {error};"
-            " check repo, revision and split, and that the hub can be reached; a file in the folder of --data-dir can stand in for it"
+            " check repo, revision and split, and that the hub can be reached, or read a folder of parquet files with --data-dir"
         ) from error
 
 

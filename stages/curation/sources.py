@@ -89,7 +89,7 @@ def load_sources(config: CurationConfig, *, data_dir: Path | None, state: Path, 
 
 def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: StageLog) -> None:
     loading = _Loading(folder, config, {find_benchmark(name).name: [] for name in config.benchmarks})
-    sources = _with_data_dir(_fetched(config.sources, data_dir, log), data_dir)
+    sources = _with_data_dir(config.sources, data_dir, log)
     last_generator = max((n for n, source in enumerate(sources) if isinstance(source, ProceduralSource)), default=-1)
     for number, source in enumerate(sources):
         for row in _read(source, loading, data_dir=data_dir):
@@ -104,22 +104,15 @@ def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: S
     (folder / _LOADED).write_text(json.dumps({"batches": loading.num_batches}), encoding="utf-8")
 
 
-def _fetched(sources: Sequence[Source], data_dir: Path | None, log: StageLog) -> list[Source]:
-    """The sources without those of the hub for which a file of `data_dir` stands in: all its files are read anyway."""
-    found = []
-    for source in sources:
-        file = f"{source.file or source.name}.parquet" if isinstance(source, HubSource) else ""
-        if file and data_dir and (data_dir / file).is_file():
-            log.message(f"{file} of --data-dir stands in for hub source {source.name}")
-        else:
-            found.append(source)
-    return found
-
-
-def _with_data_dir(sources: Sequence[Source], data_dir: Path | None) -> list[Source]:
-    uses_it = any(isinstance(source, ParquetSource) and source.folder == DATA_DIR for source in sources)
-    if data_dir is None or uses_it:
-        return list(sources)
+def _with_data_dir(sources: Sequence[Source], data_dir: Path | None, log: StageLog) -> Sequence[Source]:
+    """A data folder is a source even where the recipe has none, and is read in place of all sets of the hub."""
+    if data_dir is None:
+        return sources
+    if replaced := [source.name for source in sources if isinstance(source, HubSource)]:
+        log.message(f"--data-dir is read in place of the hub sources {', '.join(replaced)}")
+    sources = [source for source in sources if not isinstance(source, HubSource)]
+    if any(isinstance(source, ParquetSource) and source.folder == DATA_DIR for source in sources):
+        return sources
     names = {source.name for source in sources}
     name = next(name for name in ("local", DATA_DIR, "local data-dir") if name not in names)
     return [*sources, ParquetSource(kind="parquet", name=name, folder=DATA_DIR)]

@@ -290,22 +290,16 @@ def test_the_public_recipe_names_hub_sets_and_ends_with_curation():
     assert {"math500", "aime24", "aime25", "gsm8k", "mbpp", "humaneval"} <= set(recipe.curation.benchmarks)
 
 
-def test_the_card_gives_the_revision_of_what_was_fetched_and_none_of_a_file_that_stood_in(
+def test_the_card_gives_the_revision_of_what_was_fetched_and_none_of_a_folder_in_its_place(
     tmp_path, monkeypatch, problem, folder
 ):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.jsonl").write_text('{"q": "What is 20 plus 3?", "a": "23"}\n', encoding="utf-8")
-    sources = tuple(
-        HubSource(
-            kind="hub", name=name, repo=str(tmp_path / "set"), revision="a" * 40, domain="math",
-            columns={"prompt": "q", "answer": "a"}, licence="MIT",
-        )
-        for name in ("fetched", "local-one")
+    source = HubSource(
+        kind="hub", name="mine", repo=str(tmp_path / "set"), revision="a" * 40, domain="math",
+        columns={"prompt": "q", "answer": "a"}, licence="MIT",
     )  # fmt: skip
-    data_dir = folder(problem(id="l/0", source="local-one"), name="local-one.parquet")
-    record = _run(tmp_path / "out", config=CurationConfig(sources=sources), data_dir=data_dir)
-    assert {row["source"]: row["revision"] for row in record.tables["sources"]} == {
-        "fetched": "a" * 40,
-        "local-one": "",
-    }
+    for data_dir, revision in ((None, "a" * 40), (folder(problem(id="l/0", source="mine")), "")):
+        record = _run(tmp_path / str(bool(data_dir)), config=CurationConfig(sources=(source,)), data_dir=data_dir)
+        assert [(row["source"], row["revision"]) for row in record.tables["sources"]] == [("mine", revision)]

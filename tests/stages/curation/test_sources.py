@@ -141,11 +141,11 @@ def test_a_hub_source_may_be_a_benchmark(load, rows, hub):
     assert {row["source"] for row in rows(loaded)} == {"some"}
 
 
-def test_a_file_of_the_data_folder_stands_in_for_a_hub_source_and_is_read_once(load, rows, problem, folder, hub):
-    data_dir = folder(problem(id="a/0", source="mine"), name="mine.parquet")
-    config = CurationConfig(sources=(hub("mine"), hub("other"), hub("third", file="mine")))
-    assert Counter(row["source"] for row in rows(load(config, data_dir))) == {"other": 3, "mine": 1}
-    assert Counter(row["source"] for row in rows(load(config))) == {"mine": 3, "other": 3, "third": 3}
+def test_a_data_folder_is_read_in_place_of_every_hub_source(load, rows, problem, folder, hub):
+    data_dir = folder(problem(id="a/0", source="mine"))
+    config = CurationConfig(sources=(hub("mine"), _generator("drawn"), hub("other")))
+    assert Counter(row["via"] for row in rows(load(config, data_dir))) == {"drawn": 30, "local": 1}
+    assert Counter(row["via"] for row in rows(load(config))) == {"mine": 3, "drawn": 30, "other": 3}
 
 
 def test_the_benchmark_of_a_hub_source_must_be_known(hub):
