@@ -12,13 +12,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
+from uuid import UUID
 
 from distributed import Client
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture
 from prefect_dask import DaskTaskRunner
 
 from stages import worker
@@ -29,7 +31,9 @@ from stages.stage import StageLog
 from stages.workers import borrowed_worker
 
 CONNECT_SECONDS = 5
-_SHARDS_PER_THREAD = 4  # mapped at a time
+NO_WORKER_SECONDS = 60
+_LOOK_SECONDS = 5  # between two looks at the cluster, while no shard is done
+_SHARDS_PER_THREAD = 4  # in flight; half of them are waited for before more are mapped
 _MODULE = "stages.curation"
 
 
@@ -64,21 +68,41 @@ def _require_same_code(kept: dict[str, Any], shard: Shard) -> None:
 
 
 def work_through(function: Any, chunks: Iterable[Any], *, runtime: Runtime) -> Iterator[tuple[int, Any]]:  # noqa: ANN401 - as stages.workers
-    """As `stages.workers.work_through`, on the cluster of the running flow: a window of shards is mapped, then the next."""
+    """As `stages.workers.work_through`, on the cluster of the running flow: as many shards are mapped as keep its threads busy.
+
+    Raises ValueError when the cluster has had no worker for `NO_WORKER_SECONDS`.
+    """
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None and isinstance(context.task_runner, DaskTaskRunner)
+    client = context.task_runner.client
     run, code = str(context.flow_run.id), code_digest(_MODULE)
     waiting = enumerate(chunks)
+    positions: dict[UUID, int] = {}  # of the shards in flight, by task run
+    finished: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
     while True:
-        num_threads = sum(context.task_runner.client.nthreads().values())
-        window = list(islice(waiting, _SHARDS_PER_THREAD * max(num_threads, 1)))
-        if not window:
+        most = _SHARDS_PER_THREAD * max(sum(client.nthreads().values()), 1)
+        numbered = list(islice(waiting, most - len(positions))) if len(positions) <= most // 2 else []
+        shards = [Shard(function, chunk, runtime=runtime, run=run, code=code) for _, chunk in numbered]
+        for (position, _), future in zip(numbered, shard_task.map([n for n, _ in numbered], shards), strict=True):
+            positions[future.task_run_id] = position
+            future.add_done_callback(finished.put)
+        if not positions:
             return
-        shards = [Shard(function, chunk, runtime=runtime, run=run, code=code) for _, chunk in window]
-        futures = shard_task.map([position for position, _ in window], shards)
-        positions = {future.task_run_id: position for future, (position, _) in zip(futures, window, strict=True)}
-        for future in as_completed(list(futures)):
-            yield positions[future.task_run_id], future.result()
+        future = _next(finished, client)
+        yield positions.pop(future.task_run_id), future.result()
+
+
+def _next(finished: "SimpleQueue[PrefectFuture[Any]]", client: Client) -> PrefectFuture[Any]:
+    """The next shard that is done. Workers may come and go meanwhile, but not stay away."""
+    deserted = 0
+    while deserted < NO_WORKER_SECONDS:
+        try:
+            return finished.get(timeout=_LOOK_SECONDS)
+        except Empty:
+            deserted = 0 if client.nthreads() else deserted + _LOOK_SECONDS
+    raise ValueError(
+        f"the Dask cluster has had no worker for {NO_WORKER_SECONDS} s; start some and run again: what is done is kept"
+    )
 
 
 @flow(name="curation shards", flow_run_name="{name}", validate_parameters=False)

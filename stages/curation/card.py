@@ -18,6 +18,7 @@ _TITLES = {
     "sources": "Sources",
     "files": "Files",
     "splits": "Splits",
+    "mixture": "The mixture, asked and reached",
     "conversions": "Choice questions that became open ones",
     "reasons": "Why rows were dropped",
     "leaks": "Benchmark rows that training sets gave away (dropped)",

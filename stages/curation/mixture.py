@@ -6,14 +6,15 @@ that share an id are told apart.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from stages.config import CurationConfig, Domain, ProceduralSource
+from stages.config import CurationConfig, Domain, Mixture, ProceduralSource
 from stages.curation.pool import Drop, Pool
 from stages.seeds import derive_seed
+from stages.stage import Row
 
 NAME = "mixture"
 _COLUMNS = ("id", "prompt", "split", "domain", "via")
@@ -123,6 +124,20 @@ def sft_rows(there: Mapping[str, int], weights: Mapping[Domain, float]) -> dict[
 def rl_rows(there: Mapping[str, int], counts: Mapping[Domain, int]) -> dict[str, int]:
     """Rows of each domain, at most as many as the recipe says. All rows where it says nothing."""
     return {domain: min(number, counts.get(domain, 0)) for domain, number in there.items()} if counts else {}
+
+
+def compared(splits: Iterable[Row], mixture: Mixture) -> list[Row]:
+    """What the recipe asks of each split and domain, beside what the table `splits` says it holds."""
+    there = {(row["split"], row["domain"]): row for row in splits}
+    whole = sum(mixture.sft.values())
+    rows = [("sft", domain, f"{weight / whole:.1%}") for domain, weight in mixture.sft.items()]
+    rows += [("rl", domain, f"{count:,} rows") for domain, count in mixture.rl.items()]
+    found = []
+    for split, domain, asked in rows:
+        row = there.get((split, domain), {"rows": 0, "share": 0.0})
+        reached = f"{row['share']:.1%}" if split == "sft" else f"{row['rows']:,} rows"
+        found.append({"split": split, "domain": domain, "asked": asked, "reached": reached, "rows": row["rows"]})
+    return found
 
 
 def shortages(kept: Mapping[str, int], counts: Mapping[Domain, int]) -> list[str]:

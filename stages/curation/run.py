@@ -105,6 +105,8 @@ def _write(
             for dropped in step.dropped():
                 writer.write(dropped.select(DROPPED_SCHEMA.names))
     tables = record_tables(config, loaded, steps, pool) | distribution_tables(pool) | example_tables(pool, steps)
+    if config.mixture:
+        tables["mixture"] = mixture.compared(tables["splits"], config.mixture)
     notes = (
         *_notes(loaded.benchmarks, steps, tables["sources"]),
         *_model_notes(config.decontamination),

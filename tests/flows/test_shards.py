@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from data.schema import Problem, table_from_problems, write_table
-from flows.shards import Shard, _require_same_code
+from flows import shards
+from flows.shards import Shard, _next, _require_same_code
 from stages.config import Runtime
 from tests.flows.conftest import ROOT, by_key, content
 from tests.flows.test_serve import free_port
@@ -132,3 +134,14 @@ def test_a_worker_with_other_code_is_refused() -> None:
     shard = Shard(len, [], runtime=Runtime(), run="r", code="a" * 64)
     with pytest.raises(RuntimeError, match="install the same version on every worker"):
         _require_same_code({"code": "b" * 64}, shard)
+
+
+def test_a_cluster_that_all_workers_have_left_stops_the_chain(monkeypatch) -> None:
+    monkeypatch.setattr(shards, "NO_WORKER_SECONDS", 2)
+    monkeypatch.setattr(shards, "_LOOK_SECONDS", 1)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
+        distributed.Client(empty, set_as_default=False) as client,
+        pytest.raises(ValueError, match="no worker for 2 s; start some and run again"),
+    ):
+        _next(SimpleQueue(), client)

@@ -6,7 +6,7 @@ import pytest
 from data.schema import read_table
 from stages.config import CurationConfig, Mixture, ProceduralSource, Runtime
 from stages.curation import run
-from stages.curation.mixture import left_out, rl_rows, sft_rows, shortages
+from stages.curation.mixture import compared, left_out, rl_rows, sft_rows, shortages
 from stages.curation.normalisation import comparison_key
 from stages.stage import StageLog
 
@@ -42,6 +42,21 @@ def test_rl_has_at_most_what_is_asked_and_says_what_it_lacks():
     kept = rl_rows(NUMBERS, asked)
     assert kept == {"math": 50, "code": 30, "science": 0}
     assert shortages(kept, asked) == ["rl holds 30 code rows, the mixture asks for 40"]
+
+
+def test_what_is_asked_stands_beside_what_is_reached():
+    splits = [
+        {"split": "sft", "domain": "math", "rows": 5, "share": 0.625},
+        {"split": "sft", "domain": "code", "rows": 3, "share": 0.375},
+        {"split": "rl", "domain": "math", "rows": 2, "share": 1.0},
+    ]
+    rows = compared(splits, Mixture(sft={"math": 2.0, "code": 1.0}, rl={"math": 2, "code": 1000}))
+    assert [tuple(row.values()) for row in rows] == [
+        ("sft", "math", "66.7%", "62.5%", 5),
+        ("sft", "code", "33.3%", "37.5%", 3),
+        ("rl", "math", "2 rows", "2 rows", 2),
+        ("rl", "code", "1,000 rows", "0 rows", 0),
+    ]
 
 
 @pytest.mark.parametrize("amounts", [{"math": -1}, {"math": 0}])

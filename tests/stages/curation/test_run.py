@@ -172,6 +172,8 @@ def test_a_mixed_curation_is_the_same_with_four_workers_and_its_splits_share_no_
     assert rows["rl", "math"]["rows"] == 60
     assert rows["sft", "math"]["share"] == pytest.approx(0.7, abs=1 / len(texts["sft"]))
     assert any(note.endswith("code rows, the mixture asks for 1,000") for note in records[0].notes)
+    assert {row["asked"] for row in records[0].tables["mixture"]} == {"70.0%", "30.0%", "60 rows", "1,000 rows"}
+    assert "| rl | math | 60 rows | 60 rows | 60 |" in (tmp_path / "1" / "card.md").read_text(encoding="utf-8")
 
 
 def _some_sets(public_data, folder):
