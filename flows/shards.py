@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from distributed import Client
+from distributed.client import FutureCancelledError
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
@@ -35,6 +36,7 @@ NO_WORKER_SECONDS = 60
 _LOOK_SECONDS = 5  # between two looks at the cluster, while no shard is done
 _SHARDS_PER_THREAD = 4  # in flight; half of them are waited for before more are mapped
 _MODULE = "stages.curation"
+_GO_ON = "start it and run again: what is done is kept"
 
 
 class Shard:
@@ -70,7 +72,7 @@ def _require_same_code(kept: dict[str, Any], shard: Shard) -> None:
 def work_through(function: Any, chunks: Iterable[Any], *, runtime: Runtime) -> Iterator[tuple[int, Any]]:  # noqa: ANN401 - as stages.workers
     """As `stages.workers.work_through`, on the cluster of the running flow: as many shards are mapped as keep its threads busy.
 
-    Raises ValueError when the cluster has had no worker for `NO_WORKER_SECONDS`.
+    Raises ValueError when the scheduler is gone, or has had no worker for `NO_WORKER_SECONDS`.
     """
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None and isinstance(context.task_runner, DaskTaskRunner)
@@ -89,7 +91,14 @@ def work_through(function: Any, chunks: Iterable[Any], *, runtime: Runtime) -> I
         if not positions:
             return
         future = _next(finished, client)
-        yield positions.pop(future.task_run_id), future.result()
+        yield positions.pop(future.task_run_id), _result(future)
+
+
+def _result(future: PrefectFuture[Any]) -> Any:  # noqa: ANN401 - what the function makes of the chunk
+    try:
+        return future.result()
+    except FutureCancelledError as error:
+        raise ValueError(f"the Dask cluster is lost ({error.reason}); {_GO_ON}") from error
 
 
 def _next(finished: "SimpleQueue[PrefectFuture[Any]]", client: Client) -> PrefectFuture[Any]:
@@ -100,9 +109,7 @@ def _next(finished: "SimpleQueue[PrefectFuture[Any]]", client: Client) -> Prefec
             return finished.get(timeout=_LOOK_SECONDS)
         except Empty:
             deserted = 0 if client.nthreads() else deserted + _LOOK_SECONDS
-    raise ValueError(
-        f"the Dask cluster has had no worker for {NO_WORKER_SECONDS} s; start some and run again: what is done is kept"
-    )
+    raise ValueError(f"the Dask cluster has had no worker for {NO_WORKER_SECONDS} s; {_GO_ON}")
 
 
 @flow(name="curation shards", flow_run_name="{name}", validate_parameters=False)

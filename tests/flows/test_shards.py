@@ -142,6 +142,6 @@ def test_a_cluster_that_all_workers_have_left_stops_the_chain(monkeypatch) -> No
     with (
         distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
         distributed.Client(empty, set_as_default=False) as client,
-        pytest.raises(ValueError, match="no worker for 2 s; start some and run again"),
+        pytest.raises(ValueError, match="no worker for 2 s; start it and run again"),
     ):
         _next(SimpleQueue(), client)
