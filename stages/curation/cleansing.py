@@ -13,10 +13,12 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
+from data.domains.extraction import all_boxes
 from data.schema import Problem, problems_from_table
 from stages.config import CurationConfig, Domain
 from stages.curation.choices import open_question
 from stages.curation.language import language_of
+from stages.curation.normalisation import answer_words
 from stages.curation.pool import Drop, Sifted
 from stages.workers import Worker
 
@@ -117,13 +119,13 @@ _FIGURE = re.compile(
     r"\b(?:figure|diagram|picture|graph|image|fig\.)\s*(?:\d|below|above|shown|(?:at|on|to) (?:the )?(?:right|left))"
     r"|\b(?:shown|depicted|pictured|drawn|see|in|from|use) (?:in )?(?:the |this )?(?:(?:following|accompanying|adjoining) )?"
     r"(?:figure|diagram|picture|fig\.)"
-    r"|\bas shown\b|如图|下图",
+    r"|\bas shown\b|如图|下图|https?://",
     re.IGNORECASE,
 )
 
 
 def _image(problem: Problem, _config: CurationConfig) -> str | None:
-    """Links to images and drawings in every domain; words that point to a figure in mathematics and science."""
+    """Links to images and drawings in every domain; any link, and words that point to a figure, in mathematics and science."""
     found = _IMAGE.search(problem.prompt)
     return _around(problem.prompt, found or (_FIGURE.search(problem.prompt) if problem.domain != "code" else None))
 
@@ -131,30 +133,42 @@ def _image(problem: Problem, _config: CurationConfig) -> str | None:
 # ---------------------------------------------------------------- what can be guessed
 
 _OPTIONS = re.compile(
-    r"(?:^|[\s{])(?:\(A\)|A[.):、．]).*?[\s{](?:\(B\)|B[.):、．]).*?[\s{](?:\(C\)|C[.):、．])"
-    r"|(?:^|[\s{])\(a\).*?\s\(b\).*?\s\(c\)",
+    r"(?:^|[\s{]|\\n)(?:\(A\)|A[.):、．]).*?(?:[\s{]|\\n)(?:\(B\)|B[.):、．]).*?(?:[\s{]|\\n)(?:\(C\)|C[.):、．])"
+    r"|(?:^|[\s{])\( ?a ?\).*?\s\( ?b ?\).*?\s\( ?c ?\)",
     re.DOTALL,
 )
 _CHOOSING = re.compile(
-    r"\bwhich (?:one )?of (?:the following|these)\b|\bchoose the (?:correct|best|right)\b|下列|以下哪", re.IGNORECASE
+    r"\bwhich (?:one )?of (?:the following|these)\b|\b(?:choose|choosing|select) the (?:correct|best|right)\b|下列|以下哪",
+    re.IGNORECASE,
 )
 _TRUE_FALSE = re.compile(
     r"^\s*true(?: or |\s?/\s?)false\b|\b(?:is|are|as) (?:true or false|true/false)|\bwhether\b[^.?]{0,300}\btrue or false\b",
     re.IGNORECASE,
 )
+_EITHER = re.compile(
+    r"\btrue[\"'”’.,]*(?: or |\s?/\s?)[\"'“‘]*false\b|\byes[\"'”’.,]*(?: or |\s?/\s?)[\"'“‘]*no\b|\banswer with [\"'“‘]true\b",
+    re.IGNORECASE,
+)
 _TWO_VALUED = frozenset(("yes", "no", "true", "false", "是", "否", "对", "错", "正确", "错误"))
+_SMALL_OPTION = re.compile(r"\( ?[a-e] ?\)")
 _LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm)\s*\{)?\s*\(?[A-Ea-e]\)?\s*\}?\.?")
 
 
 def _choice_question(problem: Problem, config: CurationConfig) -> str | None:
-    """Multiple choice: capital options, or small ones with a letter as the answer, or a pointer to options."""
+    """Multiple choice: capital options, small ones of which one is the answer, by its letter or its text, or a pointer to options."""
     if config.choice_questions == "keep" or problem.domain == "code":
         return None
     options = _OPTIONS.search(problem.prompt)
-    is_small = options is not None and "(a)" in options[0][:4]
-    if options and (not is_small or _LETTER.fullmatch(problem.answer.strip())):
+    if options and ("a" not in options[0][:4] or _is_option(problem.answer, problem.prompt[options.start() :])):
         return _around(problem.prompt, options)
     return _around(problem.prompt, _CHOOSING.search(problem.prompt))
+
+
+def _is_option(answer: str, options: str) -> bool:
+    """Whether the answer is a letter, or one of the small options, with or without what it is the value of: `v = 2 m/s`."""
+    given = " ".join(answer_words(answer))
+    texts = {" ".join(answer_words(text)) for text in _SMALL_OPTION.split(options)} - {""}
+    return bool(_LETTER.fullmatch(answer.strip())) or bool(texts & {given, given.rpartition("= ")[2]})
 
 
 def _two_valued_question(problem: Problem, config: CurationConfig) -> str | None:
@@ -163,7 +177,11 @@ def _two_valued_question(problem: Problem, config: CurationConfig) -> str | None
         return None
     if re.sub(r"\\text|[{}.$\s]", "", problem.answer).casefold() in _TWO_VALUED:
         return f"the answer is {problem.answer.strip()!r}"
-    return _around(problem.prompt, _TRUE_FALSE.search(problem.prompt))
+    is_value = any(sign.isdigit() for sign in problem.answer)
+    return _around(
+        problem.prompt,
+        _TRUE_FALSE.search(problem.prompt) or (None if is_value else _EITHER.search(problem.prompt)),
+    )
 
 
 # ---------------------------------------------------------------- what has no single answer
@@ -212,7 +230,9 @@ def _json_list(text: str) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
-_PROVING = re.compile(r"(?:^|[.?!,;:\n]|\b(?:and|then|to))\s*(?:prove|show) that\b|\bprove\b|证明|求证", re.IGNORECASE)
+_PROVING = re.compile(
+    r"(?:^|[.?!,;:\n]|\b(?:and|then|to))\s*(?:prove|show)(?: \w+ly)? that\b|\bprove\b|证明|求证", re.IGNORECASE
+)
 _FINDING = re.compile(
     r"\?|？|\b(?:find|calculate|compute|determine|evaluate|what|how (?:many|much)|solve|express)\b|求(?!证)|多少",
     re.IGNORECASE,
@@ -224,6 +244,14 @@ def _proof(problem: Problem, _config: CurationConfig) -> str | None:
     if problem.domain == "code" or _FINDING.search(problem.prompt):
         return None
     return _around(problem.prompt, _PROVING.search(problem.prompt))
+
+
+def _gives_answer(problem: Problem, _config: CurationConfig) -> str | None:
+    r"""The answer stands in the prompt, in a box."""
+    boxes = all_boxes(problem.prompt) or []
+    wanted = answer_words(problem.answer)
+    found = next((box for box in boxes if wanted and answer_words(box) == wanted), None)
+    return None if found is None else f"\\boxed{{{found}}}"
 
 
 _CUT = re.compile(r"(?:(?<![A-Z])[a-z]{2,}\s*(?:\.\.\.|…)|\b(?:and|or|the|an|with|of)|,)\s*$")
@@ -300,5 +328,6 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("true/false or yes/no", _two_valued_question),
     ("several sub-questions", _several_questions),
     ("proof", _proof),
+    ("answer in the prompt", _gives_answer),
     ("prompt cut off", _cut_off),
 )

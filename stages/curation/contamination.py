@@ -30,7 +30,7 @@ from data.schema import Problem
 from stages.config import Decontamination
 from stages.curation.embeddings import Meanings
 from stages.curation.likeness import Likeness, Match
-from stages.curation.normalisation import numbers, words
+from stages.curation.normalisation import answer_words, numbers, words
 from stages.curation.translations import Translations
 
 _SHORTEST = 5  # words; fewer occur in unrelated problems ("simplify sqrt 180")
@@ -221,7 +221,7 @@ def _answers_say(problem: Problem, row: MeasuredRow) -> float:
     """What two answers change in the likeness that is asked. Only numbers that differ make another answer: notations do not."""
     if problem.domain == "code":
         return 0.0
-    one, other = words(problem.answer), words(row.answer)
+    one, other = answer_words(problem.answer), answer_words(row.answer)
     if one == other:
         return _SAME_ANSWER if one else 0.0
     left, right = numbers(one), numbers(other)

@@ -4,7 +4,8 @@ Which stays is a rule: the set that `source_priority` names first (then the one 
 answer (of samples of one prompt, a right one), one with any solution, the smallest id.
 Copies are rows with the same text after normalisation; near ones (character 5-grams, numbers and operators in the same order); and
 ones of the same meaning (TF-IDF words, the same numbers in any order, the same answer). Two rows whose answers differ, or whose tests
-call other functions, are no near copies. Where the recipe names a sentence model, it must confirm a copy by meaning.
+call other functions, are no near copies, and code rows are copies only if the reference program of each passes the tests of the other.
+Where the recipe names a sentence model, it must confirm a copy by meaning.
 Rows that differ in their numbers alone are a policy of their own. Where copies of one text give different answers, or solutions that end
 with different ones, `agreement` is the share that must agree for the row to stay, with that answer.
 
@@ -23,8 +24,9 @@ from data.domains.extraction import final_answer
 from stages.config import Duplicates
 from stages.curation.embeddings import embedding_cosines
 from stages.curation.funnel import Funnel, Step
-from stages.curation.normalisation import comparison_key
+from stages.curation.normalisation import answer_words, comparison_key
 from stages.curation.pool import Drop, Pool, origin
+from stages.curation.programs import other_tasks
 from stages.curation.similarity import WordWeights, cosine
 from stages.curation.sketches import NUM_BANDS, shingles, sketch
 from stages.workers import Worker
@@ -34,6 +36,7 @@ _WINDOW = 16  # rows of a bucket that a row is compared with
 _CHUNK_PAIRS = 4096
 _NEAR, _MEANING = "character 5-grams", "words, numbers and answer"
 Pairs = np.ndarray  # [n, 2]: global rows, the one that may go and the one that may stay
+_Alike = tuple[float, int, str]  # likeness to another row, that row, and the method
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def _unsolved(solution: str, answer: str) -> int:
     """2: no solution, 1: one that does not end with the answer, 0: one that does, or of a row that has tests instead."""
     if not solution.strip():
         return 2
-    return int(bool(answer.strip()) and comparison_key(final_answer(solution) or "") != comparison_key(answer))
+    return int(bool(answer.strip()) and answer_words(final_answer(solution) or "") != answer_words(answer))
 
 
 # ---------------------------------------------------------------- equal hashes
@@ -164,14 +167,14 @@ def _similar(
         return {}
     texts = _prompts(pool, np.unique(np.concatenate(list(pairs.values()))))
     weights = WordWeights.of(pool)
-    found: defaultdict[int, list[tuple[float, int, str]]] = defaultdict(list)
+    found: defaultdict[int, list[_Alike]] = defaultdict(list)
     for method, least in ((_NEAR, rule.near), (_MEANING, rule.meaning)):
         alike = _alike(method, pairs.get(method, np.zeros((0, 2), np.int64)), least, texts, weights, funnel)
         if method == _MEANING and rule.embeddings:
             alike = _confirmed(alike, texts, rule)
         for row, other, score in alike:
             found[row].append((score, other, method))
-    return _settle(found, order)
+    return _settle(_without_other_tasks(pool, found, funnel), order)
 
 
 def _alike(
@@ -195,6 +198,12 @@ def _confirmed(
     """Those of which a sentence model says the same, too."""
     cosines = embedding_cosines([(texts[row], texts[other]) for row, other, _ in alike], model=rule.embeddings)
     return [pair for pair, cosine_ in zip(alike, cosines, strict=True) if cosine_ >= rule.embedding_cosine]
+
+
+def _without_other_tasks(pool: Pool, found: Mapping[int, list[_Alike]], funnel: Funnel) -> dict[int, list[_Alike]]:
+    """Texts of code rows are alike where their template is, so their programs decide."""
+    others = other_tasks(pool, {(row, other) for row, alike in found.items() for _, other, _ in alike}, funnel)
+    return {row: [pair for pair in alike if (row, pair[1]) not in others] for row, alike in found.items()}
 
 
 def _near_pairs(sketches: Mapping[str, np.ndarray], order: np.ndarray, alive: np.ndarray) -> Pairs:
@@ -250,7 +259,7 @@ def _jaccard(one: set[str], other: set[str]) -> float:
     return shared / (len(one) + len(other) - shared)
 
 
-def _settle(found: Mapping[int, list[tuple[float, int, str]]], order: np.ndarray) -> dict[int, Copy]:
+def _settle(found: Mapping[int, list[_Alike]], order: np.ndarray) -> dict[int, Copy]:
     """In the order of preference: a row goes if one that stays is a copy of it; the most alike is named."""
     copies: dict[int, Copy] = {}
     for row in sorted(found, key=lambda row: order[row]):

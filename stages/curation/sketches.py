@@ -8,7 +8,7 @@ MinHash bands over character 5-grams). 0 says: takes no part.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow as pa
 from data.domains.extraction import final_answer
 from data.schema import Problem, problems_from_table
 from stages.config import Duplicates
-from stages.curation.normalisation import comparison_key, masked, numbers, stable_hash, words
+from stages.curation.normalisation import answer_words, comparison_key, masked, numbers, stable_hash
 from stages.workers import Worker
 
 NUM_BANDS, BAND_ROWS = 32, 4  # two texts of Jaccard similarity .6 share a band with probability .988
@@ -24,7 +24,11 @@ _SEED = 20250616
 _SHINGLE = 5  # characters
 _LEAST_MASKED_WORDS = 6  # beside numbers; shorter texts are mostly numbers
 _LEAST_NUMBERS = 3  # different ones that a block needs: with two, "x - y = 6, x + y = 12" meets "x - y = 12, x + y = 6"
-_OPERATORS = frozenset(("+", "-", "*", "/", "=", "<", ">", "<=", ">="))
+_OPERATORS = frozenset(
+    ("+", "-", "*", "/", "=", "<", ">", "<=", ">=", "!", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log")
+)
+_FUNCTIONS = {"ln": "log", "lg": "log"}  # texts differ in how they write it
+_CHECKED = re.compile(r"^check\((?:.*\.)?(\w+)\)\s*$", re.MULTILINE)  # `check(Solution().name)`
 _CALLED = re.compile(r"\bassert\s+\(*\s*(?:not\s+)?([A-Za-z_]\w*)\s*\(")
 _DEFINED = re.compile(r"^\s*def\s+(?!__)(\w+)", re.MULTILINE)
 _FIELDS = ("raw", "key", "masked", "in_order", "block", "answer", "gold", "given")
@@ -65,7 +69,7 @@ def _hashes(problem: Problem, key: str) -> tuple[int, ...]:
         stable_hash(problem.prompt),
         stable_hash(key),
         stable_hash(" ".join(without)) if len(tokens) - len(found) >= _LEAST_MASKED_WORDS else 0,
-        stable_hash(" ".join(token for token in tokens if token[0].isdigit() or token in _OPERATORS)),
+        stable_hash(" ".join(_in_order(tokens))),
         stable_hash(" ".join([problem.domain, answer, "|", *sorted(found)])) if is_block else 0,
         _hash(answer),
         *(
@@ -74,6 +78,14 @@ def _hashes(problem: Problem, key: str) -> tuple[int, ...]:
             else (_hash(answer), _hash(_key(final_answer(problem.solution) or "") or answer))
         ),
     )
+
+
+def _in_order(tokens: Sequence[str]) -> Iterator[str]:
+    """Numbers and operators."""
+    for token in tokens:
+        sign = _FUNCTIONS.get(token, token)
+        if sign[0].isdigit() or sign in _OPERATORS:
+            yield sign
 
 
 def _hash(key: str) -> int:
@@ -89,7 +101,7 @@ def answer_key(problem: Problem) -> str:
 
 
 def _key(answer: str) -> str:
-    tokens = words(answer)
+    tokens = answer_words(answer)
     return " ".join(
         tokens if not numbers(tokens) else (token for token in tokens if token[0].isdigit() or token == "-")
     )
@@ -105,9 +117,10 @@ def called_name(problem: Problem) -> str:
         return ""
     if name := str(tests.get("entry_point") or tests.get("fn_name") or ""):
         return name
-    called = _CALLED.search(str(tests.get("check", "")))
-    if called and called[1] != "candidate":
-        return called[1]
+    check = str(tests.get("check", ""))
+    for called in (_CHECKED.search(check), _CALLED.search(check)):
+        if called and called[1] != "candidate":
+            return called[1]
     return next(iter(_DEFINED.findall(problem.prompt)[::-1]), "")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from stages.curation.language import language_of
-from stages.curation.normalisation import words
+from stages.curation.normalisation import answer_words, words
 
 _EVIDENCE = 12.0  # nats: inverse document frequencies of the shared facts and of the answer, added up
 _PAIR = {"en", "zh"}
@@ -51,8 +51,9 @@ class Kept:
         text = _THOUSANDS.sub("", text)
         written = Counter(_number(float(digits) * _SCALES[scale.lower()]) for digits, scale in _DIGITS.findall(text))
         written.update(set(_formula_facts(text)))
-        answer = " ".join(words(_THOUSANDS.sub("", answer)))
-        return cls(language_of(text), answer, written, Counter(_spelled(_DIGITS.sub(" ", text))))
+        return cls(
+            language_of(text), " ".join(answer_words(answer)), written, Counter(_spelled(_DIGITS.sub(" ", text)))
+        )
 
     @property
     def facts(self) -> Facts:

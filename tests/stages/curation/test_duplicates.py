@@ -138,3 +138,15 @@ def test_answers_of_other_signs_are_other_answers(problem, batch, found):
     text = "Multiply and simplify {}5 sqrt 15 times 3 sqrt 3 plus 2 in the way that the class was shown on Monday"
     rows = [problem(text.format(""), id="a", answer="45 - 10"), problem(text.format("the "), id="b", answer="-45 - 10")]
     assert found(batch(*rows)) == {}
+
+
+def test_other_functions_make_another_problem_and_another_name_for_the_logarithm_does_not(problem, batch, found):
+    text = "Find the antiderivative of the following function, and simplify what you find: {} x plus 3"
+    rows = [problem(text.format(name), id=name, answer="") for name in (r"\ln", r"\log", r"\sin", r"\cos")]
+    assert found(batch(*rows)) == {r"\log": ("duplicate: near", r"\ln")}
+
+
+@pytest.mark.parametrize("other", [r"3,\!250", "3,250", "3{,}250", "3250", "03250"])
+def test_one_number_in_another_spelling_is_the_same_answer(problem, batch, found, other):
+    rows = [problem(id="0", answer="3250"), problem(id="1", answer=other), problem(id="2", answer=other)]
+    assert "0" not in found(batch(*rows), agreement=0.9)

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.curation.normalisation import comparison_key, words
+from stages.curation.normalisation import answer_words, comparison_key, words
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,21 @@ def test_signs_of_chinese_are_words():
 
 def test_a_text_without_words_is_its_own_key():
     assert comparison_key(" ;) ") != comparison_key(" ?? ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (r"\$3,\!250.50", ["3250.50"]),
+        ("12{,}345{,}678", ["12345678"]),
+        ("007", ["7"]),
+        (".05", ["0.05"]),
+        ("1.050", ["1.050"]),
+        ("(1,250)", ["(", "1", "250", ")"]),
+        (r"\left[1,250\right]", ["[", "1", "250", "]"]),
+        ("1,25", ["1", "25"]),
+        ("0", ["0"]),
+    ],
+)
+def test_the_words_of_an_answer_do_not_depend_on_how_its_number_is_grouped_or_padded(answer, expected):
+    assert answer_words(answer) == expected
