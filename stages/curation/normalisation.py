@@ -66,19 +66,21 @@ def comparison_key(text: str) -> str:
 
 _GROUPED = re.compile(r"(?<=\d)(?:,\\!|\{,\}|\\,|,)(?=\d{3}(?!\d))")
 _PADDED = re.compile(r"(?<![\d.])0+(?=\d)")
+_PADDED_AFTER = re.compile(r"(\d\.\d*?)0+(?![\d])")
 _POINT_FIRST = re.compile(r"(?<!\d)\.(?=\d)")
 _IS_LIST = re.compile(r"[\s$]*(?:\\left)?\s*\\?[(\[{]")
 
 
 def answer_words(answer: str) -> list[str]:
-    r"""The words of an answer, where `3,\!250` is `3250`, `097` is `97`, and `.5` is `0.5`; but `(1,250)` are two numbers.
+    r"""The words of an answer, where `3,\!250` is `3250`, `097` is `97`, and `.50` is `0.5`; but `(1,250)` are two numbers.
 
     >>> answer_words(r"\$3,\!250")
     ['3250']
     """
     if not _IS_LIST.match(answer):
         answer = _GROUPED.sub("", answer)
-    return words(_PADDED.sub("", _POINT_FIRST.sub("0.", answer)))
+    answer = _PADDED.sub("", _POINT_FIRST.sub("0.", answer))
+    return words(_PADDED_AFTER.sub(r"\1", answer))
 
 
 def numbers(tokens: Iterable[str]) -> list[str]:

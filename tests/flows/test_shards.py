@@ -140,7 +140,7 @@ def test_a_cluster_that_all_workers_have_left_stops_the_chain(monkeypatch) -> No
     monkeypatch.setattr(shards, "NO_WORKER_SECONDS", 2)
     monkeypatch.setattr(shards, "_LOOK_SECONDS", 1)
     with (
-        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as empty,
         distributed.Client(empty, set_as_default=False) as client,
         pytest.raises(ValueError, match="no worker for 2 s; start it and run again"),
     ):
