@@ -23,7 +23,7 @@ so that phrases shared by many rows cost nothing and the time is linear in the t
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.schema import Problem
@@ -116,10 +116,11 @@ class LeakIndex:
         """
         texts = [problem.prompt for problem in problems]
         is_asked = [row.benchmark not in without for row in self._rows]
+        covered = [self._covered(words(text), is_asked) for text in texts]
         least = self._rule.likeness / 2
-        matches = self._likeness.matches(texts, least=least) if self._likeness else ([] for _ in texts)
+        matches = self._likeness.matches(texts, least=least, besides=covered) if self._likeness else ([] for _ in texts)
         nears = self._meanings.near(texts, least=self._rule.embedding_cosine) if self._meanings else ([] for _ in texts)
-        for problem, found, near in zip(problems, matches, nears, strict=True):
+        for problem, shares, found, near in zip(problems, covered, matches, nears, strict=True):
             tokens = words(problem.prompt)
             equal = [position for position in self._equal.get(" ".join(tokens), ()) if is_asked[position]]
             matched = [match for match in found if is_asked[match.row]]
@@ -127,28 +128,31 @@ class LeakIndex:
                 yield Leak(self._rows[equal[0]], "same text", "normalised text", 1.0)
             else:
                 yield (
-                    self._by_ngrams(problem, matched, is_asked)
+                    self._by_ngrams(problem, shares, matched)
                     or self._by_likeness(problem, matched)
                     or self._by_translation(problem, is_asked)
                     or self._by_meaning(problem, [(cosine, row) for cosine, row in near if is_asked[row]])
                 )
 
-    def _by_ngrams(self, problem: Problem, matched: Sequence[Match], is_asked: Sequence[bool]) -> Leak | None:
-        tokens = words(problem.prompt)
+    def _covered(self, tokens: Sequence[str], is_asked: Sequence[bool]) -> dict[int, float]:
+        """The rows of whose n-grams the text has enough, and the share that it has."""
         present = {gram for size in self._sizes for gram in _grams(tokens, size)}
         near = {position for gram in present for position in self._postings.get(gram, ()) if is_asked[position]}
+        shared = {position: len(self._grams[position] & present) for position in near}
+        return {
+            position: count / len(self._grams[position])
+            for position, count in shared.items()
+            if count >= self._needed(self._grams[position])
+        }
+
+    def _by_ngrams(self, problem: Problem, shares: Mapping[int, float], matched: Sequence[Match]) -> Leak | None:
+        confirmed = shares.keys()
         if self._likeness and self._rule.likeness:
-            near &= {match.row for match in matched if self._confirms(match, problem)}
-        shares = [(len(self._grams[position] & present), position) for position in near]
-        leaks = [
-            (shared / len(self._grams[position]), -position)
-            for shared, position in shares
-            if shared >= self._needed(self._grams[position])
-        ]
-        if not leaks:
+            confirmed &= {match.row for match in matched if self._confirms(match, problem)}
+        if not confirmed:
             return None
-        score, position = max(leaks)
-        return Leak(self._rows[-position], "shared n-grams", f"{self._rule.ngram}-gram coverage", score)
+        position = max(confirmed, key=lambda position: (shares[position], -position))
+        return Leak(self._rows[position], "shared n-grams", f"{self._rule.ngram}-gram coverage", shares[position])
 
     def _confirms(self, match: Match, problem: Problem) -> bool:
         """Whether likeness agrees with what n-grams found: less of it than a leak by likeness needs, unless the answer is another one."""

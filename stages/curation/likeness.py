@@ -9,7 +9,7 @@ every long text would have the words of a short row somewhere. Rows that share f
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -161,8 +161,13 @@ class Likeness:
         columns = np.array([column for text in found for column in text], np.int32)
         return sparse.csr_matrix((np.ones(len(columns)), columns, starts), shape=(len(texts), len(self._columns)))
 
-    def matches(self, texts: Sequence[str], *, least: float) -> Iterator[list[Match]]:
-        """For each text the rows of which it has at least `least`, by likeness or with numbers masked, in the order of the rows."""
+    def matches(
+        self, texts: Sequence[str], *, least: float, besides: Sequence[Collection[int]] = ()
+    ) -> Iterator[list[Match]]:
+        """For each text the rows of which it has at least `least`, by likeness or with numbers masked, in the order of the rows.
+
+        Rows are found by rare words; a formula may have none, so `besides` names rows for each text that are compared, too.
+        """
         views = [View.of(text) for text in texts]
         shared = (self._matrix([view.words for view in views]) @ self._words).tocsr()
         for number, (text, view) in enumerate(zip(texts, views, strict=True)):
@@ -171,7 +176,8 @@ class Likeness:
             shares = shared.data[inside] / self._norms[rows]
             near = np.flatnonzero(shares >= _LEAST_SHARED)
             best = near[np.lexsort((rows[near], -shares[near]))][:_MOST_COMPARED]
-            found = self._compared(sorted(rows[best].tolist()), view)
+            named = besides[number] if besides else ()
+            found = self._compared(sorted({*rows[best].tolist(), *named}), view)
             yield [
                 self._in_one_place(match, text)
                 for match in found

@@ -5,6 +5,7 @@ import pytest
 from stages.config import Decontamination
 from stages.curation.contamination import LeakIndex, MeasuredRow
 from stages.curation.likeness import Likeness
+from stages.curation.normalisation import words
 
 ROW = (
     "Mira sells 12 jars of honey at the market for 7 dollars each, and Tom sells 30 jars of jam for 4 dollars each. "
@@ -86,3 +87,14 @@ def test_shares_are_those_of_the_row_and_not_of_the_text():
     (inside,) = next(likeness.matches(["So. " * 50 + ROW], least=0.1))
     assert whole.likeness == pytest.approx(1) and whole.numbers == 1 and whole.without_numbers == pytest.approx(1)
     assert inside.likeness == pytest.approx(1, abs=0.05)
+
+
+def test_a_formula_of_common_words_is_found_by_its_ngrams():
+    series = r"$\sum_{k=1}^{\infty} \frac{(-1)^{k-1}}{k} \sum_{n=0}^{\infty} \frac{1}{k 2^n + 1}$"
+    terms = words(series)
+    others = [" ".join(random.Random(seed).sample(terms, len(terms))) for seed in range(40)]
+    rows = [MeasuredRow("bench", "b/0", f"What is the value of {series}?", answer="1.0")]
+    for text, is_leak in ((f"Evaluate the infinite sum: {series}", True), (others[0], False)):
+        likeness = Likeness([row.text for row in rows], [*others, *(f"What is the value of {n}?" for n in range(40))])
+        found = LeakIndex(rows, RULE, likeness).find(text, "1")
+        assert (found is not None) == is_leak
