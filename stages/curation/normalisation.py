@@ -24,9 +24,20 @@ _SPELLINGS = (  # applied in order
     (re.compile(r"\^\s*(?:\\circ|∘)(?![a-z])|°"), " degrees "),
     (re.compile(r"(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})"), " "),
 )
+_NAMED = {  # signs as LaTeX names them
+    "√": "sqrt", "∪": "cup", "∩": "cap", "±": "pm", "∓": "mp", "∥": "parallel", "⊥": "perp", "∞": "infty", "π": "pi", "∠": "angle", "∈": "in",
+    "∑": "sum", "∫": "int", "≈": "approx", "≠": "neq", "≡": "equiv", "→": "to", "△": "triangle",
+}  # fmt: skip
+_RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))  # NFKC would make 52 of 5²
+_SIGNS = str.maketrans(
+    {sign: f" {name} " for sign, name in _NAMED.items()}
+    | {sign: f"^{plain}" for sign, plain in _RAISED.items()}
+    | {"÷": "/", "º": "°"}
+)
+_SYMBOLS = r"\u2190-\u23ff\u25a0-\u27bf\U0001f300-\U0001faff"  # arrows, operators, shapes, pictures: each is a word
 _SINGLE = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # a sign of these scripts is a word
 _WORD = re.compile(
-    rf"[{_SINGLE}]|[^\W\d_{_SINGLE}]+|\d+(?:\.\d+)?|<=|>=|[-+*/=<>^%|()\[\]≠]|(?<=\b[a-z])'(?![a-z])|(?<=[\d)])!|(?<=\b[a-z])!"
+    rf"[{_SINGLE}{_SYMBOLS}]|[^\W\d_{_SINGLE}]+|\d+(?:\.\d+)?|<=|>=|[-+*/=<>^%|()\[\]]|(?<=\b[a-z])'(?![a-z])|(?<=[\d)])!|(?<=\b[a-z])!"
 )
 
 
@@ -36,7 +47,9 @@ def words(text: str) -> list[str]:
     >>> words(r"Compute \(\dfrac{1}{2} \cdot 6\).")
     ['compute', 'frac', '1', '2', '*', '6']
     """
-    text = unicodedata.normalize("NFKC", text).casefold()
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(_SIGNS))
+    text = text.casefold()
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
     return _WORD.findall(text)

@@ -25,8 +25,8 @@ _SHINGLE = 5  # characters
 _LEAST_MASKED_WORDS = 6  # beside numbers; shorter texts are mostly numbers
 _LEAST_NUMBERS = 3  # different ones that a block needs: with two, "x - y = 6, x + y = 12" meets "x - y = 12, x + y = 6"
 _OPERATORS = frozenset(
-    ("+", "-", "*", "/", "=", "<", ">", "<=", ">=", "!", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log")
-)
+    ("+", "-", "*", "/", "=", "<", ">", "<=", ">=", "!", "cup", "cap", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log")
+)  # fmt: skip
 _FUNCTIONS = {"ln": "log", "lg": "log"}  # texts differ in how they write it
 _CHECKED = re.compile(r"^check\((?:.*\.)?(\w+)\)\s*$", re.MULTILINE)  # `check(Solution().name)`
 _CALLED = re.compile(r"\bassert\s+\(*\s*(?:not\s+)?([A-Za-z_]\w*)\s*\(")

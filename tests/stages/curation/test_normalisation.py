@@ -15,6 +15,10 @@ from stages.curation.normalisation import answer_words, comparison_key, words
         ("a right-angled triangle", "a right angled triangle"),
         (r"$3\text{ cm}$", "3 cm"),
         ("ｘ＋１", "x+1"),
+        ("A∪B", r"$A \cup B$"),
+        ("√16 + 5²", r"$\sqrt{16} + 5^2$"),
+        ("x₅ ÷ 4", "$x_5 / 4$"),
+        ("a≠π", r"$a \neq \pi$"),
     ],
 )
 def test_two_spellings_of_a_problem_have_one_key(one, other):
@@ -25,6 +29,13 @@ def test_two_spellings_of_a_problem_have_one_key(one, other):
     ("one", "other"),
     [
         ("6 * 2", "6 + 2"),
+        ("A∪B", "A∩B"),
+        ("√16 + 3", "16 + 3"),
+        ("12 ÷ 4", "12 : 4"),
+        ("5²", "52"),
+        ("x⁵", "x₅"),
+        ("AB∥CD", "AB⊥CD"),
+        ("🍎 = ?", "🍌 = ?"),
         ("solve 4 ( x + 5 ) = 32", "solve 4 x + 5 = 32"),
         ("x - y", "x + y"),
         ("1.5", "15"),
