@@ -68,8 +68,12 @@ class Problem:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """`meta`, parsed."""
-        return json.loads(self.meta or "{}")
+        """`meta`, parsed; empty where it is no JSON object, as of sets from elsewhere it need not be."""
+        try:
+            meta = json.loads(self.meta or "{}")
+        except (ValueError, RecursionError):
+            return {}
+        return meta if isinstance(meta, dict) else {}
 
     @property
     def level(self) -> int | None:

@@ -20,7 +20,10 @@ from stages.workers import Worker
 
 NAME = "annotation"
 KEY = "annotations"
-_NON_COMMERCIAL = re.compile(r"\bNC\b|BY-NC|non-?\s?commercial|no money charged", re.IGNORECASE)
+_NON_COMMERCIAL = re.compile(
+    r"(?<![a-z])NC(?![a-z])|non[-_\s]?commercial|no money charged|(?:research|academic) (?:use |purposes? )?only",
+    re.IGNORECASE,
+)
 _LEVELS: tuple[tuple[str, str], ...] = (  # by the name of the set
     (r"gsm8k|cmath|mgsm", "primary"),
     (r"aime|amc|hmmt|olym|cn_math", "olympiad"),
@@ -45,8 +48,22 @@ def annotate(_worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
 
 def _annotated(problem: Problem) -> str:
     meta = read_meta(problem)
-    notes = {**earlier_notes(meta), **annotations(problem, meta)}
-    return json.dumps({**meta, KEY: notes}, ensure_ascii=False, sort_keys=True)
+    return with_notes(meta, annotations(problem, meta))
+
+
+def with_notes(meta: dict[str, Any], notes: dict[str, Any]) -> str:
+    """`meta` as text, with further annotations. What UTF-8 cannot hold (half a surrogate pair) stays escaped."""
+    whole = {**meta, KEY: {**earlier_notes(meta), **notes}}
+    text = json.dumps(whole, ensure_ascii=False, sort_keys=True)
+    return text if _is_utf8(text) else json.dumps(whole, sort_keys=True)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def earlier_notes(meta: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +86,7 @@ def read_meta(problem: Problem) -> dict[str, Any]:
     """`meta` as an object; what is none is kept as it is written."""
     try:
         meta = json.loads(problem.meta or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"unparsed": problem.meta}
     return meta if isinstance(meta, dict) else {"unparsed": meta}
 

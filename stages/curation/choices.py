@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from data.schema import Problem
-from stages.curation.annotation import KEY, earlier_notes, read_meta
+from stages.curation.annotation import earlier_notes, read_meta, with_notes
 
 CONVERTED = "converted_from"
 
@@ -158,9 +158,8 @@ def _no_value(text: str) -> str | None:
 
 
 def _converted(problem: Problem, stem: str, answer: str) -> Problem:
-    meta = read_meta(problem)
-    notes = {**earlier_notes(meta), CONVERTED: "multiple choice", "answer_before": problem.answer.strip()}
-    converted = json.dumps({**meta, KEY: notes}, ensure_ascii=False, sort_keys=True)
+    notes = {CONVERTED: "multiple choice", "answer_before": problem.answer.strip()}
+    converted = with_notes(read_meta(problem), notes)
     return replace(problem, prompt=stem, answer=answer, meta=converted)
 
 

@@ -116,10 +116,11 @@ _IMAGE = re.compile(
     r"<image>|<img\b|!\[[^\]]*\]\(|\\includegraphics|\[asy\]|https?://\S+\.(?:png|jpe?g|gif|svg|webp)\b", re.IGNORECASE
 )
 _FIGURE = re.compile(
-    r"\b(?:figure|diagram|picture|graph|image|fig\.)\s*(?:\d|below|above|shown|(?:at|on|to) (?:the )?(?:right|left))"
+    r"\b(?:figure|diagram|fig\.)\s*\d"
+    r"|\b(?:figure|diagram|picture|graph|image|fig\.)\s*(?:below|above|shown|(?:at|on|to) (?:the )?(?:right|left))"
     r"|\b(?:shown|depicted|pictured|drawn|see|in|from|use) (?:in )?(?:the |this )?(?:(?:following|accompanying|adjoining) )?"
     r"(?:figure|diagram|picture|fig\.)"
-    r"|\bas shown\b|如图|下图|https?://",
+    r"|\bas shown\b|如图|[上下左右]图|https?://",
     re.IGNORECASE,
 )
 
@@ -150,14 +151,20 @@ _EITHER = re.compile(
     re.IGNORECASE,
 )
 _TWO_VALUED = frozenset(("yes", "no", "true", "false", "是", "否", "对", "错", "正确", "错误"))
+_CHOSEN = re.compile(
+    r"[①-⑳、,，和\s]+|.*\b(?:all|none|both|neither|any) (?:of the (?:above|following)|of these|(?:are|is) correct)\b.*",
+    re.IGNORECASE,
+)
 _SMALL_OPTION = re.compile(r"\( ?[a-e] ?\)")
 _LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm)\s*\{)?\s*\(?[A-Ea-e]\)?\s*\}?\.?")
 
 
 def _choice_question(problem: Problem, config: CurationConfig) -> str | None:
-    """Multiple choice: capital options, small ones of which one is the answer, by its letter or its text, or a pointer to options."""
+    """Multiple choice: capital options, small ones of which one is the answer, by its letter or its text, or what speaks of options."""
     if config.choice_questions == "keep" or problem.domain == "code":
         return None
+    if _CHOSEN.fullmatch(problem.answer.strip()):
+        return f"the answer is {problem.answer.strip()!r}"
     options = _OPTIONS.search(problem.prompt)
     if options and ("a" not in options[0][:4] or _is_option(problem.answer, problem.prompt[options.start() :])):
         return _around(problem.prompt, options)
@@ -175,7 +182,7 @@ def _two_valued_question(problem: Problem, config: CurationConfig) -> str | None
     """True / false and yes / no."""
     if config.choice_questions == "keep" or problem.domain == "code":
         return None
-    if re.sub(r"\\text|[{}.$\s]", "", problem.answer).casefold() in _TWO_VALUED:
+    if re.sub(r"\\text|[{}.$\s]", "", re.split("[,;，；]", problem.answer)[0]).casefold() in _TWO_VALUED:
         return f"the answer is {problem.answer.strip()!r}"
     is_value = any(sign.isdigit() for sign in problem.answer)
     return _around(
@@ -188,13 +195,16 @@ def _two_valued_question(problem: Problem, config: CurationConfig) -> str | None
 
 _PARTS = tuple(
     re.compile(
-        rf"(?:^|[\s,;:.?])\(?{first}[.)）:]\s*(?P<first>.*?)(?:^|[\s,;:.?])\(?{second}[.)）:]\s*(?P<second>.*)",
+        rf"(?:^|[\s,;:.?，。；：？])\(?{first}[.)）:]\s*(?P<first>.*?)(?:^|[\s,;:.?，。；：？])\(?{second}[.)）:]\s*(?P<second>.*)",
         re.DOTALL | re.MULTILINE,
     )
     for first, second in (
         ("[(（]a", "[(（]b"),
         ("[(（]i", "[(（]ii"),
+        ("[(（]I", "[(（]II"),
+        ("[(（]Ⅰ", "[(（]Ⅱ"),
         ("[(（]1", "[(（]2"),
+        ("(?<![^\\n])1", "(?<![^\\n])2"),
         ("[Pp]art [AaIi1]", "[Pp]art (?:[Bb2]|II|ii)"),
     )
 )
@@ -225,7 +235,7 @@ def _json_list(text: str) -> list[Any] | None:
         return None
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, list) else None
 
@@ -282,7 +292,7 @@ def _malformed_tests(problem: Problem, _config: CurationConfig) -> str | None:
         return None
     try:
         tests = json.loads(problem.tests)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
     if not isinstance(tests, dict) or tests.get("type") not in ("stdin", "call", "function"):
         return f"neither of type stdin, call nor function: {problem.tests[:_SNIPPET]}"

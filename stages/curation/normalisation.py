@@ -25,8 +25,8 @@ _SPELLINGS = (  # applied in order
     (re.compile(r"(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})"), " "),
 )
 _NAMED = {  # signs as LaTeX names them
-    "√": "sqrt", "∪": "cup", "∩": "cap", "±": "pm", "∓": "mp", "∥": "parallel", "⊥": "perp", "∞": "infty", "π": "pi", "∠": "angle", "∈": "in",
-    "∑": "sum", "∫": "int", "≈": "approx", "≠": "neq", "≡": "equiv", "→": "to", "△": "triangle",
+    "√": "sqrt", "∪": "cup", "∩": "cap", "±": "pm", "∓": "mp", "∥": "parallel", "⊥": "perp", "∞": "infty", "π": "pi", "∠": "angle",
+    "∈": "in", "∑": "sum", "∫": "int", "≈": "approx", "≠": "neq", "≡": "equiv", "→": "to", "△": "triangle",
 }  # fmt: skip
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))  # NFKC would make 52 of 5²
 _SIGNS = str.maketrans(

@@ -44,6 +44,8 @@ def test_a_row_of_a_file_is_annotated_and_a_generated_one_is_not(problem, batch,
         ("MIT (repo); origin CC BY-NC-SA 4.0 - non-commercial", True),
         ("Creative Commons Attribution Non-Commercial ShareAlike", True),
         ("It may be copied provided no money is charged".replace("is ", ""), True),
+        ("cc_by_nc_4.0", True),
+        ("for research use only", True),
         ("CC BY-SA 4.0", False),
         ("MIT", False),
         ("Apache-2.0 (INCLUDING SYNC)", False),
@@ -61,3 +63,10 @@ def test_a_licence_against_commercial_use_drops_the_row_where_the_recipe_says_so
 def test_meta_that_is_no_json_is_kept_as_it_is_written(problem, batch, worker):
     (meta,) = annotate(worker, (batch(problem(meta="{broken")), CurationConfig())).changed["meta"]
     assert json.loads(meta)["unparsed"] == "{broken"
+
+
+@pytest.mark.parametrize("meta", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}", '{"a": "\\ud800"}', "5"])
+def test_odd_meta_stops_nothing_and_stays_readable(problem, batch, worker, meta):
+    (written,) = annotate(worker, (batch(problem(meta=meta)), CurationConfig())).changed["meta"]
+    assert json.loads(written.encode().decode())["annotations"]["language"] == "en"
+    assert problem(meta=meta).level is None
