@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from flows.commands import data, model, sandbox
 from flows.commands.judge import judge
+from flows.console import plain_console
 from flows.request import Request, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
@@ -38,8 +39,8 @@ app.command(data.app)
 app.command(model.app)
 app.command(sandbox.app)
 app.command(judge)
-_out = Console()
-_err = Console(stderr=True)
+_out = plain_console()
+_err = plain_console(stderr=True)
 
 
 @app.command
@@ -213,24 +214,22 @@ def lineage(
     return 0
 
 
-def _lineage_line(manifest: Manifest) -> str:
+def _lineage_line(manifest: Manifest, changed: str = "") -> Text:
     document = manifest.document
     commit = (document["code"]["commit"] or "no commit")[:10] + (" + changes" if document["code"]["dirty"] else "")
-    name = f"[bold]{manifest.stage} {manifest.arm or ''}[/bold] {manifest.fingerprint[:12]}"
-    return f"{name}  {document['made_at']}  code {commit}  MLflow {document['mlflow_run_id'][:8]}"
+    rest = f" {manifest.fingerprint[:12]}  {document['made_at']}  code {commit}  MLflow {document['mlflow_run_id'][:8]}"
+    return Text.assemble((f"{manifest.stage} {manifest.arm or ''}", "bold"), rest, (changed, "red"))
 
 
 def _grow(tree: Tree, manifest: Manifest, store: Store) -> None:
     for name, entry in manifest.inputs.items():
         found = store.find(entry["stage"], entry["fingerprint"]) if "stage" in entry else None
         if found is None:
-            tree.add(
-                f"{name} {entry.get('fingerprint', '')[:12]} content {entry['content'][:12]}"
-                + ("" if "stage" not in entry else " [red](no longer there)[/red]")
-            )
+            line = f"{name} {entry.get('fingerprint', '')[:12]} content {entry['content'][:12]}"
+            tree.add(Text.assemble(line, (" (no longer there)" if "stage" in entry else "", "red")))
             continue
-        changed = "" if found.content == entry["content"] else "  [red](its bytes are other ones now)[/red]"
-        _grow(tree.add(_lineage_line(found) + changed), found, store)
+        changed = "" if found.content == entry["content"] else "  (its bytes are other ones now)"
+        _grow(tree.add(_lineage_line(found, changed)), found, store)
 
 
 def _lineage_document(manifest: Manifest, store: Store) -> dict[str, Any]:
@@ -271,12 +270,12 @@ def verify(
         sys.stdout.write(json.dumps({"checked": len(found), "problems": problems}) + "\n")
         return 1 if problems else 0
     for folder, lines in found.items():
-        word = "[red]BROKEN[/red]" if lines else "[green]ok[/green]    "
+        word = ("BROKEN", "red") if lines else ("ok    ", "green")
         manifest = store.find(folder.parent.name, folder.name)
         arm = (manifest.arm if manifest else None) or ""
-        _out.print(f"{word} {folder.parent.name} {arm} {folder.name[:12]}", highlight=False)
+        _out.print(Text.assemble(word, f" {folder.parent.name} {arm} {folder.name[:12]}"))
         for line in lines:
-            _out.print(f"       {line}", highlight=False, markup=False)
+            _out.print(f"       {line}", highlight=False)
     num_broken = sum(bool(lines) for lines in found.values())
     _out.print(f"{len(found)} results checked, {num_broken} do not hold", highlight=False)
     return 1 if num_broken else 0
@@ -392,7 +391,7 @@ def main() -> None:
 
 
 def _tell(error: Exception, *, code: int) -> int:
-    _err.print(f"ring: {error}", highlight=False, soft_wrap=True, style="red", markup=False)
+    _err.print(f"ring: {error}", highlight=False, soft_wrap=True, style="red")
     return code
 
 

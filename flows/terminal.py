@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from flows.console import plain_console
 from stages.artifact import Manifest, read_manifest
 
 QUIET_SECONDS = 10.0  # between two progress lines of one stage where there is no terminal to redraw
@@ -50,7 +51,7 @@ class LiveDisplay:
             _Rate(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}", style="dim"),
+            TextColumn("{task.fields[detail]}", style="dim", markup=False),
             console=console,
             speed_estimate_period=20,
         )
@@ -73,7 +74,7 @@ class LiveDisplay:
 
     def message(self, key: str, text: str) -> None:
         """A line above the bars."""
-        self._progress.console.print(f"[bold]{key.replace('/', ' ')}[/bold] {text}", highlight=False)
+        self._progress.console.print(Text.assemble((key.replace("/", " "), "bold"), " ", text))
 
 
 class PlainDisplay:
@@ -113,7 +114,7 @@ class PlainDisplay:
 
 def progress_display() -> LiveDisplay | PlainDisplay:
     """Bars on a terminal, lines elsewhere."""
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     return LiveDisplay(console) if console.is_terminal else PlainDisplay()
 
 
@@ -159,7 +160,7 @@ def show_chain(document: Mapping[str, Any], *, console: Console) -> None:
             _show_arms(manifests, console)
     for key, manifest in manifests.items():
         for note in manifest.document["notes"]:
-            console.print(f"[yellow]{key}:[/yellow] {note}", highlight=False)
+            console.print(Text.assemble((f"{key}:", "yellow"), " ", note))
     if "evaluation" in manifests:
         console.print(
             "In MLflow the numbers are named <model>/<group>/<metric>, with pass@1 written pass_at_1 (MLflow allows no @).",

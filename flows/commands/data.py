@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from flows.console import plain_console
 from stages.artifact import Manifest, Store, read_manifest, ring_home
 from stages.curation.audit import Fate, differences, fates
 
 app = App(name="data", help="Ask what curation did.")
-_out = Console()
+_out = plain_console()
 _SHOWN = 20  # changed rows
 _TEXT = 600  # characters of a prompt
 
@@ -60,30 +61,28 @@ def _show_fates(manifest: Manifest, found: list[Fate], *, as_json: bool) -> None
     for fate in found:
         why_not = fate.why
         title = f"{fate.outcome} by {why_not['step']}: {why_not['reason']}" if why_not else fate.outcome
-        _out.print(f"[bold]{fate.row['id']}[/bold]  {title}", highlight=False)
+        _out.print(Text.assemble((fate.row["id"], "bold"), "  ", title))
         lines = {name: why_not.get(name) for name in ("evidence", "method", "score", "benchmark", "against")}
         for name, value in {**lines, **{key: fate.row[key] for key in ("source", "licence", "answer")}}.items():
             if value:
-                _out.print(f"  {name:<10} {value}", highlight=False, markup=False)
+                _out.print(f"  {name:<10} {value}", highlight=False)
         _show_text("prompt", fate.row["prompt"])
         if fate.against:
             _show_text(f"{fate.against['id']} ({fate.against['source']})", fate.against["prompt"])
         for copy in fate.copies[:_SHOWN]:
-            _out.print(
-                f"  stands for {copy['id']}: {copy['reason']}, {copy['evidence']}", highlight=False, markup=False
-            )
+            _out.print(f"  stands for {copy['id']}: {copy['reason']}, {copy['evidence']}", highlight=False)
         if len(fate.copies) > _SHOWN:
             _out.print(f"  and for {len(fate.copies) - _SHOWN} more")
 
 
 def _show_text(name: str, text: str) -> None:
     shown = text if len(text) <= _TEXT else f"{text[:_TEXT]} … ({len(text)} characters)"
-    _out.print(f"  {name}:\n    " + shown.replace("\n", "\n    "), highlight=False, markup=False)
+    _out.print(f"  {name}:\n    " + shown.replace("\n", "\n    "), highlight=False)
 
 
 @app.command
 def diff(a: str, b: str, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
-    """Compare two curations: how many rows met which fate in each, and the rows whose fate differs.
+    """Compare two curations: how many rows met which fate in each, and the rows whose fate or content differs.
 
     Parameters
     ----------

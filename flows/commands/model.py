@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
 
+from flows.console import plain_console
 from ring_model.configuration import BailingMoeConfig
 
 app = App(name="model", help="Look at a model folder.")
@@ -46,7 +46,7 @@ def info(
         return 0
     from flows.terminal import rows_table
 
-    out = Console()
+    out = plain_console()
     out.print(f"{folder.resolve().name}: {_summary(document)}", highlight=False)
     out.print(rows_table(document["parts"], title=""))
     training = [{"training": row["what"], "GiB": _gib(row["bytes"])} for row in document["training"]]

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from data.sandbox import RUNGS, Rehearsal, Sandbox, SandboxError, rehearse
+from flows.console import plain_console
 
 app = App(name="sandbox", help="Where answers that are code run.")
 
@@ -55,7 +55,7 @@ def _why_no_cpp(used: str | None) -> str:
 
 
 def _show(rehearsals: list[Rehearsal], *, used: str | None) -> None:
-    console = Console()
+    console = plain_console()
     started = [rehearsal for rehearsal in rehearsals if rehearsal.probes]
     if started:
         console.print(_table(started))
@@ -64,13 +64,13 @@ def _show(rehearsals: list[Rehearsal], *, used: str | None) -> None:
             "holds" if rehearsal.works else f"does not work here: {rehearsal.why_not}" if rehearsal.why_not else "LEAKS"
         )
         what = f"rung {rehearsal.rung} ({RUNGS[rehearsal.rung].what}): {state}"
-        console.print(what, highlight=False, markup=False, soft_wrap=True)
+        console.print(what, highlight=False, soft_wrap=True)
     console.print(f"used: {f'rung {used}' if used else 'none, code is not judged on this machine'}", highlight=False)
-    console.print(f"C++: {_why_no_cpp(used) or 'compiled and judged'}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"C++: {_why_no_cpp(used) or 'compiled and judged'}", highlight=False, soft_wrap=True)
 
 
 def _table(rehearsals: list[Rehearsal]) -> Table:
     table = Table("attempt", *(rehearsal.rung for rehearsal in rehearsals))
     for rows in zip(*(rehearsal.probes for rehearsal in rehearsals), strict=True):
-        table.add_row(rows[0].probe, *(escape(row.detail) if row.stopped else "[red]got out[/red]" for row in rows))
+        table.add_row(rows[0].probe, *(row.detail if row.stopped else Text("got out", "red") for row in rows))
     return table

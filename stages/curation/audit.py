@@ -4,6 +4,7 @@ Everything is read from the folder of the result: the six splits and `dropped.pa
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from data.schema import DROPPED_SCHEMA, PROBLEM_COLUMNS, read_table
+from stages.curation.normalisation import stable_hash
 from stages.curation.splits import SPLITS
 
+_CONTENT = ("prompt", "answer", "tests", "solution")
+_ABSENT = ("absent", 0)
 _SAID = ("step", "reason", "evidence", "method", "benchmark", "against", "score")
 
 
@@ -73,15 +77,15 @@ def _rows(path: Path, column: str, value: str) -> list[dict[str, Any]]:
 
 
 def differences(one: Path, other: Path) -> dict[str, Any]:
-    """Counts of each fate in both, and the ids of the rows whose fate differs: {"fates": [..], "changed": [..]}."""
+    """Counts of each fate in both, and the rows whose fate or content differs: {"fates": [..], "changed": [..]}."""
     before, after = _all_fates(one), _all_fates(other)
     ids = sorted(before.keys() | after.keys())
     changed = [
-        {"id": name, "a": before.get(name, "absent"), "b": after.get(name, "absent")}
+        _change(name, before.get(name, _ABSENT), after.get(name, _ABSENT))
         for name in ids
         if before.get(name) != after.get(name)
     ]
-    counts_a, counts_b = Counter(before.values()), Counter(after.values())
+    counts_a, counts_b = (Counter(fate for fate, _ in rows.values()) for rows in (before, after))
     names = sorted(counts_a.keys() | counts_b.keys())
     return {
         "fates": [{"fate": name, "a": counts_a[name], "b": counts_b[name]} for name in names],
@@ -89,10 +93,20 @@ def differences(one: Path, other: Path) -> dict[str, Any]:
     }
 
 
-def _all_fates(folder: Path) -> dict[str, str]:
-    """Row id -> its split, or the step and the reason for which it was dropped."""
-    dropped = read_table(folder / "dropped.parquet", DROPPED_SCHEMA).select(["id", "step", "reason"]).to_pylist()
-    fate = {row["id"]: f"{row['step']}: {row['reason']}" for row in dropped}
+def _change(name: str, before: tuple[str, int], after: tuple[str, int]) -> dict[str, str]:
+    same_fate = before[0] == after[0]
+    return {"id": name, "a": before[0], "b": f"{after[0]}, with other content" if same_fate else after[0]}
+
+
+def _all_fates(folder: Path) -> dict[str, tuple[str, int]]:
+    """Row id -> its split, or the step and the reason for which it was dropped, and a hash of what it says."""
+    dropped = read_table(folder / "dropped.parquet", DROPPED_SCHEMA).select([*_CONTENT, "id", "step", "reason"])
+    fate = {row["id"]: (f"{row['step']}: {row['reason']}", _content(row)) for row in dropped.to_pylist()}
     for split in SPLITS:
-        fate |= dict.fromkeys(pq.read_table(folder / f"{split}.parquet", columns=["id"])["id"].to_pylist(), split)
+        rows = pq.read_table(folder / f"{split}.parquet", columns=["id", *_CONTENT]).to_pylist()
+        fate |= {row["id"]: (split, _content(row)) for row in rows}
     return fate
+
+
+def _content(row: Mapping[str, str]) -> int:
+    return stable_hash("\0".join(row[name] for name in _CONTENT))

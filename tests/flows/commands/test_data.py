@@ -47,6 +47,7 @@ def home(tmp_path, monkeypatch):
         _problem("leak", TEXT + " Give kilometres."),
         _problem("good", "What is 6 times 7?", answer="42"),
         _problem("twin", "What is $6$ times $7$?", answer="42"),
+        _problem("set[train]/5[/red]", TEXT + " Give metres [and kilometres] [/b]."),
     ]
     write_table(table_from_problems(rows), tmp_path / "in" / "rows.parquet")
     store = Store(tmp_path / "home")
@@ -79,10 +80,15 @@ def test_a_row_that_no_curation_has_seen_is_code_one(home, capsys):
 def test_diff_lists_the_rows_whose_fate_differs(home, capsys):
     assert data.diff("a", str(home / "artifacts" / "curation" / "bb"), json_=True) == 0
     document = json.loads(capsys.readouterr().out)
-    assert [row["id"] for row in document["changed"]] == ["leak"]
-    assert document["changed"][0]["b"] == "rl"
+    assert [(row["id"], row["b"]) for row in document["changed"]] == [("leak", "rl"), ("set[train]/5[/red]", "rl")]
 
 
 def test_diff_prints_what_moved(home, capsys):
     assert data.diff("a", "bb") == 0
-    assert "1 rows differ" in capsys.readouterr().out
+    assert "2 rows differ" in capsys.readouterr().out
+
+
+def test_names_and_texts_with_brackets_are_shown_as_they_are(home, capsys):
+    assert data.why("set[train]/5[/red]", curation="a") == data.diff("a", "bb") == 0
+    said = capsys.readouterr().out
+    assert said.count("set[train]/5[/red]") == 2 and "[and kilometres] [/b]" in " ".join(said.split())

@@ -8,19 +8,21 @@ from stages.stage import StageLog
 TEXT = "A train leaves the station at noon and drives 60 kilometres per hour for 3 hours. How far does it get?"
 
 
-@pytest.fixture
-def curate(tmp_path, problem, folder):
-    rows = [
+def _rows(problem, answer="42"):
+    return [
         problem(TEXT, id="m/0", split="eval", source="math500", answer="180"),
         problem(TEXT + " Give kilometres.", id="leak", answer="180"),
-        problem("What is 6 times 7?", id="kept", split="rl"),
-        problem("What is $6$ times $7$?", id="twin", split="rl"),
+        problem("What is 6 times 7?", id="kept", split="rl", answer=answer),
+        problem("What is $6$ times $7$?", id="twin", split="rl", answer=answer),
         problem("Prove that 7 is prime.", id="proof"),
     ]
 
-    def make(name, **config):
+
+@pytest.fixture
+def curate(tmp_path, problem, folder):
+    def make(name, *, answer="42", **config):
         config = CurationConfig(**{"benchmarks": ("math500",), **config})
-        inputs = {"data-dir": folder(*rows)}
+        inputs = {"data-dir": folder(*_rows(problem, answer))}
         run(config, inputs=inputs, runtime=Runtime(workers=1), out=tmp_path / name, log=StageLog(None))
         return tmp_path / name
 
@@ -61,3 +63,15 @@ def test_two_curations_differ_in_the_rows_whose_fate_does(curate):
     assert found["changed"][0]["a"] == "decontamination: contaminated: shared n-grams"
     assert found["changed"][0]["b"] in ("rl", "probe")
     assert {"fate": "cleansing: proof", "a": 1, "b": 1} in found["fates"]
+
+
+def test_a_row_with_the_same_fate_and_other_content_has_changed(curate):
+    found = differences(curate("a"), curate("b", answer="43"))
+    assert found["changed"] == [
+        {"id": "kept", "a": "rl", "b": "rl, with other content"},
+        {
+            "id": "twin",
+            "a": "de-duplication: duplicate: same text after normalisation",
+            "b": "de-duplication: duplicate: same text after normalisation, with other content",
+        },
+    ]
