@@ -283,6 +283,7 @@ def _cut_off(problem: Problem, _config: CurationConfig) -> str | None:
 
 # ---------------------------------------------------------------- tests of code
 
+_LEFT_OUT = re.compile(r"\d[ ,]+(?:\.\.\.|…)[ ,]+\d")
 _TRUNCATED = re.compile(r"(?:\d[ ,]*|\b[A-Za-z]{2,} ?|\]|\))(?:\.\.\.|…)\s*$")
 
 
@@ -306,8 +307,8 @@ def _broken_cases(tests: dict[str, Any]) -> str | None:
     if len(inputs) != len(outputs):
         return f"{len(inputs)} inputs, {len(outputs)} outputs"
     for index, value in enumerate([*inputs, *outputs]):
-        if isinstance(value, str) and (found := _TRUNCATED.search(value)):
-            return f"test {index % len(inputs)} ends with {found[0].strip()!r}"
+        if isinstance(value, str) and (found := _TRUNCATED.search(value) or _LEFT_OUT.search(value)):
+            return f"test {index % len(inputs)} has {found[0].strip()!r}"
     return None
 
 

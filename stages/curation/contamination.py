@@ -34,6 +34,7 @@ from stages.curation.normalisation import answer_words, numbers, words
 from stages.curation.translations import Translations
 
 _SHORTEST = 5  # words; fewer occur in unrelated problems ("simplify sqrt 180")
+_MOST_TIMES = 7  # the words of a code row that a text may have and still be like it
 _LONG = 20  # words beside numbers, from which on a row counts as long
 _SHORT_LIKENESS = 0.85  # that is asked of a row without words
 _SAME_ANSWER, _OTHER_ANSWER = -0.05, 0.08  # change of the likeness that is asked
@@ -216,9 +217,16 @@ class LeakIndex:
         return not row.is_own and (problem.domain == "code") == (row.domain == "code")
 
     def _is_alike(self, match: Match, problem: Problem) -> bool:
-        if not self._rule.likeness or match.numbers < self._rule.numbers:
+        if not self._rule.likeness or match.numbers < self._rule.numbers or self._is_drowned(problem, match.row):
             return False
         return match.likeness >= self._asked(match.row) + _answers_say(problem, self._rows[match.row])
+
+    def _is_drowned(self, problem: Problem, position: int) -> bool:
+        """A program in a line ("find the perimeter of a square") says too little to be found among many others."""
+        assert self._likeness is not None
+        return (
+            problem.domain == "code" and len(problem.prompt.split()) > _MOST_TIMES * self._likeness.num_words[position]
+        )
 
 
 def _answers_say(problem: Problem, row: MeasuredRow) -> float:
@@ -228,8 +236,7 @@ def _answers_say(problem: Problem, row: MeasuredRow) -> float:
     one, other = answer_words(problem.answer), answer_words(row.answer)
     if one == other:
         return _SAME_ANSWER if one else 0.0
-    left, right = numbers(one), numbers(other)
-    return _OTHER_ANSWER if left and right and left != right else 0.0
+    return _OTHER_ANSWER if one and other and numbers(one) != numbers(other) else 0.0
 
 
 def _grams(tokens: Sequence[str], size: int) -> Iterator[Gram]:

@@ -7,7 +7,8 @@ ones of the same meaning (TF-IDF words, the same numbers in any order, the same 
 call other functions, are no near copies, and code rows are copies only if the reference program of each passes the tests of the other.
 Where the recipe names a sentence model, it must confirm a copy by meaning.
 Rows that differ in their numbers alone are a policy of their own. Where copies of one text give different answers, or solutions that end
-with different ones, `agreement` is the share that must agree for the row to stay, with that answer.
+with different ones, `agreement` is the share that must agree for the row to stay, with that answer; where two answers are given equally
+often, the row goes.
 
 Only rows that share a MinHash band, or a block of numbers and answer, are compared, each with at most `_WINDOW` before it, so time
 grows linearly. A row goes only for a row that stays, so likeness is never passed on along a chain.
@@ -139,8 +140,9 @@ def _disputed(copies: Mapping[int, Copy], sketches: Mapping[str, np.ndarray], ru
     found = {}
     for row, others in answers.items():
         counts = Counter(answer for answer in (int(given[row]), *others) if answer)
-        most = max(counts.values(), default=0)
-        if counts and (most < rule.agreement * counts.total() or (rule.agreement and counts[int(gold[row])] < most)):
+        most, second, *_ = (*sorted(counts.values(), reverse=True), 0, 0)
+        is_open = most == second or counts[int(gold[row])] < most
+        if counts and rule.agreement and (is_open or most < rule.agreement * counts.total()):
             found[row] = f"{len(counts)} answers in {counts.total()} copies, the most common {most} times"
     return found
 

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 
 _SPELLINGS = (  # applied in order
+    (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"\\frac \1 \2 "),
     (
         re.compile(r"\\(?:left|right|[bB]ig{1,2}[lr]?|displaystyle|limits|quad|qquad|[,;:!> ])(?![a-z])|\\\\|[${}&~]"),
         " ",

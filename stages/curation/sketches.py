@@ -27,6 +27,9 @@ _LEAST_NUMBERS = 3  # different ones that a block needs: with two, "x - y = 6, x
 _OPERATORS = frozenset(
     ("+", "-", "*", "/", "=", "<", ">", "<=", ">=", "!", "cup", "cap", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log")
 )  # fmt: skip
+_OF_A_VALUE = frozenset(
+    ("-", "^", "!", "pi", "infty", "e", "i", "sqrt", "sin", "cos", "tan", "log")
+)  # beside its numbers
 _FUNCTIONS = {"ln": "log", "lg": "log"}  # texts differ in how they write it
 _CHECKED = re.compile(r"^check\((?:.*\.)?(\w+)\)\s*$", re.MULTILINE)  # `check(Solution().name)`
 _CALLED = re.compile(r"\bassert\s+\(*\s*(?:not\s+)?([A-Za-z_]\w*)\s*\(")
@@ -93,7 +96,7 @@ def _hash(key: str) -> int:
 
 
 def answer_key(problem: Problem) -> str:
-    """What two spellings of an answer share: its numbers and minus signs, or else its words; of code, the name that the tests call.
+    """What two spellings of an answer share: its numbers, constants and functions, or else its words; of code, the function that is called.
 
     Empty where there is neither.
     """
@@ -101,9 +104,9 @@ def answer_key(problem: Problem) -> str:
 
 
 def _key(answer: str) -> str:
-    tokens = answer_words(answer)
+    tokens = [_FUNCTIONS.get(token, token) for token in answer_words(answer)]
     return " ".join(
-        tokens if not numbers(tokens) else (token for token in tokens if token[0].isdigit() or token == "-")
+        tokens if not numbers(tokens) else (token for token in tokens if token[0].isdigit() or token in _OF_A_VALUE)
     )
 
 

@@ -158,7 +158,7 @@ def _check_solution(problem: Problem, judge: Judge) -> Finding | None:
     """None where there is no solution."""
     if not problem.solution.strip():
         return None
-    if fault := trace_fault(problem.solution, problem.prompt):
+    if fault := trace_fault(problem.solution, problem.prompt, is_program=problem.domain == "code"):
         return Finding(reason=fault[0], evidence=fault[1])
     trace = trace_of(problem)
     if trace is None:

@@ -123,6 +123,7 @@ def test_where_the_answers_of_copies_disagree_the_recipe_says_how_many_must_agre
     assert found(batch(*rows), agreement=0.5)["0"][0] == "answers disagree"  # its own is not the most common
     assert "1" not in found(batch(*rows[1:]), agreement=0.5)
     assert found(batch(*rows[1:]), agreement=0.8)["1"][0] == "answers disagree"
+    assert found(batch(*rows[2:4]), agreement=0.5)["2"][0] == "answers disagree"  # one against one
 
 
 def test_samples_of_one_problem_vote_on_its_answer(problem, batch, found):
@@ -144,6 +145,15 @@ def test_other_functions_make_another_problem_and_another_name_for_the_logarithm
     text = "Find the antiderivative of the following function, and simplify what you find: {} x plus 3"
     rows = [problem(text.format(name), id=name, answer="") for name in (r"\ln", r"\log", r"\sin", r"\cos")]
     assert found(batch(*rows)) == {r"\log": ("duplicate: near", r"\ln")}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("2", r"2\pi"), ("2", r"\sqrt{2}"), ("3", "3!"), (r"\ln 2", "2"), ("2^3", "23")]
+)
+def test_constants_and_functions_make_another_answer(problem, batch, found, one, other):
+    text = "Find the limit of the sequence that {} was written on the board when the class came in at 9"
+    rows = [problem(text.format("it"), id="a", answer=one), problem(text.format("is"), id="b", answer=other)]
+    assert found(batch(*rows)) == {}
 
 
 @pytest.mark.parametrize("other", [r"3,\!250", "3,250", "3{,}250", "3250", "03250"])

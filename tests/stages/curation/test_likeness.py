@@ -89,6 +89,19 @@ def test_shares_are_those_of_the_row_and_not_of_the_text():
     assert inside.likeness == pytest.approx(1, abs=0.05)
 
 
+def test_a_program_in_a_line_is_found_in_another_wording_and_not_among_many_others():
+    rows = [MeasuredRow("bench", "b/0", "Write a function to find the circumference of a circle.", domain="code")]
+    index = LeakIndex(rows, RULE, Likeness([row.text for row in rows], OTHERS))
+    assert index.find("Write a python function to find the circumference of a circle, please.", domain="code")
+    text = (
+        "You are given circles on a grid, and must return how many points of the grid lie inside one circle at least. "
+        * 4
+    )
+    assert (
+        index.find(text + "Write down a function to find the circumference of a circle first.", domain="code") is None
+    )
+
+
 def test_a_formula_of_common_words_is_found_by_its_ngrams():
     series = r"$\sum_{k=1}^{\infty} \frac{(-1)^{k-1}}{k} \sum_{n=0}^{\infty} \frac{1}{k 2^n + 1}$"
     terms = words(series)

@@ -42,6 +42,29 @@ def test_a_trace_that_teaches_a_fault_is_dropped(solution, reason):
     assert found is not None and found[0] == reason and found[1]
 
 
+def test_what_goes_round_in_circles_needs_no_tags_and_no_spaces():
+    again = "Wait, let me think about this once more, since I am not sure that it holds. "
+    assert (trace_fault(again * 60 + "\\boxed{1}", PROMPT) or "")[0] == "trace: repetition"
+    assert (
+        _fault("我们再检查一遍这个结果是不是正确的，因为我不太确定。" * 80, prompt="一加一是多少？")
+        == "trace: repetition"
+    )
+    assert trace_fault("if a == 1 and b == 2 and c == 3:\n    print(a, b, c)\n" * 60, PROMPT, is_program=True) is None
+
+
+def test_no_language_may_be_mixed_in_but_greek_letters_are_mathematics():
+    russian = "А теперь проверим ещё раз, верно ли это, и запишем ответ."
+    english = "Now let us check this once more with great care, so that nothing is left out of what was found before, and write it down. "
+    assert _fault(f"{THOUGHT} {russian}") == "trace: mixed languages"
+    chinese = "先把一加到五十九，得到一千七百七十，再检查每一步是不是都对，最后把结果写下来。"
+    assert _fault(chinese + english, prompt="一加到五十九是多少？") == "trace: mixed languages"
+    assert _fault(chinese, prompt="一加到五十九是多少？") is None
+    assert (
+        _fault(f"{THOUGHT} So θ = π - α, β = γ + δ, and ω follows from λ, μ, ν, ξ and ρ as before, with σ and τ.")
+        is None
+    )
+
+
 def test_a_chinese_problem_may_be_thought_about_in_chinese():
     assert _fault("先把一加到五十九，再除以二，得到一千七百七十。", prompt="把一加到五十九是多少？") is None
 
