@@ -192,7 +192,8 @@ class CurationConfig(Record):
     duplicates: Duplicates = ours(Duplicates(), "when two rows count as one problem")
     decontamination: Decontamination = ours(Decontamination(), "when a row counts as a leak")
     languages: tuple[Literal["en", "zh", "other"], ...] = ours(
-        (), "prompts in other languages are dropped; none: all stay"
+        (),
+        "prompts in other languages are dropped, told by their script, so `en` is any in Latin letters; none: all stay",
     )
     non_commercial: Literal["keep", "drop"] = ours("keep", "rows whose licence forbids commercial use")
     max_row_bytes: int = ours(8_000_000, "larger rows are dropped at the door, and their texts cut short", ge=1)

@@ -108,6 +108,7 @@ def _write(
     if config.mixture:
         tables["mixture"] = mixture.compared(tables["splits"], config.mixture)
     notes = (
+        *_recipe_notes(config, tables["sources"]),
         *_notes(loaded.benchmarks, steps, tables["sources"]),
         *_model_notes(config.decontamination),
         *_shortages(config, tables["splits"]),
@@ -130,6 +131,19 @@ def _finish(record: StageRecord, more: Mapping[str, list[Row]], out: Path) -> St
 def _shortages(config: CurationConfig, splits: Sequence[Row]) -> list[str]:
     kept = {row["domain"]: row["rows"] for row in splits if row["split"] == "rl"}
     return mixture.shortages(kept, config.mixture.rl) if config.mixture else []
+
+
+def _recipe_notes(config: CurationConfig, sources: Sequence[Row]) -> list[str]:
+    """What the recipe says that a reader of the card must know, or that came to nothing."""
+    there = {row["source"] for row in sources}
+    return [
+        *(f"the recipe leaves out the step {name}" for name in config.skip),
+        *(
+            f"duplicates.source_priority names {name}, of which no row was read"
+            for name in config.duplicates.source_priority
+            if name not in there
+        ),
+    ]
 
 
 def _model_notes(rule: Decontamination) -> tuple[str, ...]:

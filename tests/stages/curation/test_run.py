@@ -305,3 +305,12 @@ def test_the_card_gives_the_revision_of_what_was_fetched_and_none_of_a_folder_in
     for data_dir, revision in ((None, "a" * 40), (folder(problem(id="l/0", source="mine")), "")):
         record = _run(tmp_path / str(bool(data_dir)), config=CurationConfig(sources=(source,)), data_dir=data_dir)
         assert [(row["source"], row["revision"]) for row in record.tables["sources"]] == [("mine", revision)]
+
+
+def test_the_notes_say_which_steps_are_left_out_and_which_names_mean_nothing(tmp_path, problem, folder):
+    config = CurationConfig(skip=("decontamination",), duplicates=Duplicates(source_priority=("a", "typo")))
+    notes = _run(tmp_path / "out", config=config, data_dir=folder(problem(split="rl"))).notes
+    assert notes == (
+        "the recipe leaves out the step decontamination",
+        "duplicates.source_priority names typo, of which no row was read",
+    )
