@@ -141,9 +141,12 @@ def _disputed(copies: Mapping[int, Copy], sketches: Mapping[str, np.ndarray], ru
     for row, others in answers.items():
         counts = Counter(answer for answer in (int(given[row]), *others) if answer)
         most, second, *_ = (*sorted(counts.values(), reverse=True), 0, 0)
-        is_open = most == second or counts[int(gold[row])] < most
+        own = counts[int(gold[row])]
+        is_open = most == second or own < most
         if counts and rule.agreement and (is_open or most < rule.agreement * counts.total()):
-            found[row] = f"{len(counts)} answers in {counts.total()} copies, the most common {most} times"
+            found[row] = (
+                f"{len(counts)} answers in {counts.total()} copies, the most common {most} times, its own {own} times"
+            )
     return found
 
 
