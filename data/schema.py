@@ -6,7 +6,7 @@ Text columns hold an empty string where nothing is known; `tests` and `meta` are
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -162,8 +162,3 @@ class TableWriter:
                 self._beside.replace(self._path)
         finally:
             self._beside.unlink(missing_ok=True)
-
-
-def problem_row(problem: Problem) -> dict[str, str]:
-    """A problem as a row."""
-    return asdict(problem)

@@ -52,7 +52,7 @@ class Shard:
 
 @task(name="shard", task_run_name="shard {number}", cache_policy=NO_CACHE, persist_result=False)
 def shard_task(number: int, shard: Shard) -> Any:  # noqa: ANN401 - what the function makes of the chunk
-    """Work on one shard in a process of the cluster. Raises RuntimeError where that process runs another version of the code."""
+    """Work on one shard in a process of the cluster. Raises ValueError where that process runs another version of the code."""
     with borrowed_worker(shard.runtime, run=shard.run) as borrowed:
         _require_same_code(borrowed.kept, shard)
         return shard.work(borrowed, shard.chunk)
@@ -63,7 +63,7 @@ def _require_same_code(kept: dict[str, Any], shard: Shard) -> None:
     if "code" not in kept:
         kept["code"] = code_digest(_MODULE)
     if kept["code"] != shard.code:
-        raise RuntimeError(
+        raise ValueError(
             f"a Dask worker runs version {kept['code'][:12]} of {_MODULE}, the chain {shard.code[:12]}: "
             "install the same version on every worker and start them again"
         )

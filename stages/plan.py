@@ -8,6 +8,7 @@ from typing import Any
 from stages.artifact import Manifest, Store, content_digest, fingerprint, matching_files
 from stages.code_digest import code_digest
 from stages.config import (
+    PACKAGED,
     STAGES,
     BaseConfig,
     CurationConfig,
@@ -148,24 +149,51 @@ def _ranks(recipe: Recipe, module: str) -> int:
 
 
 def data_folders(config: Record, data_dir: Path | None) -> dict[str, DataFolder]:
-    """What a stage reads from outside the store, by the name it has in manifests: `data-dir`, `source/<name>`, `checkpoint`, `stronger`.
+    """What a stage reads from outside the store, by the name it has in manifests.
+
+    Names: `data-dir`, `source/<name>`, `<step>/embeddings`, `checkpoint`, `stronger`.
 
     Raises ValueError for a folder that is missing or holds nothing to read.
     """
     match config:
         case CurationConfig():
+            _require_data_dir(config, data_dir)
             named = {
                 f"source/{source.name}": _data_folder(Path(source.folder), _PARQUET, what=f"source {source.name!r}")
                 for source in config.sources
                 if isinstance(source, ParquetSource) and source.folder != DATA_DIR
             }
-            return named | ({DATA_DIR: _data_folder(data_dir, _PARQUET, what="--data-dir")} if data_dir else {})
+            return (
+                named
+                | _models(config)
+                | ({DATA_DIR: _data_folder(data_dir, _PARQUET, what="--data-dir")} if data_dir else {})
+            )
         case BaseConfig() if config.checkpoint is not None:
             return {CHECKPOINT: _data_folder(Path(config.checkpoint), _EVERY_FILE, what="base.checkpoint")}
         case SelectionConfig() if config.stronger is not None:
             return {STRONGER: _data_folder(Path(config.stronger), _EVERY_FILE, what="selection.stronger")}
         case _:
             return {}
+
+
+def _require_data_dir(config: CurationConfig, data_dir: Path | None) -> None:
+    wanting = [
+        source.name for source in config.sources if isinstance(source, ParquetSource) and source.folder == DATA_DIR
+    ]
+    if wanting and data_dir is None:
+        raise ValueError(
+            f"source {wanting[0]!r} reads the folder of --data-dir, and none was given: add --data-dir DIR"
+        )
+
+
+def _models(config: CurationConfig) -> dict[str, DataFolder]:
+    """Sentence models that are folders of the user's."""
+    named = {"duplicates": config.duplicates.embeddings, "decontamination": config.decontamination.embeddings}
+    return {
+        f"{step}/embeddings": _data_folder(Path(model), _EVERY_FILE, what=f"curation.{step}.embeddings")
+        for step, model in named.items()
+        if model and model != PACKAGED
+    }
 
 
 def _data_folder(folder: Path, pattern: str, *, what: str) -> DataFolder:

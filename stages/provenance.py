@@ -21,6 +21,7 @@ PACKAGES = (
     "math-verify",
     "numpy",
     "scipy",
+    "rensa",
 )
 
 

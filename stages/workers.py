@@ -70,7 +70,7 @@ def _result(future: Future[Any]) -> Any:  # noqa: ANN401 - what the function ret
         return future.result()
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "a worker process died; if memory ran out, lower runtime.workers or runtime.max_rows and run again"
+            "a worker process died; if memory ran out, lower runtime.workers (where a model answers: runtime.max_rows) and run again"
         ) from error
 
 

@@ -85,15 +85,16 @@ def _row(cells: tuple[str | bytes, ...], file: Path, max_row_bytes: int) -> Row:
     for name, cell in zip(PROBLEM_COLUMNS, cells, strict=True):
         if isinstance(cell, bytes):
             return Row(_cut(cells), "invalid UTF-8", f"{file.name}: the {name} is no text: {cell[:40]!r}")
-    if (size := _size(cells)) > max_row_bytes:
-        return Row(
-            _cut(cells), "row too large", f"{file.name}: {size:,} bytes, {max_row_bytes:,} allowed (max_row_bytes)"
-        )
-    return Row(Problem(*cells))  # ty: ignore[invalid-argument-type] - all are texts here
+    return fitted(Problem(*cells), max_row_bytes, where=file.name)  # ty: ignore[invalid-argument-type] - all are texts here
 
 
-def _size(cells: tuple[str | bytes, ...]) -> int:
-    return sum(len(cell) if cell.isascii() else len(cell.encode()) for cell in cells if isinstance(cell, str))
+def fitted(problem: Problem, max_row_bytes: int, *, where: str) -> Row:
+    """The row, or with its texts cut short and the fault that it is too large."""
+    cells = tuple(getattr(problem, name) for name in PROBLEM_COLUMNS)
+    size = sum(len(cell) if cell.isascii() else len(cell.encode()) for cell in cells)
+    if size <= max_row_bytes:
+        return Row(problem)
+    return Row(_cut(cells), "row too large", f"{where}: {size:,} bytes, {max_row_bytes:,} allowed (max_row_bytes)")
 
 
 def _cut(cells: tuple[str | bytes, ...]) -> Problem:

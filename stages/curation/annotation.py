@@ -47,7 +47,7 @@ def annotate(_worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
 
 
 def _annotated(problem: Problem) -> str:
-    meta = read_meta(problem)
+    meta = read_meta(problem.meta)
     return with_notes(meta, annotations(problem, meta))
 
 
@@ -74,20 +74,20 @@ def earlier_notes(meta: dict[str, Any]) -> dict[str, Any]:
 
 def read_annotations(metas: Sequence[str]) -> list[dict[str, Any]]:
     """The annotations of rows, from their `meta`, subjects by name; empty where there are none."""
-    found = [json.loads(meta).get(KEY, {}) if f'"{KEY}"' in meta else {} for meta in metas]
+    found = [earlier_notes(read_meta(meta)) if f'"{KEY}"' in meta else {} for meta in metas]
     return [{**notes, "subject": _named(notes["subject"])} if notes.get("subject") else notes for notes in found]
 
 
-def _named(subject: str) -> str:
-    return f"{subject} {SUBJECTS[subject]}"
+def _named(subject: object) -> str:
+    return f"{subject} {SUBJECTS.get(str(subject), '')}".strip()
 
 
-def read_meta(problem: Problem) -> dict[str, Any]:
+def read_meta(text: str) -> dict[str, Any]:
     """`meta` as an object; what is none is kept as it is written."""
     try:
-        meta = json.loads(problem.meta or "{}")
+        meta = json.loads(text or "{}")
     except (ValueError, RecursionError):
-        return {"unparsed": problem.meta}
+        return {"unparsed": text}
     return meta if isinstance(meta, dict) else {"unparsed": meta}
 
 

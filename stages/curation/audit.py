@@ -3,7 +3,7 @@
 Everything is read from the folder of the result: the six splits and `dropped.parquet`.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from stages.curation.normalisation import stable_hash
 from stages.curation.splits import SPLITS
 
 _CONTENT = ("prompt", "answer", "tests", "solution")
-_ABSENT = ("absent", 0)
+_ABSENT = [("absent", 0)]
 _SAID = ("step", "reason", "evidence", "method", "benchmark", "against", "score")
 
 
@@ -85,7 +85,7 @@ def differences(one: Path, other: Path) -> dict[str, Any]:
         for name in ids
         if before.get(name) != after.get(name)
     ]
-    counts_a, counts_b = (Counter(fate for fate, _ in rows.values()) for rows in (before, after))
+    counts_a, counts_b = (Counter(fate for fates in rows.values() for fate, _ in fates) for rows in (before, after))
     names = sorted(counts_a.keys() | counts_b.keys())
     return {
         "fates": [{"fate": name, "a": counts_a[name], "b": counts_b[name]} for name in names],
@@ -93,19 +93,21 @@ def differences(one: Path, other: Path) -> dict[str, Any]:
     }
 
 
-def _change(name: str, before: tuple[str, int], after: tuple[str, int]) -> dict[str, str]:
-    same_fate = before[0] == after[0]
-    return {"id": name, "a": before[0], "b": f"{after[0]}, with other content" if same_fate else after[0]}
+def _change(name: str, before: list[tuple[str, int]], after: list[tuple[str, int]]) -> dict[str, str]:
+    was, now = (" and ".join(fate for fate, _ in rows) for rows in (before, after))
+    return {"id": name, "a": was, "b": f"{now}, with other content" if was == now else now}
 
 
-def _all_fates(folder: Path) -> dict[str, tuple[str, int]]:
-    """Row id -> its split, or the step and the reason for which it was dropped, and a hash of what it says."""
+def _all_fates(folder: Path) -> dict[str, list[tuple[str, int]]]:
+    """Row id -> of each row with that id its split, or the step and the reason for which it was dropped, and a hash of what it says."""
+    fates: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
     dropped = read_table(folder / "dropped.parquet", DROPPED_SCHEMA).select([*_CONTENT, "id", "step", "reason"])
-    fate = {row["id"]: (f"{row['step']}: {row['reason']}", _content(row)) for row in dropped.to_pylist()}
+    for row in dropped.to_pylist():
+        fates[row["id"]].append((f"{row['step']}: {row['reason']}", _content(row)))
     for split in SPLITS:
-        rows = pq.read_table(folder / f"{split}.parquet", columns=["id", *_CONTENT]).to_pylist()
-        fate |= {row["id"]: (split, _content(row)) for row in rows}
-    return fate
+        for row in pq.read_table(folder / f"{split}.parquet", columns=["id", *_CONTENT]).to_pylist():
+            fates[row["id"]].append((split, _content(row)))
+    return {name: sorted(found) for name, found in fates.items()}
 
 
 def _content(row: Mapping[str, str]) -> int:

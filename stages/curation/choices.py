@@ -4,7 +4,6 @@ Only what stays a question with one answer is converted: the gold is one letter,
 formulas, a word or two), and the stem asks for one and speaks neither of options nor of what may be. Everything else says why not.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from stages.curation.annotation import earlier_notes, read_meta, with_notes
 
 CONVERTED = "converted_from"
 
-_GOLD = re.compile(r"(?:\\(?:text|textbf|mathrm)\s*\{)?\s*[（(]?([A-Ja-j])[)）]?\s*\}?\.?")
+LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm)\s*\{)?\s*[（(]?([A-Ja-j])[)）]?\s*\}?\.?")
 _MARKS = (  # how a letter stands before its option, all of one kind
     re.compile(r"(?:^|(?<=\s))[（(]([A-Ja-j])[)）][.:、．]?\s*", re.MULTILINE),
     re.compile(r"(?:^|(?<=\s))([A-J])[.:、．)）]\s*", re.MULTILINE),
@@ -26,6 +25,7 @@ _INSTRUCTION = re.compile(
     r"[^.?!]*\b(?:options?|answers?|choices?)\b[^.?!]*[.:]?\s*$",
     re.IGNORECASE,
 )
+_LONGEST_INSTRUCTION = 300  # characters, at the end of a stem
 _SPEAKS_OF_OPTIONS = re.compile(
     r"\b(?:options?|choices?|choose|select|following|below|these)\b|(?:^|[.?!,;:]\s*)which\b|\bwhich (?:of|one|is|are)\b"
     r"|下列|下面|以下|选项|哪|正确|错误|有误|不对|说法|结论|命题|关系|的是\s*$",
@@ -70,7 +70,7 @@ class Question:
 
 def open_question(problem: Problem) -> Problem | str:
     """The problem as an open question, or why it cannot be one."""
-    gold = _GOLD.fullmatch(problem.answer.strip())
+    gold = LETTER.fullmatch(problem.answer.strip())
     if gold is None:
         return "the answer is no single letter"
     question = parse(problem.prompt)
@@ -112,7 +112,8 @@ def _bare(option: str) -> str:
 
 def _asked(stem: str) -> str:
     """The stem without what it says about choosing; an empty bracket at its end becomes a line to fill in."""
-    stem = _INSTRUCTION.sub("", stem).strip()
+    cut = max(0, len(stem) - _LONGEST_INSTRUCTION)
+    stem = (stem[:cut] + _INSTRUCTION.sub("", stem[cut:])).strip()
     blank = _BLANK.search(stem)
     if blank is None:
         return stem
@@ -159,7 +160,7 @@ def _no_value(text: str) -> str | None:
 
 def _converted(problem: Problem, stem: str, answer: str) -> Problem:
     notes = {CONVERTED: "multiple choice", "answer_before": problem.answer.strip()}
-    converted = with_notes(read_meta(problem), notes)
+    converted = with_notes(read_meta(problem.meta), notes)
     return replace(problem, prompt=stem, answer=answer, meta=converted)
 
 
@@ -173,4 +174,4 @@ def with_open_forms(benchmarks: Mapping[str, Sequence[Problem]]) -> dict[str, li
 
 def is_converted(meta: str) -> bool:
     """Whether the row with that `meta` was a choice question before curation made it an open one."""
-    return f'"{CONVERTED}"' in meta and CONVERTED in earlier_notes(json.loads(meta))
+    return f'"{CONVERTED}"' in meta and CONVERTED in earlier_notes(read_meta(meta))

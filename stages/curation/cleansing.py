@@ -8,7 +8,7 @@ import ast
 import json
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow as pa
 from data.domains.extraction import all_boxes
 from data.schema import Problem, problems_from_table
 from stages.config import CurationConfig, Domain
-from stages.curation.choices import open_question
+from stages.curation.choices import LETTER, open_question
 from stages.curation.language import language_of
 from stages.curation.normalisation import answer_words
 from stages.curation.pool import Drop, Sifted
@@ -133,10 +133,9 @@ def _image(problem: Problem, _config: CurationConfig) -> str | None:
 
 # ---------------------------------------------------------------- what can be guessed
 
-_OPTIONS = re.compile(
-    r"(?:^|[\s{]|\\n)(?:\(A\)|A[.):、．]).*?(?:[\s{]|\\n)(?:\(B\)|B[.):、．]).*?(?:[\s{]|\\n)(?:\(C\)|C[.):、．])"
-    r"|(?:^|[\s{])\( ?a ?\).*?\s\( ?b ?\).*?\s\( ?c ?\)",
-    re.DOTALL,
+_CAPITAL, _SMALL = (  # marks of three options, which are looked for one after the other
+    tuple(re.compile(rf"(?:^|[\s{{]|\\n)(?:\({letter}\)|{letter}[.):、．])") for letter in "ABC"),
+    tuple(re.compile(rf"(?:^|[\s{{])\( ?{letter} ?\)") for letter in "abc"),
 )
 _CHOOSING = re.compile(
     r"\bwhich (?:one )?of (?:the following|these)\b|\b(?:choose|choosing|select) the (?:correct|best|right)\b|下列|以下哪",
@@ -155,8 +154,7 @@ _CHOSEN = re.compile(
     r"[①-⑳、,，和\s]+|.*\b(?:all|none|both|neither|any) (?:of the (?:above|following)|of these|(?:are|is) correct)\b.*",
     re.IGNORECASE,
 )
-_SMALL_OPTION = re.compile(r"\( ?[a-e] ?\)")
-_LETTER = re.compile(r"(?:\\(?:text|textbf|mathrm)\s*\{)?\s*\(?[A-Ea-e]\)?\s*\}?\.?")
+_SMALL_OPTION = re.compile(r"\( ?[a-j] ?\)")
 
 
 def _choice_question(problem: Problem, config: CurationConfig) -> str | None:
@@ -165,17 +163,30 @@ def _choice_question(problem: Problem, config: CurationConfig) -> str | None:
         return None
     if _CHOSEN.fullmatch(problem.answer.strip()):
         return f"the answer is {problem.answer.strip()!r}"
-    options = _OPTIONS.search(problem.prompt)
-    if options and ("a" not in options[0][:4] or _is_option(problem.answer, problem.prompt[options.start() :])):
-        return _around(problem.prompt, options)
+    if capital := _first_option(problem.prompt, _CAPITAL):
+        return _around(problem.prompt, capital)
+    small = _first_option(problem.prompt, _SMALL)
+    if small and _is_option(problem.answer, problem.prompt[small.start() :]):
+        return _around(problem.prompt, small)
     return _around(problem.prompt, _CHOOSING.search(problem.prompt))
+
+
+def _first_option(prompt: str, marks: Sequence[re.Pattern[str]]) -> re.Match[str] | None:
+    """The first mark, where all follow in order."""
+    first, end = None, 0
+    for mark in marks:
+        found = mark.search(prompt, end)
+        if found is None:
+            return None
+        first, end = first or found, found.end()
+    return first
 
 
 def _is_option(answer: str, options: str) -> bool:
     """Whether the answer is a letter, or one of the small options, with or without what it is the value of: `v = 2 m/s`."""
     given = " ".join(answer_words(answer))
     texts = {" ".join(answer_words(text)) for text in _SMALL_OPTION.split(options)} - {""}
-    return bool(_LETTER.fullmatch(answer.strip())) or bool(texts & {given, given.rpartition("= ")[2]})
+    return bool(LETTER.fullmatch(answer.strip())) or bool(texts & {given, given.rpartition("= ")[2]})
 
 
 def _two_valued_question(problem: Problem, config: CurationConfig) -> str | None:

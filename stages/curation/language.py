@@ -8,6 +8,7 @@ _OTHER = re.compile(r"[\u0370-\u1fff\u3040-\u30ff\uac00-\ud7af]+")
 _COMMAND = re.compile(r"\\[A-Za-z]+|\$[^$]*\$")
 _CODE = re.compile(r"```.*?```", re.DOTALL)
 _LEAST_LETTERS = 8
+_KANA_ENOUGH = 0.2  # beside Chinese signs; Japanese is written in both
 _CHINESE_ENOUGH = 0.2  # a sign says as much as some letters, and formulas are written in Latin ones
 
 
@@ -23,7 +24,7 @@ def language_of(text: str) -> str:
     total = sum(counts.values())
     if total < _LEAST_LETTERS and not counts["zh"]:
         return "none"
-    if counts["zh"] >= _CHINESE_ENOUGH * total:
+    if counts["zh"] >= _CHINESE_ENOUGH * total and counts["other"] <= _KANA_ENOUGH * counts["zh"]:
         return "zh"
     return "en" if counts["en"] >= counts["other"] else "other"
 

@@ -162,11 +162,17 @@ class Likeness:
         return sparse.csr_matrix((np.ones(len(columns)), columns, starts), shape=(len(texts), len(self._columns)))
 
     def matches(
-        self, texts: Sequence[str], *, least: float, besides: Sequence[Collection[int]] = ()
+        self,
+        texts: Sequence[str],
+        *,
+        least: float,
+        among: np.ndarray | None = None,
+        besides: Sequence[Collection[int]] = (),
     ) -> Iterator[list[Match]]:
         """For each text the rows of which it has at least `least`, by likeness or with numbers masked, in the order of the rows.
 
-        Rows are found by rare words; a formula may have none, so `besides` names rows for each text that are compared, too.
+        Rows are found by rare words, `among` those of a mask; a formula may have none, so `besides` names rows for each text that are
+        compared, too.
         """
         views = [View.of(text) for text in texts]
         shared = (self._matrix([view.words for view in views]) @ self._words).tocsr()
@@ -174,7 +180,7 @@ class Likeness:
             inside = slice(shared.indptr[number], shared.indptr[number + 1])
             rows = shared.indices[inside]
             shares = shared.data[inside] / self._norms[rows]
-            near = np.flatnonzero(shares >= _LEAST_SHARED)
+            near = np.flatnonzero((shares >= _LEAST_SHARED) & (True if among is None else among[rows]))
             best = near[np.lexsort((rows[near], -shares[near]))][:_MOST_COMPARED]
             named = besides[number] if besides else ()
             found = self._compared(sorted({*rows[best].tolist(), *named}), view)

@@ -57,8 +57,8 @@ def words(text: str) -> list[str]:
 
 
 _LABEL = re.compile(
-    r"^\s*(?:[#>*\-\s]*(?:\*\*)?(?:problem|question|exercise|example|task|ex|no|q)\b\.?\s*(?:no\.?|number|\#)?\s*\d+(?:\.\d+)*\s*(?:\([^()]{0,60}\))?\s*"
-    r"(?:\*\*)?\s*[.:)\-–—]*|\(?\d{1,3}[.)](?!\d))\s+",
+    r"^\s*(?:[#>*\-\s]*(?:\*\*)?(?:problem|question|exercise|example|task|ex|no|q)\b\.?\s*(?:no\.?|number|\#)?\s*\d+(?:\.\d+)*\s*"
+    r"(?:\([^()]{0,60}\)\s*(?:\*\*)?\s*[.:)\-–—]*|(?:\*\*)?\s*[.:)\-–—]+(?:\*\*)?|\*\*|(?=\n))|\(?\d{1,3}[.)](?!\d))\s+",
     re.IGNORECASE,
 )
 

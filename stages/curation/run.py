@@ -14,7 +14,7 @@ from pathlib import Path
 
 from data.schema import DROPPED_SCHEMA, Problem, TableWriter
 from stages.artifact import matching_files
-from stages.config import CurationConfig, Decontamination, Runtime
+from stages.config import CurationConfig, Decontamination, ParquetSource, Runtime
 from stages.curation import annotation, decontamination, duplicates, mixture
 from stages.curation.card import distribution_tables, example_tables, write_card
 from stages.curation.choices import with_open_forms
@@ -68,7 +68,17 @@ def _compared_tables(
     """Overlaps among the benchmarks, and the files that were read."""
     measured = {name: rows for name, rows in loaded.benchmarks.items() if rows}
     is_compared = len(measured) > 1 and decontamination.NAME not in config.skip
-    files = matching_files(data_dir, "*.parquet") if data_dir else {}
+    folders = {"": data_dir} if data_dir else {}
+    folders |= {
+        f"{source.name}/": Path(source.folder)
+        for source in config.sources
+        if isinstance(source, ParquetSource) and source.folder != DATA_DIR
+    }
+    files = {
+        prefix + name: digest
+        for prefix, folder in folders.items()
+        for name, digest in matching_files(folder, "*.parquet").items()
+    }
     return {
         "overlaps": decontamination.benchmark_overlaps(measured, config.decontamination, funnel) if is_compared else [],
         "files": [{"file": name, "sha256": digest} for name, digest in files.items()],

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.curation.normalisation import comparison_key
@@ -19,11 +19,11 @@ class WordWeights:
     unseen: float  # of a word that the sample does not have
 
     @classmethod
-    def of(cls, pool: Pool, others: Iterable[str] = ()) -> "WordWeights":
-        """From the pool's prompts, and from other texts."""
+    def of(cls, pool: Pool) -> "WordWeights":
+        """From the pool's prompts."""
         step = max(1, -(-pool.num_batches // _SAMPLE_BATCHES))
         sample = (pool.read(number, ["prompt"])["prompt"].to_pylist() for number in range(0, pool.num_batches, step))
-        return cls.of_texts([*(prompt for prompts in sample for prompt in prompts), *others])
+        return cls.of_texts([prompt for prompts in sample for prompt in prompts])
 
     @classmethod
     def of_texts(cls, texts: Sequence[str]) -> "WordWeights":

@@ -6,6 +6,7 @@ probe. `eval` rows of a benchmark that the recipe names are that benchmark; othe
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import get_args
 from data.benchmarks import find_benchmark
 from data.schema import Problem, problems_from_table, read_table, table_from_problems, write_table
 from data.sources.hub import load_hub
-from data.sources.parquet import Row, load_folder
+from data.sources.parquet import Row, fitted, load_folder
 from data.sources.procedural import generate_problems
+from stages.artifact import write_json
 from stages.config import CurationConfig, HubSource, ParquetSource, ProceduralSource, Source, Split
 from stages.curation.funnel import Step, finished, save_batch
 from stages.curation.normalisation import stable_hash
@@ -49,6 +51,7 @@ class _Loading:
     config: CurationConfig
     benchmarks: dict[str, list[Problem]]
     taken: dict[int, int] = field(default_factory=dict)  # hash of an id -> hash of its prompt
+    shared: Counter[str] = field(default_factory=Counter)  # how often an id was taken already
     prompts: set[str] = field(default_factory=set)  # that a later generator must not draw
     rows: list[Candidate] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
@@ -93,7 +96,7 @@ def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: S
     last_generator = max((n for n, source in enumerate(sources) if isinstance(source, ProceduralSource)), default=-1)
     for number, source in enumerate(sources):
         for row in _read(source, loading, data_dir=data_dir):
-            problem = _with_own_id(row.problem, loading.taken)
+            problem = _with_own_id(row.problem, loading)
             if number < last_generator:
                 loading.prompts.add(problem.prompt)
             _place(replace(row, problem=problem), source, loading)
@@ -101,7 +104,7 @@ def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: S
     loading.flush()
     rows = [problem for problems in loading.benchmarks.values() for problem in problems]
     write_table(table_from_problems(rows), folder / "benchmarks.parquet")
-    (folder / _LOADED).write_text(json.dumps({"batches": loading.num_batches}), encoding="utf-8")
+    write_json(folder / _LOADED, {"batches": loading.num_batches})
 
 
 def _with_data_dir(sources: Sequence[Source], data_dir: Path | None, log: StageLog) -> Sequence[Source]:
@@ -134,14 +137,12 @@ def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterat
                 ),
             )
         case ParquetSource():
-            if source.folder == DATA_DIR and data_dir is None:
-                raise ValueError(
-                    f"source {source.name!r} reads the folder of --data-dir, and none was given: add --data-dir DIR"
-                )
-            folder = data_dir if source.folder == DATA_DIR and data_dir else Path(source.folder)
+            folder = data_dir if source.folder == DATA_DIR else Path(source.folder)
+            assert folder is not None  # a plan without it is refused
             yield from load_folder(folder, max_row_bytes=loading.config.max_row_bytes)
         case HubSource():
-            yield from map(Row, _hub_problems(source))
+            limit = loading.config.max_row_bytes
+            yield from (fitted(problem, limit, where=source.name) for problem in _hub_problems(source))
 
 
 def _hub_problems(source: HubSource) -> Iterable[Problem]:
@@ -161,12 +162,14 @@ def _hub_problems(source: HubSource) -> Iterable[Problem]:
     return (replace(problem, split="eval", source=measured) for problem in problems)
 
 
-def _with_own_id(problem: Problem, taken: dict[int, int]) -> Problem:
+def _with_own_id(problem: Problem, loading: _Loading) -> Problem:
     """The problem, under another id if a different problem has this one: files are numbered independently of each other."""
-    number, own, prompt = 1, problem.id, stable_hash(problem.prompt)
-    while taken.setdefault(stable_hash(own), prompt) != prompt:
-        own = f"{problem.source}/{problem.id}" if number == 1 else f"{problem.source}/{problem.id}/{number}"
-        number += 1
+    own, prompt = problem.id, stable_hash(problem.prompt)
+    named = f"{problem.source}/{problem.id}"
+    while loading.taken.setdefault(stable_hash(own), prompt) != prompt:
+        loading.shared[named] += 1
+        number = loading.shared[named]
+        own = named if number == 1 else f"{named}/{number}"
     return problem if own == problem.id else replace(problem, id=own)
 
 

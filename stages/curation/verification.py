@@ -168,7 +168,7 @@ def _check_solution(problem: Problem, judge: Judge) -> Finding | None:
     if verdict.status == "correct":
         return Finding(solution=trace, num_judged=1)
     kind = f"{JUDGE_FAILED}: {verdict.status}" if verdict.status in FAILED_STATUSES else "solution does not verify"
-    if problem.domain == "code" and _UNRESOLVED.search(verdict.reason):
+    if problem.domain == "code" and verdict.status not in FAILED_STATUSES and _UNRESOLVED.search(verdict.reason):
         names = unresolved_names(last_code_block(trace) or "", *_setup(problem))
         evidence = f"{', '.join(names) or 'no name stands out'}; {verdict.reason[:_EVIDENCE]}"
         return Finding(reason="unresolved name", evidence=evidence, num_judged=1)

@@ -132,7 +132,7 @@ def test_an_address_without_a_port_is_refused_before_anything_runs(ring, folder)
 
 def test_a_worker_with_other_code_is_refused() -> None:
     shard = Shard(len, [], runtime=Runtime(), run="r", code="a" * 64)
-    with pytest.raises(RuntimeError, match="install the same version on every worker"):
+    with pytest.raises(ValueError, match="install the same version on every worker"):
         _require_same_code({"code": "b" * 64}, shard)
 
 

@@ -114,6 +114,8 @@ def fingerprint_of(stage: str, *overrides: str) -> str:
     ("stage", "file", "override"),
     [
         ("curation", "rows.parquet", "curation.sources=[{{kind='parquet', folder='{}'}}]"),
+        ("curation", "model.safetensors", "curation.duplicates.embeddings='{}'"),
+        ("curation", "deeper/model.safetensors", "curation.decontamination.embeddings='{}'"),
         ("base", "deeper/model.safetensors", "base.checkpoint='{}'"),
         ("selection", "model.safetensors", "selection.stronger='{}'"),
     ],
@@ -134,6 +136,11 @@ def test_a_folder_from_outside_counts_by_its_bytes(tmp_path: Path, stage: str, f
     [
         ("base.checkpoint='no/such'", "base.checkpoint no/such: no such folder"),
         ("selection.stronger='no/such'", "selection.stronger no/such: no such folder"),
+        ("curation.duplicates.embeddings='no/such'", "curation.duplicates.embeddings no/such: no such folder"),
+        (
+            "curation.sources=[{kind='parquet', name='mine', folder='data-dir'}]",
+            "'mine' reads the folder of --data-dir",
+        ),
         ("curation.sources=[{kind='parquet', name='mine', folder='no/such'}]", "source 'mine' no/such: no such folder"),
     ],
 )

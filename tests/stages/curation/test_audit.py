@@ -75,3 +75,13 @@ def test_a_row_with_the_same_fate_and_other_content_has_changed(curate):
             "b": "de-duplication: duplicate: same text after normalisation, with other content",
         },
     ]
+
+
+def test_rows_that_share_an_id_are_all_counted(tmp_path, problem, folder):
+    rows = [problem(id="same", split="rl"), problem(id="same", split="rl"), problem("Prove that 7 is prime.", id="p")]
+    for name, given in (("a", rows), ("b", rows[:1] + rows[2:])):
+        inputs = {"data-dir": folder(*given)}
+        run(CurationConfig(), inputs=inputs, runtime=Runtime(workers=1), out=tmp_path / name, log=StageLog(None))
+    found = differences(tmp_path / "a", tmp_path / "b")
+    assert sum(row["a"] for row in found["fates"]) == 3 and sum(row["b"] for row in found["fates"]) == 2
+    assert found["changed"] == [{"id": "same", "a": "de-duplication: duplicate: same text and rl", "b": "rl"}]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from stages.config import CurationConfig
-from stages.curation.cleansing import RULES, cleanse, first_objection
+from stages.curation.cleansing import RULES, cleanse, cleansed, first_objection
 
 
 def _tests(**parts):
@@ -152,3 +152,14 @@ def test_the_dropped_rows_are_named_by_their_place_in_the_batch(problem, batch, 
     sifted = cleanse(worker, (batch(*rows), CurationConfig()))
     assert [drop.row for drop in sifted.drops] == [0, 3, 6]
     assert {drop.reason for drop in sifted.drops} == {"no answer or tests"}
+
+
+@pytest.mark.parametrize(
+    ("mark", "reason"),
+    [("(A) (B) ", None), ("(a) (b) ", None), ("(A) (B) (C) ", "multiple choice"), ("choose an option, ", None)],
+)
+def test_a_long_prompt_of_marks_is_read_once(problem, mark, reason):
+    """With all marks in one pattern this took minutes."""
+    row = problem(f"{mark * (20_000 // len(mark))}\nHow many?", answer="7")
+    _, objection = cleansed(row, CurationConfig(choice_questions="convert", max_prompt_characters=30_000))
+    assert (objection and objection[0]) == reason

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from stages.config import CurationConfig, Decontamination, Runtime
+from stages.config import PACKAGED, CurationConfig, Decontamination, Runtime
 from stages.curation import run
-from stages.curation.embeddings import PACKAGED, Meanings, embedding_cosines
+from stages.curation.embeddings import Meanings, embedding_cosines
 from stages.stage import StageLog
 
 SAME = (

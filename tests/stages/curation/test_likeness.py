@@ -109,3 +109,29 @@ def test_a_formula_of_common_words_is_found_by_its_ngrams():
         likeness = Likeness([row.text for row in rows], [*others, *(f"What is the value of {n}?" for n in range(40))])
         found = LeakIndex(rows, RULE, likeness).find(text, "1")
         assert (found is not None) == is_leak
+
+
+def test_many_rows_in_the_words_of_a_text_hide_no_row_that_it_repeats(monkeypatch):
+    things = [
+        "honey",
+        "jam",
+        "jars",
+        "market",
+        "money",
+        "friends",
+        "people",
+        "dollars",
+        "parts",
+        "tom",
+        "mira",
+        "equal",
+        "share",
+        "sells",
+    ]
+    rows = [MeasuredRow("bench", f"short/{thing}", f"Find {thing}.") for thing in things]
+    rows += [MeasuredRow("probe", f"own/{n}", ROW.replace("12", str(n)), is_own=True) for n in range(20, 40)]
+    rows.append(MeasuredRow("bench", "b/0", ROW, answer="68"))
+    index = LeakIndex(rows, RULE, Likeness([row.text for row in rows], OTHERS))
+    for text in (f"{ROW} Find it.", ROW.replace("sells", "has sold").replace("share", "split")):
+        found = index.find(text, "68")
+        assert found is not None and found.row.id == "b/0"

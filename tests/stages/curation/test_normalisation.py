@@ -1,6 +1,6 @@
 import pytest
 
-from stages.curation.normalisation import answer_words, comparison_key, words
+from stages.curation.normalisation import answer_words, comparison_key, without_label, words
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,21 @@ def test_a_text_without_words_is_its_own_key():
 )
 def test_the_words_of_an_answer_do_not_depend_on_how_its_number_is_grouped_or_padded(answer, expected):
     assert answer_words(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("Problem 12: Find x.", "Find x."),
+        ("Problem 12\nFind x.", "Find x."),
+        ("**Exercise 5.1** Find x.", "Find x."),
+        ("Problem 3 (AIME 2012) Find x.", "Find x."),
+        ("(3) Find x.", "Find x."),
+        ("No 2 people may sit together. How can they?", None),
+        ("Exercise 30 minutes a day for how long?", None),
+        ("Task 3 workers with it. Who is done?", None),
+        ("1.5 litres weigh how much?", None),
+    ],
+)
+def test_a_label_ends_with_a_sign_and_a_number_within_a_sentence_is_none(text, rest):
+    assert without_label(text) == (rest or text)

@@ -97,12 +97,6 @@ def test_a_row_that_no_share_takes_is_dropped(load, dropped, problem, folder):
     assert [drop["reason"] for drop in dropped(loaded.step)] == ["no split for a row without solution"]
 
 
-def test_a_source_that_needs_a_data_folder_says_so(load):
-    source = ParquetSource(kind="parquet", folder="data-dir")
-    with pytest.raises(ValueError, match="add --data-dir DIR"):
-        load(CurationConfig(sources=(source,)))
-
-
 def test_a_missing_folder_is_named(load):
     with pytest.raises(ValueError, match="no-such-folder: no such folder"):
         load(CurationConfig(), Path("no-such-folder"))
@@ -148,6 +142,17 @@ def test_a_data_folder_is_read_in_place_of_every_hub_source(load, rows, problem,
     assert Counter(row["via"] for row in rows(load(config))) == {"mine": 3, "drawn": 30, "other": 3}
 
 
+def test_a_row_of_the_hub_may_be_too_large_as_one_of_a_file(load, hub):
+    loaded = load(CurationConfig(sources=(hub("mine"),), max_row_bytes=20))
+    assert loaded.step.reasons == {"row too large": 3}
+
+
 def test_the_benchmark_of_a_hub_source_must_be_known(hub):
     with pytest.raises(ValueError, match="did you mean 'math500'"):
         hub("mine", benchmark="math50")
+
+
+def test_rows_without_an_id_get_ids_of_their_own(tmp_path, problem, folder):
+    rows = [problem(f"What is {n} plus {n}?", id="", source="s", split="rl") for n in (1, 2, 3, 1)]
+    loaded = load_sources(CurationConfig(), data_dir=folder(*rows), state=tmp_path / "state", log=StageLog(None))
+    assert [name for batch in loaded.pool.batches(["id"]) for name in batch["id"].to_pylist()] == ["", "s/", "s//2", ""]
