@@ -160,3 +160,18 @@ def test_constants_and_functions_make_another_answer(problem, batch, found, one,
 def test_one_number_in_another_spelling_is_the_same_answer(problem, batch, found, other):
     rows = [problem(id="0", answer="3250"), problem(id="1", answer=other), problem(id="2", answer=other)]
     assert "0" not in found(batch(*rows), agreement=0.9)
+
+
+def test_a_copy_names_the_row_that_stays_in_the_end(problem, batch, found):
+    near = STORY.format(a=3, b=4, c=35).replace("baker", "bakker")
+    rows = [problem(STORY.format(a=3, b=4, c=35), id="a", answer="5")]
+    rows += [problem(near, id=name, answer="5") for name in ("b", "c")]
+    assert {name: against for name, (_, against) in found(batch(*rows)).items()} == {"b": "a", "c": "a"}
+
+
+def test_no_row_goes_for_one_that_is_disputed(problem, batch, found):
+    text = STORY.format(a=3, b=4, c=35)
+    rows = [problem(text, id="a", answer="5"), problem(text, id="b", answer="7")]
+    rows.append(problem(text.replace("baker", "bakker"), id="c", answer="5"))
+    gone = found(batch(*rows), agreement=0.9)
+    assert gone["a"][0] == "answers disagree" and "c" not in gone

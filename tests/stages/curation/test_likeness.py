@@ -4,7 +4,7 @@ import pytest
 
 from stages.config import Decontamination
 from stages.curation.contamination import LeakIndex, MeasuredRow
-from stages.curation.likeness import Likeness
+from stages.curation.likeness import Likeness, View
 from stages.curation.normalisation import words
 
 ROW = (
@@ -68,17 +68,38 @@ def test_a_problem_of_the_same_kind_is_none(index):
     assert all(index.find(other) is None for other in OTHERS)
 
 
-def test_the_words_of_a_short_row_scattered_over_a_long_text_are_no_leak(index):
-    text = "Find a friend. The value of gold was 3. If x, the unknown, was + or - 9 then = was drawn. " * 6
-    assert index.find(text) is None
-
-
-def test_the_same_answer_lowers_what_is_asked_and_another_one_raises_it(index):
-    half = ROW.replace("Mira sells 12 jars of honey at the market for 7 dollars each, and", "12 and 7;").replace(
-        "jars of jam", "pots"
+def test_the_words_of_a_short_row_scattered_over_a_long_text_are_no_leak(index, monkeypatch):
+    parts = (
+        "Find the value of gold",
+        "they knew the value of x",
+        "he said if x is there",
+        "x + 3 steps on",
+        "3 = 9 thirds",
     )
-    scores = {answer: index.find(half, answer) for answer in ("", "68", "5")}
-    assert scores["68"] is not None and scores["5"] is None
+    text = " and so it went on for a long while, ".join(parts) + "."
+    assert index.find(text) is None
+    monkeypatch.setattr(Likeness, "_in_one_place", lambda _, match, text: match)
+    assert index.find(text) is not None
+
+
+def test_the_same_answer_lowers_what_is_asked_and_another_one_raises_it():
+    rule = RULE.model_copy(update={"coverage": 1.0, "masked_numbers": 0.0})
+    index = LeakIndex([MeasuredRow("bench", "b/0", ROW, answer="68")], rule, Likeness([ROW], OTHERS))
+    tokens = ROW.split()
+    texts = ["12 7 30 4 3 " + " ".join(tokens[count:]) for count in range(len(tokens))]
+    found = [tuple(index.find(text, answer) is not None for answer in ("68", "", "5")) for text in texts]
+    assert (True, False, False) in found and (True, True, False) in found
+    assert all(same >= unknown >= other for same, unknown, other in found)
+
+
+def test_names_and_single_letters_are_masked_in_pairs_and_numbers_in_triples():
+    one, other = View.of("There Mira has 3 jars, so x is 3"), View.of("There Sonja has 5 jars, so y is 5")
+    assert one.triples == other.triples and one.pairs != other.pairs
+    assert (
+        ("name", "has") in one.pairs
+        and ("so", "v") in one.pairs
+        and ("#", "jars") in {pair[:2] for pair in one.triples}
+    )
 
 
 def test_shares_are_those_of_the_row_and_not_of_the_text():
@@ -111,8 +132,8 @@ def test_a_formula_of_common_words_is_found_by_its_ngrams():
         assert (found is not None) == is_leak
 
 
-def test_many_rows_in_the_words_of_a_text_hide_no_row_that_it_repeats(monkeypatch):
-    things = [
+def test_many_rows_in_the_words_of_a_text_hide_no_row_that_it_repeats():
+    things = (
         "honey",
         "jam",
         "jars",
@@ -126,8 +147,7 @@ def test_many_rows_in_the_words_of_a_text_hide_no_row_that_it_repeats(monkeypatc
         "mira",
         "equal",
         "share",
-        "sells",
-    ]
+    )
     rows = [MeasuredRow("bench", f"short/{thing}", f"Find {thing}.") for thing in things]
     rows += [MeasuredRow("probe", f"own/{n}", ROW.replace("12", str(n)), is_own=True) for n in range(20, 40)]
     rows.append(MeasuredRow("bench", "b/0", ROW, answer="68"))

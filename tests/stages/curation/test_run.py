@@ -227,11 +227,18 @@ def test_a_killed_curation_goes_on_with_the_next_batch_and_writes_the_same_bytes
 
 def test_progress_names_the_steps(tmp_path):
     stream = io.StringIO()
-    _run(tmp_path / "out", stream=stream)
+    funnel = _run(tmp_path / "out", stream=stream).tables["funnel"]
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert events and {event["event"] for event in events} == {"progress"}
     assert events[-1]["done"] == events[-1]["total"]
     assert all(0 <= event["done"] <= event["total"] for event in events)
+    names = {row["step"] for row in funnel}
+    assert {event["detail"] for event in events if event["unit"] == "steps"} <= names | {"writing"}
+    batched = {event["detail"] for event in events if event["unit"] == "batches"}
+    assert batched and batched <= names | {"sketches"}
+    for name in batched:
+        done = [event["done"] for event in events if event["detail"] == name and event["unit"] == "batches"]
+        assert done == sorted(done)
 
 
 def test_a_file_without_a_column_is_named(tmp_path, data_dir):
