@@ -1,7 +1,7 @@
 """Whether two code rows ask for the same program: the reference of each must pass the tests of the other, in the sandbox.
 
-Texts do not tell: of 22 near pairs of LeetCode rows, whose template and class definitions are alike, one was the same task, and "even" and
-"odd" are a word apart.
+Texts do not tell: of 21 near pairs of LeetCode rows, whose template and class definitions are alike, none was the same task, and "even"
+and "odd" are a word apart.
 """
 
 from collections.abc import Collection, Iterator, Sequence
