@@ -22,6 +22,8 @@ def other_tasks(pool: Pool, pairs: Collection[tuple[int, int]], funnel: Funnel) 
     """The pairs of code rows that are not shown to be one task. Rows are numbered over the whole pool."""
     programs = dict(_programs(pool, np.unique(np.array([*pairs], np.int64))))
     asked = sorted(pair for pair in pairs if programs.keys() >= {*pair})
+    if not asked:
+        return set()
     chunks = [asked[start : start + _CHUNK_PAIRS] for start in range(0, len(asked), _CHUNK_PAIRS)]
     tasks = ([(programs[row], programs[other]) for row, other in chunk] for chunk in chunks)
     found = funnel.work(solve_each_other, tasks, inline=len(chunks) <= 1)
