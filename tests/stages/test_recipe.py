@@ -14,7 +14,9 @@ def test_every_recipe_loads_and_can_be_planned(name, tmp_path):
         (tmp_path / "config.json").write_text("{}")
         resolved = load_recipe(name, overrides=[f"base.checkpoint='{tmp_path}'"])
     assert resolved.recipe.name == name
-    assert next(spec.stage for spec in plan_chain(resolved.recipe)) == "curation"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.parquet").write_bytes(b"")  # where a recipe reads a folder that it is given
+    assert next(spec.stage for spec in plan_chain(resolved.recipe, data_dir=tmp_path / "data")) == "curation"
 
 
 @pytest.mark.parametrize(
