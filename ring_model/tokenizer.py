@@ -2,6 +2,9 @@
 
 In: `tokenizer.json`, `tokenizer_config.json` (and `chat_template.jinja` where the template is kept apart), or texts
 from which `build_word_tokenizer` makes a small word-level vocabulary. Out: the same files; transformers opens them.
+
+Special tokens are the template's and the pipeline's to set. One that is written in a problem, or by a data set in a solution, is text: it
+is cut in two behind its first character and the pieces are encoded apart. Here we depart from transformers, whose template obeys it.
 """
 
 import json
@@ -19,6 +22,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 EOS = "<|endoftext|>"
 UNKNOWN = "<unk>"
+THINKING_END = "</think>"
 SPECIAL_TOKENS = (
     EOS,
     UNKNOWN,
@@ -26,7 +30,7 @@ SPECIAL_TOKENS = (
     "<role>ASSISTANT</role>",
     "<role>SYSTEM</role>",
     "<think>",
-    "</think>",
+    THINKING_END,
 )
 
 CHAT_TEMPLATE = (
@@ -38,6 +42,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<role>ASSISTANT</role><think>{% endif %}"
 )
 """Ling-lite's template, with the thinking opened for the model."""
+
+_CUT = "\ue000"  # for private use: stands where a text is cut
 
 
 class Tokenizer:
@@ -51,6 +57,7 @@ class Tokenizer:
             settings["chat_template"]
         )
         self._eos_id = _special_id(backend, settings, "eos_token")
+        self._special_tokens = _special_tokens(backend, eos_id=self._eos_id)
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> Self:
@@ -108,6 +115,19 @@ class Tokenizer:
         """Ids of a text; nothing is added before or after it. Special tokens written in the text become their ids."""
         return self._backend.encode(text, add_special_tokens=False).ids
 
+    def encode_response(self, text: str) -> list[int]:
+        """Ids of what a model is to say after an opened `<think>`: of the special tokens, only `</think>` is one, others are text."""
+        cut = _unused(text)
+        return self._encode_cut(self._cut_specials(text, cut, keeps=THINKING_END), cut)
+
+    def _encode_cut(self, text: str, cut: str) -> list[int]:
+        return [index for piece in text.split(cut) for index in self.encode(piece)]
+
+    def _cut_specials(self, text: str, cut: str, *, keeps: str = "") -> str:
+        """The text with a `cut` behind the first character of each special token."""
+        tokens = "|".join(re.escape(token) for token in self._special_tokens if token != keeps)
+        return re.sub(f"(?=(?:{tokens})).", lambda first: first[0] + cut, text, flags=re.DOTALL)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens included.
 
@@ -129,18 +149,19 @@ class Tokenizer:
         return token
 
     def render_prompt(self, problem: str) -> list[int]:
-        """Ids of the chat template around one problem, up to and including the opened thinking.
+        """Ids of the chat template around one problem, whose text is text, up to and including the opened thinking.
 
         Raises:
             ValueError: the template of the folder fails.
 
         """
-        messages = [{"role": "user", "content": problem}]
+        cut = _unused(problem)
+        messages = [{"role": "user", "content": self._cut_specials(problem, cut)}]
         try:
             text = self._template.render(messages=messages, add_generation_prompt=True, eos_token=EOS)
         except TemplateError as error:
             raise ValueError(f"the chat template cannot render a problem: {error}") from error
-        return self.encode(text)
+        return self._encode_cut(text, cut)
 
 
 def build_word_tokenizer(texts: Iterable[str], *, phrases: Sequence[str] = ()) -> Tokenizer:
@@ -188,6 +209,18 @@ def _join(tokens: Sequence[str]) -> str:
             pieces.append(" ")
         pieces.append(token)
     return "".join(pieces)
+
+
+def _unused(text: str) -> str:
+    """A mark that does not stand in the text."""
+    return _CUT * (1 + max(map(len, re.findall(f"{_CUT}+", text)), default=0))
+
+
+def _special_tokens(backend: tokenizers.Tokenizer, *, eos_id: int) -> list[str]:
+    """What the vocabulary marks as special, the end token, and ours where it has them unmarked, as some have `<think>`."""
+    marked = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    ours = {token for token in SPECIAL_TOKENS if backend.token_to_id(token) is not None}
+    return sorted(marked | ours | {str(backend.id_to_token(eos_id))})
 
 
 def _special_id(backend: tokenizers.Tokenizer, settings: dict[str, Any], key: str) -> int:

@@ -52,7 +52,8 @@ def tokenise(problems: Sequence[Problem], *, tokenizer: Tokenizer, max_total_tok
 
 
 def _row(problem: Problem, solution: str, tokenizer: Tokenizer) -> Row:
-    return Row(prompt=tuple(prompt_ids(tokenizer, problem)), response=(*tokenizer.encode(solution), tokenizer.eos_id))
+    response = (*tokenizer.encode_response(solution), tokenizer.eos_id)
+    return Row(prompt=tuple(prompt_ids(tokenizer, problem)), response=response)
 
 
 @dataclass(frozen=True, slots=True)
