@@ -18,7 +18,7 @@ from rich.tree import Tree
 
 from flows.commands import data, model, sandbox
 from flows.commands.judge import judge
-from flows.console import plain_console
+from flows.console import assembled, plain_console
 from flows.request import Request, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
@@ -34,6 +34,7 @@ app = App(
     version=lambda: importlib.metadata.version("ring-in-the-open"),
     help="Train a reasoning model in the open, and check every number on the way.",
     version_flags=["--version"],
+    error_console=plain_console(stderr=True),
 )
 app.command(data.app)
 app.command(model.app)
@@ -218,7 +219,7 @@ def _lineage_line(manifest: Manifest, changed: str = "") -> Text:
     document = manifest.document
     commit = (document["code"]["commit"] or "no commit")[:10] + (" + changes" if document["code"]["dirty"] else "")
     rest = f" {manifest.fingerprint[:12]}  {document['made_at']}  code {commit}  MLflow {document['mlflow_run_id'][:8]}"
-    return Text.assemble((f"{manifest.stage} {manifest.arm or ''}", "bold"), rest, (changed, "red"))
+    return assembled((f"{manifest.stage} {manifest.arm or ''}", "bold"), rest, (changed, "red"))
 
 
 def _grow(tree: Tree, manifest: Manifest, store: Store) -> None:
@@ -226,7 +227,7 @@ def _grow(tree: Tree, manifest: Manifest, store: Store) -> None:
         found = store.find(entry["stage"], entry["fingerprint"]) if "stage" in entry else None
         if found is None:
             line = f"{name} {entry.get('fingerprint', '')[:12]} content {entry['content'][:12]}"
-            tree.add(Text.assemble(line, (" (no longer there)" if "stage" in entry else "", "red")))
+            tree.add(assembled(line, (" (no longer there)" if "stage" in entry else "", "red")))
             continue
         changed = "" if found.content == entry["content"] else "  (its bytes are other ones now)"
         _grow(tree.add(_lineage_line(found, changed)), found, store)
@@ -273,7 +274,7 @@ def verify(
         word = ("BROKEN", "red") if lines else ("ok    ", "green")
         manifest = store.find(folder.parent.name, folder.name)
         arm = (manifest.arm if manifest else None) or ""
-        _out.print(Text.assemble(word, f" {folder.parent.name} {arm} {folder.name[:12]}"))
+        _out.print(assembled(word, f" {folder.parent.name} {arm} {folder.name[:12]}"))
         for line in lines:
             _out.print(f"       {line}", highlight=False)
     num_broken = sum(bool(lines) for lines in found.values())

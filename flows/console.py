@@ -1,8 +1,42 @@
-"""The console of every command."""
+r"""The console of every command: texts of data sets, models and files are shown and never obeyed.
 
-from rich.console import Console
+A name may hold what a terminal takes for a command (`\x1b[2K` clears the line) or what turns the order of letters round. Such characters
+are written as escapes. Rich keeps its own colours beside the text, so that no text of a segment needs to hold them.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+# Control characters but \t and \n; marks, embeddings, overrides and isolates of direction; lone surrogates.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def shown(text: str) -> str:
+    r"""The text with what a terminal would obey, and what cannot be encoded, as escapes: `\x1b`, `\u202e`, `\udcff`."""
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def assembled(*parts: str | tuple[str, str]) -> Text:
+    """A text of parts, each plain or with its style. Rich's own `Text` would leave some control characters out unseen."""
+    return Text.assemble(*((shown(part[0]), part[1]) if isinstance(part, tuple) else shown(part) for part in parts))
+
+
+class _ShowingConsole(Console):
+    """Everything that is printed goes through `render`; `render_str` comes before widths are measured."""
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - those of Rich
+        return super().render_str(shown(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=shown(segment.text))
 
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """A console that takes brackets for brackets: ids and texts of data sets are not ours. What is to be styled is a `Text`."""
-    return Console(stderr=stderr, markup=False)
+    """A console that takes brackets for brackets: ids and texts of data sets are not ours. What is to be styled is `assembled`."""
+    return _ShowingConsole(stderr=stderr, markup=False, emoji=False)

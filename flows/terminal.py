@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from flows.console import plain_console
+from flows.console import assembled, plain_console, shown
 from stages.artifact import Manifest, read_manifest
 
 QUIET_SECONDS = 10.0  # between two progress lines of one stage where there is no terminal to redraw
@@ -74,7 +74,7 @@ class LiveDisplay:
 
     def message(self, key: str, text: str) -> None:
         """A line above the bars."""
-        self._progress.console.print(Text.assemble((key.replace("/", " "), "bold"), " ", text))
+        self._progress.console.print(assembled((key.replace("/", " "), "bold"), " ", text))
 
 
 class PlainDisplay:
@@ -109,7 +109,7 @@ class PlainDisplay:
 
     def message(self, key: str, text: str) -> None:
         """A line."""
-        line = f"{key.replace('/', ' '):<14} {text}"
+        line = shown(f"{key.replace('/', ' '):<14} {text}")
         if self._log is not None:
             self._log.info(line)
         else:
@@ -165,7 +165,7 @@ def show_chain(document: Mapping[str, Any], *, console: Console) -> None:
             _show_arms(manifests, console)
     for key, manifest in manifests.items():
         for note in manifest.document["notes"]:
-            console.print(Text.assemble((f"{key}:", "yellow"), " ", note))
+            console.print(assembled((f"{key}:", "yellow"), " ", note))
     if "evaluation" in manifests:
         console.print(
             "In MLflow the numbers are named <model>/<group>/<metric>, with pass@1 written pass_at_1 (MLflow allows no @).",

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.table import Table
-from rich.text import Text
 
-from flows.console import plain_console
+from flows.console import assembled, plain_console
 from stages.artifact import Manifest, Store, read_manifest, ring_home
 from stages.curation.audit import Fate, differences, fates
 
@@ -61,7 +60,7 @@ def _show_fates(manifest: Manifest, found: list[Fate], *, as_json: bool) -> None
     for fate in found:
         why_not = fate.why
         title = f"{fate.outcome} by {why_not['step']}: {why_not['reason']}" if why_not else fate.outcome
-        _out.print(Text.assemble((fate.row["id"], "bold"), "  ", title))
+        _out.print(assembled((fate.row["id"], "bold"), "  ", title))
         lines = {name: why_not.get(name) for name in ("evidence", "method", "score", "benchmark", "against")}
         for name, value in {**lines, **{key: fate.row[key] for key in ("source", "licence", "answer")}}.items():
             if value:

@@ -16,6 +16,7 @@ from cyclopts import Parameter
 
 from data.domains import DOMAINS, FAILED_STATUSES, Judge, Policy, Verdict
 from data.schema import Problem
+from flows.console import shown
 
 _BATCH = 64
 
@@ -112,7 +113,7 @@ def _rows(file: Path, *, domain: str) -> Iterator[Row]:
             if line.strip():
                 row = _row(number, line, domain=domain)
                 if row.mistake:
-                    sys.stderr.write(f"{file}:{number}: {row.mistake}\n")
+                    sys.stderr.write(shown(f"{file}:{number}: {row.mistake}\n"))
                 yield row
 
 

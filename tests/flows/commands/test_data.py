@@ -47,6 +47,7 @@ def home(tmp_path, monkeypatch):
         _problem("leak", TEXT + " Give kilometres."),
         _problem("good", "What is 6 times 7?", answer="42"),
         _problem("twin", "What is $6$ times $7$?", answer="42"),
+        _problem("clear\x1b[2K\r", "Say \x1b]0;title\x07 and \u202e7 times 8.", answer="56"),
         _problem("set[train]/5[/red]", TEXT + " Give metres [and kilometres] [/b]."),
     ]
     write_table(table_from_problems(rows), tmp_path / "in" / "rows.parquet")
@@ -92,3 +93,10 @@ def test_names_and_texts_with_brackets_are_shown_as_they_are(home, capsys):
     assert data.why("set[train]/5[/red]", curation="a") == data.diff("a", "bb") == 0
     said = capsys.readouterr().out
     assert said.count("set[train]/5[/red]") == 2 and "[and kilometres] [/b]" in " ".join(said.split())
+
+
+def test_what_a_terminal_obeys_is_shown(home, capsys):
+    assert data.why("clear\x1b[2K\r", curation="a") == data.diff("a", "bb") == 0
+    said = capsys.readouterr().out
+    assert r"clear\x1b[2K\r" in said and r"Say \x1b]0;title\x07 and \u202e7 times 8." in said
+    assert not set(said) & set("\x1b\r\x07\u202e")
