@@ -32,7 +32,7 @@ def _worked(solution: str) -> str | None:
     if not answer:
         return None
     line = final_line(solution) if last_box(solution) is None else None
-    thought = _CALCULATOR.sub("", solution[: line.start()]).strip() if line else solution
+    thought = _CALCULATOR.sub("", solution[: line.start]).strip() if line else solution
     return f"{thought}\n</think>\n\n\\boxed{{{answer}}}"
 
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-from data.domains.extraction import after_thinking, last_box, last_code_block
+from data.domains.extraction import (
+    FinalLine,
+    after_thinking,
+    all_boxes,
+    final_answer,
+    final_boxes,
+    final_line,
+    last_box,
+    last_code_block,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +53,131 @@ def test_a_plain_solution_counts_as_a_whole_when_thinking_is_not_required():
 )
 def test_the_last_box_counts_if_it_is_closed(text, box):
     assert last_box(text) == box
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("\\boxed 7", "7"), ("\\boxed7", "7"), ("so $\\boxed 1{,}", "1"), ("so $\\boxed 3.$", "3"), ("\\boxed 1,000.", "1,000"),
+        ("\\boxed -3.5", "-3.5"), ("\\boxed .5", ".5"), ("\\boxed 1/2", "1/2"), ("\\fbox A.", "A"), ("$\\boxed x$", "x"),
+        ("\\boxed\\frac12", "\\frac12"), ("\\boxed \\frac{1}{2}", "\\frac{1}{2}"), ("\\boxed\\sqrt {2}", "\\sqrt {2}"),
+        ("\\boxed\\pi$", "\\pi"), ("\\boxed\\boxed{3}", "3"), ("\\boxed\\frac{1}{2", None),
+        ("put it in \\boxed form", None), ("\\boxed{3}, as asked in \\boxed", "3"), ("\\boxedpi", None),
+    ],
+)  # fmt: skip
+def test_a_box_without_braces_holds_a_number_a_letter_or_a_command(text, box):
+    assert last_box(text) == box
+    assert final_boxes(text) == (None if box is None else [box])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{1} and \\boxed{2}",
+        "\\boxed { 1 } , \\boxed { 2 }",
+        "\\boxed{1}\\boxed{2}",
+        "\\boxed 1 or \\boxed 2",
+        "First \\boxed{9}. The solutions are $x=\\boxed{1}$ or $x=\\boxed{2}$.",
+        "\\(\\boxed{1}\\) and \\(\\boxed{2}\\).",
+        "$$\\boxed{1} \\quad \\text{and} \\quad \\boxed{2}$$",
+        "$$\\boxed{1} \\text{ for part (a) and } \\boxed{2}$$",
+        "\\($y_1 = \\boxed{1} \\) and \\( y_{2} = \\boxed{2} \\)",
+        "f(1) = \\boxed{1}; f(2) = \\boxed{2}",
+        "$\\angle ABC = \\boxed{1}$, $\\theta_1 = \\boxed{2}$",
+        "x &= \\boxed{1} \\\\ y &= \\boxed{2}",
+        "\\boxed{1} papers and \\boxed{2} bins",
+        "\\boxed{1}\n\\boxed{2}",
+        "(a) $\\boxed{1}$\n(b) $\\boxed{2}$",
+        "1. \\boxed{1}\n2. \\boxed{2}",
+        "\\[\n\\boxed{1}\n\\]\n\nand\n\n\\[\n\\boxed{2}\n\\]",
+        "\\boxed{1}和\\boxed{2}",
+        "\\boxed{1}、\\boxed{2}",
+        "\\boxed{1}个或\\boxed{2}个",
+        "\\boxed{\\boxed{1}} and \\boxed{\\boxed{2}}",
+        "\\boxed{1}, \\boxed{}, \\boxed{2}, \\boxed{1}",
+    ],
+)
+def test_boxes_that_stand_together_are_one_answer(text):
+    assert final_boxes(text) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "First \\boxed{3}, no wait, actually \\boxed{5}.",
+        "\\boxed{3}. So the answer is \\boxed{5}",
+        "\\boxed{3}\nso the answer is \\boxed{5}",
+        "\\boxed{3}\n\n\\boxed{5}",
+        "\\boxed{3}, then \\boxed{5}",
+        "\\boxed{3} and so \\boxed{5}",
+        "\\boxed{3} is wrong and \\boxed{5}",
+        "\\boxed{3} = \\boxed{5}",
+        "\\boxed{3} \\times \\boxed{5}",
+        "\\boxed{3} \\Rightarrow x = \\boxed{5}",
+        "\\boxed{3}不对，\\boxed{5}",
+        "\\boxed{3}或者说\\boxed{5}",
+        "x = \\boxed{3}, so y = \\boxed{5}",
+        "\\boxed{1} \\boxed{2} no no no no no \\boxed{5}",
+        "\\boxed{3 and \\boxed{5}",
+        "\\boxed{3}" + ", " * 60 + "\\boxed{5}",
+    ],
+)
+def test_a_later_statement_counts_alone(text):
+    assert final_boxes(text) == ["5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        ("the answer is 3", None),
+        ("\\boxed{1} and \\boxed{2", None),
+        ("\\boxed{1} and \\boxed{ }", [""]),
+        ("\\boxed{7} \\boxed{7} \\boxed{7}", ["7"]),
+        ("\\boxed{\\boxed{3}}", ["3"]),
+        ("\\boxed{x = \\boxed{3}}", ["3"]),
+        ("So \\boxed{004} is it.\n\n**Final Answer**\n\\boxed{004}", ["004"]),
+    ],
+)
+def test_the_final_statement_needs_a_closed_box_and_equal_boxes_count_once(text, boxes):
+    assert final_boxes(text) == boxes
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        ("\\boxed{1}. Then \\boxed{2}, \\boxed{1}", ["1", "2"]),
+        ("\\boxed{1} \\boxed{2", None),
+        ("\\boxed{1 \\boxed{2}", None),
+        ("\\boxed{\\boxed{3}}", ["3"]),
+        ("none", None),
+    ],
+)
+def test_all_boxes_are_given_if_all_are_closed(text, boxes):
+    assert all_boxes(text) == boxes
+
+
+@pytest.mark.parametrize(
+    ("solution", "line"),
+    [
+        ("6*7 = 42\n#### 42", FinalLine(9, "42")),
+        ("####42", FinalLine(0, "42")),
+        ("so\n####  4 2 \n\n \t", FinalLine(3, "4 2")),
+        ("#### 1\n#### 2", FinalLine(7, "2")),
+        ("#### 42\ndone", None),
+        ("so #### 42", None),
+        (" #### 42", None),
+        ("so\n####\n", None),
+        ("", None),
+    ],
+)
+def test_the_final_line_is_the_last_that_is_not_blank(solution, line):
+    assert final_line(solution) == line
+
+
+def test_a_solution_ends_with_its_last_box_else_with_its_final_line():
+    assert final_answer("\\boxed{1}\n#### 2") == "1"
+    assert final_answer("so\n#### 2") == "2"
+    assert final_answer("\\boxed{1\nso") is None
 
 
 @pytest.mark.parametrize(
