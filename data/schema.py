@@ -42,6 +42,7 @@ SAMPLE_SCHEMA = pa.schema(
         ("logprobs", pa.list_(pa.float32())),
         ("status", pa.string()),
         ("score", pa.float32()),
+        ("checker_failed", pa.bool_()),  # wrong because the checker did not come back on this answer
         ("extracted", pa.string()),
         ("seed", pa.int64()),
         ("entropy", pa.float32()),

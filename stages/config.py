@@ -37,6 +37,14 @@ def needed(doc: str, **limits: Any) -> Any:  # noqa: ANN401 - a pydantic field o
     return Field(description=doc, json_schema_extra={"origin": "recipe"}, **limits)
 
 
+def _max_judge_failures() -> Any:  # noqa: ANN401 - a pydantic field
+    return ours(0.01, "share of verdicts that may be the judge's failure before the stage stops", ge=0, le=1)
+
+
+def _min_judge_failures() -> Any:  # noqa: ANN401 - a pydantic field
+    return ours(10, "failures of the judge before that share may stop the stage: 2 of the first 192 say little", ge=1)
+
+
 def _shares(weights: dict[Any, float]) -> dict[Any, float]:
     if not weights or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
         raise ValueError(f"shares {weights} must be at least 0 and sum to 1; they sum to {sum(weights.values()):g}")
@@ -310,9 +318,8 @@ class SelectionConfig(Record):
         None, "folder of a released model that tries the RL problems which the checkpoint never solves"
     )
     sampling: Sampling = ours(Sampling(), "how probe and grading responses are drawn")
-    max_judge_failures: float = ours(
-        0.01, "share of verdicts that may be the judge's failure before the stage stops", ge=0, le=1
-    )
+    max_judge_failures: float = _max_judge_failures()
+    min_judge_failures: int = _min_judge_failures()
 
     @field_validator("entropy_window")
     @classmethod
@@ -419,9 +426,8 @@ class RlConfig(Record):
     extra_rounds: int = ours(
         0, "token-budgeted dynamic sampling: more prompt batches a step while Phi is not full (3.2)", ge=0
     )
-    max_judge_failures: float = ours(
-        0.01, "share of verdicts that may be the judge's failure before the stage stops", ge=0, le=1
-    )
+    max_judge_failures: float = _max_judge_failures()
+    min_judge_failures: int = _min_judge_failures()
     arms: tuple[Arm, ...] = needed("the arms that are compared", min_length=1)
 
     @model_validator(mode="after")
@@ -460,9 +466,8 @@ class EvaluationConfig(Record):
     sampling: Sampling = paper(Sampling(top_p=0.95, max_new_tokens=32_768), "4.1.2", "how responses are drawn")
     bootstrap_resamples: int = ours(9_999, "resamples of problems", ge=99)
     confidence: float = ours(0.95, "level of the intervals", gt=0, lt=1)
-    max_judge_failures: float = ours(
-        0.01, "share of verdicts that may be the judge's failure before the stage stops", ge=0, le=1
-    )
+    max_judge_failures: float = _max_judge_failures()
+    min_judge_failures: int = _min_judge_failures()
 
 
 class ReportConfig(Record):

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.domains import FAILED_STATUSES
+from stages.config import EvaluationConfig, RlConfig, SelectionConfig, StageName
 
 GRADED_SCHEMA = pa.schema(
     [
@@ -21,26 +22,56 @@ GRADED_SCHEMA = pa.schema(
     ]
 )
 _JUDGED = ("problem_id", "status", "score")
+_NAMED_FAILURES = 5  # in the message of a stage that stops
 
 
-def judge_failures(table: pa.Table) -> int:
-    """Rows of a sample table whose verdict is the judge's failure."""
-    return sum(status in FAILED_STATUSES for status in table["status"].to_pylist())
+def failure_name(problem_id: str, status: str) -> str:
+    """How a failure of the judge is counted and told: by problem and status."""
+    return f"{problem_id} ({status})"
 
 
-def require_judged(failures: int, num_verdicts: int, *, limit: float, key: str) -> None:
+def judge_failures(tables: Iterable[pa.Table]) -> Counter[str]:
+    """The verdicts in tables of samples that are the judge's failure, by `failure_name`."""
+    return Counter(
+        failure_name(problem_id, status)
+        for table in tables
+        for problem_id, status in zip(table["problem_id"].to_pylist(), table["status"].to_pylist(), strict=True)
+        if status in FAILED_STATUSES
+    )
+
+
+def checker_failures(tables: Iterable[pa.Table]) -> int:
+    """Answers that count as wrong because the checker did not come back on them."""
+    return sum(flag is True for table in tables for flag in table["checker_failed"].to_pylist())
+
+
+def require_judged(
+    failures: Mapping[str, int],
+    num_verdicts: int,
+    *,
+    config: SelectionConfig | RlConfig | EvaluationConfig,
+    stage: StageName,
+) -> None:
     """Stop the stage where the judge itself fails too often: what is left would say nothing.
 
     Raises:
-        RuntimeError: the share of failures is above the `limit`, which the recipe states as `key`.
+        RuntimeError: there are at least `min_judge_failures` (counted by `failure_name`), and their share is above `max_judge_failures`.
 
     """
-    share = failures / max(num_verdicts, 1)
-    if share > limit:
-        raise RuntimeError(
-            f"the judge failed on {failures} of {num_verdicts} responses ({share:.1%}), more than {key} = {limit:.1%}: "
-            "see `status` in the table of responses, mend the cause and run again"
-        )
+    count, limit, least = sum(failures.values()), config.max_judge_failures, config.min_judge_failures
+    if count < least or count <= limit * num_verdicts:
+        return
+    raise RuntimeError(
+        f"the judge failed on {count} of {num_verdicts} responses ({count / num_verdicts:.1%}), more than {stage}.max_judge_failures = "
+        f"{limit:.1%} with at least {stage}.min_judge_failures = {least}: {_named(failures)}; see `status` in the table of responses, "
+        "mend the cause and run again"
+    )
+
+
+def _named(failures: Mapping[str, int]) -> str:
+    """The most frequent first."""
+    first = [f"{name} x {count}" for name, count in Counter(failures).most_common(_NAMED_FAILURES)]
+    return ", ".join(first) + (f" and {len(failures) - len(first)} more" if len(failures) > len(first) else "")
 
 
 def scores_by_problem(table: pa.Table) -> dict[str, list[float]]:

@@ -15,6 +15,7 @@ class Outcome:
     extracted: str = ""
     reason: str = ""
     credit: float = 0.0  # the score of an answer that is wrong, but partly right
+    checker_failed: bool = False  # the checker did not come back on this answer, though the gold by itself is fine
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from data.domains import mathematics, programs, science
 from data.domains.domain import Domain, Outcome, Question
 from data.domains.extraction import after_thinking
 from data.domains.instruments import Instruments
+from data.domains.math_worker import CONTROL, FAILURES, Answer
 from data.domains.policy import DEFAULT_POLICY, Policy
 from data.domains.verdict import Verdict
 from data.sandbox import SandboxError
@@ -64,14 +65,22 @@ class Judge:
         ]
         timed = {item: self._first_look(*item) for item in dict.fromkeys(texts)}
         questions = {item: look for item, (look, _) in timed.items() if isinstance(look, Question)}
-        answers = self._instruments.math.answer([(question.gold, question.answer) for question in questions.values()])
+        answers, golds = self._ask(list(questions.values()))
         verdicts = {
             item: _verdict(look, seconds) for item, (look, seconds) in timed.items() if isinstance(look, Outcome)
         }
         for (item, question), answer in zip(questions.items(), answers, strict=True):
-            outcome = mathematics.outcome(answer.word, question)
+            outcome = mathematics.outcome(answer.word, question, golds.get(question.gold, ""))
             verdicts[item] = _verdict(outcome, timed[item][1] + answer.seconds)
         return [verdicts[item] for item in texts]
+
+    def _ask(self, questions: Sequence[Question]) -> tuple[list[Answer], dict[str, str]]:
+        """What Math-Verify says and, where it failed, what it says of the gold and a plain number."""
+        workers = self._instruments.math
+        answers = workers.answer([(question.gold, question.answer) for question in questions])
+        failed = {question.gold for question, answer in zip(questions, answers, strict=True) if answer.word in FAILURES}
+        words = workers.answer([(gold, CONTROL) for gold in sorted(failed)])
+        return answers, {gold: answer.word for gold, answer in zip(sorted(failed), words, strict=True)}
 
     def _first_look(self, text: str | None, problem: Problem) -> tuple[Outcome | Question, float]:
         """What can be said without Math-Verify, and the seconds that it took."""
@@ -103,6 +112,7 @@ def _verdict(outcome: Outcome, seconds: float) -> Verdict:
         extracted=outcome.extracted,
         reason=outcome.reason,
         seconds=seconds,
+        checker_failed=outcome.checker_failed,
     )
 
 

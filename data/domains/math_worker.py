@@ -28,6 +28,8 @@ EQUAL, DIFFERENT, UNREADABLE_GOLD, UNREADABLE_ANSWER, TIMEOUT, CRASH = (
     "timeout",
     "crash",
 )
+FAILURES = frozenset({TIMEOUT, CRASH})
+CONTROL = "1"  # an answer with which a gold is tried by itself
 CPU_SECONDS = 5  # of one question, kept by the kernel: a loaded machine does not turn right answers into time-outs
 WALL_SECONDS = 60.0  # of one question, for what does not even compute
 PATIENCE_SECONDS = 1.0  # after which a stuck process no longer keeps the others waiting
@@ -253,10 +255,22 @@ def _differ_though_small(gold: Any, answer: Any) -> bool:  # noqa: ANN401  what 
 
 
 def _parsed(text: str) -> list:
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
+    """The whole text as LaTeX: no units are taken off, and no number is taken out of what cannot be parsed."""
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import LatexExtractionConfig, parse
 
-    configs = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
+    plain = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=False, nits=False, boxed="all", equations=False
+    )
+    config = LatexExtractionConfig(boxed_match_priority=0, normalization_config=plain)
     try:
-        return parse(f"\\boxed{{{text}}}", configs, parsing_timeout=None)  # ty: ignore[invalid-argument-type]
+        found = parse(
+            f"\\boxed{{{text}}}",
+            (config,),  # ty: ignore[invalid-argument-type]
+            fallback_mode="no_fallback",
+            extraction_mode="first_match",
+            parsing_timeout=None,  # ty: ignore[invalid-argument-type]
+        )
     except Exception:  # as above; what cannot be parsed is unreadable
         return []
+    return [item for item in found if not isinstance(item, str)]

@@ -15,8 +15,8 @@ class Policy:
     units_are_converted: bool = True  # 1 m for a gold of 100 cm
     ratio_is_quotient: bool = False  # 14:3 for a gold of 14/3
     base_has_value: bool = False  # 5 for a gold of 101_2
-    decimal_tolerance: float = 1e-6  # absolute, of decimals in mathematics; 6.0200001 for a gold of 6.02
-    boxes_are_joined: bool = False  # \\boxed{1} and \\boxed{2} for a gold of {1, 2}; else the last box counts
+    rounded_places: int = 6  # a decimal of so many places and significant digits may stand for what it rounds; 0: never
+    boxes_are_joined: bool = True  # \\boxed{1} and \\boxed{2} for a gold of {1, 2}; else the last box counts
     partial_credit: bool = False  # science: half a point for some of several right letters, and no wrong one
 
 

@@ -4,10 +4,13 @@ import re
 from collections.abc import Sequence
 
 _SMALL_WORDS = frozenset({"a", "an", "the", "is", "are", "be", "it", "statistics"})
+_LABEL = re.compile(r"^ ?\\text ?\{ ?\([a-h]\) ?:?")
 _WORD = re.compile(r"[^\W_]+(?:'\w+)?")
 _ARROW = re.compile(r"\\(?:long)?rightarrow|\\to\b|→")
 _MARK = r"(?:[_^](?:\{[^{}]*\}|\\?\w+|[+*-]))*"
 _NO_REACTION = re.compile(r"=|\\frac|\d\.\d|\(|\\text|\\sqrt|\\cdot|(?<![\^_{+-])-(?![}+-])|\\math")
+_LOOSE = re.compile(r" (?=[\^_{}])|(?<=[\^_{}]) ")
+_NEUTRAL = re.compile(r"^(\\Lambda|\\gamma|\\nu|n)\^0$")  # particles that have no other charge
 _TERM = re.compile(rf"\\bar(?:\\[A-Za-z]+|[A-Za-z]){_MARK}|(?:\\[A-Za-z]+|[A-Za-z]){_MARK}")
 
 
@@ -15,11 +18,14 @@ def same_words(gold: str, answer: str) -> bool:
     """Two texts of words alone that say the same but for case, articles and points."""
     if not (gold.lstrip().startswith("\\text") and answer.lstrip().startswith("\\text")):
         return False
-    wanted, given = _words(gold), _words(answer)
+    wanted, given = (
+        _words(text.partition(":")[2] or text) for text in (gold, answer)
+    )  # behind a label, as in "Polarization: ..."
     return wanted == given != []
 
 
 def _words(text: str) -> list[str]:
+    text = _LABEL.sub("", text)
     return [word for word in _WORD.findall(text.replace("\\text", " ").casefold()) if word not in _SMALL_WORDS]
 
 
@@ -40,6 +46,6 @@ def _is_reaction(sides: Sequence[str]) -> bool:
 
 
 def _particles(side: str) -> list[str]:
-    side = re.sub(r"\\overline", r"\\bar", side).replace(" ", "")
+    side = _LOOSE.sub("", re.sub(r"\\overline", r"\\bar", side))
     side = re.sub(r"\\bar\{([^{}]*)\}", r"\\bar\1", side)
-    return sorted(re.sub(r"[{}]", "", term) for term in _TERM.findall(side))
+    return sorted(_NEUTRAL.sub(r"\1", re.sub(r"[{}]", "", term)) for term in _TERM.findall(side))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from data.domains.latex import tokens
+from data.domains.formulas.lexer import tokens
 
 _EQUAL = frozenset(
     {"=", "≈", "\\approx", "\\simeq", "\\sim", "\\equiv", "\\cong", "\\doteq", "\\to", "\\rightarrow", "\\longrightarrow", "\\Rightarrow"}
@@ -19,17 +19,13 @@ _RELATIONS = _EQUAL | LESS.keys() | _PROPORTIONAL
 _SEPARATORS = frozenset({",", ";", "\\quad", "\\qquad", "\\\\"})
 _OPEN, _CLOSE = frozenset({"(", "[", "{", "\\{"}), frozenset({")", "]", "}", "\\}"})
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:aligned|align\*?|split|gathered|equation\*?)\}")
-_LABELLED = re.compile(r"^\s*\\text\{\s*\([a-h]\)\s*:?\s*(?:\\,)?\s*([^{}]*)\}$")
-_LABEL = re.compile(
-    r"^\s*(?:\\text\{\s*)?\(?[a-h]\)\s*:?(?:\\,|\\ |\s)*\}?|^\s*\\text\{[^{}]*:\s*\}(?:\s|\\,|\\;|\\ )*"
-)
+_LABELLED = re.compile(r"\\text ?\{ ?\([a-h]\) ?:? ?([^{}]*)\}")
+_LABEL = re.compile(r"(?:\\text ?\{ ?)?\(?[a-h]\) ?:?(?: ?\})?|\\text ?\{[^{}:]*: ?\}")
 _CONDITION = re.compile(
-    r"(?<![_^{])(?:,|\\quad|\\qquad|\\;|\\,|\\ |\s)*(?:"
-    r"\\text\{\s*,?\s*(?:(?:for|at|when|where|if|with|as|in|and the|implies|which|valid)\s|where|\().*"
-    r"|\\left\(\\text\{.*|\(\\text\{.*)$",
-    re.DOTALL,
+    r"(?<![_^{])\(?\\text ?\{ ?,? ?(?:(?:for|at|when|where|if|with|as|in|and the|implies|which|valid) |where|\()|\(\\text ?\{"
 )
-_SPACING = re.compile(r"\\text\{\s*(?:,|and|or|;)?\s*\}|\\text\{\s*(?:and|or)\s*\}")
+_SPACING = re.compile(r"\\text ?\{ ?(?:,|and|or|;)? ?\}")
+_EDGES = (" ", ",", "\\quad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +45,27 @@ class Part:
 
 
 def parts(text: str) -> list[Part]:
-    """The statements of an answer, without labels, conditions and words around them."""
-    text = _LABELLED.sub(r"\\text{\1}", text)
-    text = _ENVIRONMENT.sub("", text).replace("&", " ")
-    text = _SPACING.sub(" , ", text)
-    text = _CONDITION.sub("", _LABEL.sub("", text))
+    """The statements of a normalised answer, without labels, conditions and words around them."""
+    if (labelled := _LABELLED.fullmatch(text)) is not None:
+        text = f"\\text{{{labelled[1]}}}"
+    text = _SPACING.sub(" , ", _ENVIRONMENT.sub("", text).replace("&", " ")).strip()
+    if (label := _LABEL.match(text)) is not None:
+        text = text[label.end() :].strip()
+    text = _unconditional(text)
     found = [_part(chunk) for piece in _split(tokens(text)) if (chunk := _without_condition(piece))]
     statements = [part for part in found if not _is_condition(part)] or found[:1]
     return [expanded for part in statements for expanded in _both_signs(part)]
+
+
+def _unconditional(text: str) -> str:
+    """Up to the first condition, and without the separators before it."""
+    condition = _CONDITION.search(text)
+    if condition is None:
+        return text
+    text = text[: condition.start()]
+    while text.endswith(_EDGES):
+        text = text.removesuffix("\\quad").rstrip(" ,")
+    return text
 
 
 def _split(items: Sequence[str]) -> Iterator[list[str]]:

@@ -7,11 +7,15 @@ size, so that a comparison of values checks dimensions and converts.
 import cmath
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
-from data.domains.latex import READINGS, Expression, read, stable_fraction
+from data.domains.expressions import READINGS, Expression, read
+from data.domains.formulas.values import stable_fraction
 from data.domains.quantities import unit_in_base
 
 NUM_POINTS = 6
+_NUM_POSITIVE = 3  # points at which all symbols are positive
+_OF_BOTH_SIGNS = frozenset({"x", "y", "z", "q", "\\theta", "\\phi"})
 _MAX_INDICES = 3
 _LARGEST = 1e150  # a value beyond it is none, so that squares do not overflow
 _ABBREVIATIONS: dict[str, tuple[str, ...]] = {
@@ -33,9 +37,8 @@ Meanings = Mapping[str, Callable[["Point"], complex]]  # symbol -> its value fro
 
 def values_at_points(
     expressions: Sequence[Expression], meanings: Meanings, *, fixed: Mapping[str, complex] | None = None
-) -> list[tuple[complex, ...]]:
+) -> Iterator[tuple[complex, ...]]:
     """The values of the expressions at each point where all have one; `fixed` symbols are the same at all."""
-    found = []
     for point in range(NUM_POINTS):
         plain, values = Point(point), Point(point)
         plain.update(fixed or {})
@@ -46,8 +49,7 @@ def values_at_points(
         except (ArithmeticError, ValueError, TypeError, RecursionError):
             continue
         if all(cmath.isfinite(value) and max(abs(value.real), abs(value.imag)) < _LARGEST for value in row):
-            found.append(row)
-    return found
+            yield row
 
 
 class Point(dict[str, complex]):
@@ -60,8 +62,12 @@ class Point(dict[str, complex]):
         return self.setdefault(name, _value(name, self.number))
 
 
+@lru_cache(maxsize=1 << 14)
 def _value(name: str, point: int) -> complex:
-    """Positive; below one at every second point, so that roots as of 1 - v^2 are real; units in base units of random size."""
+    """Positive, but for coordinates, charges and angles at the last points; units in base units of random size.
+
+    Below one at every second point, so that roots as of 1 - v^2 are real.
+    """
     if name.startswith("[") and (unit := unit_in_base(name[1:-1])) is not None:
         factor, powers = unit
         for base, power in powers:
@@ -70,7 +76,9 @@ def _value(name: str, point: int) -> complex:
     if name == "constant":
         return 0.0
     scale = 0.9 if point % 2 == 0 else 2.5
-    return 0.05 + scale * stable_fraction(name, point)
+    size = 0.05 + scale * stable_fraction(name, point)
+    is_negative = base_letter(name) in _OF_BOTH_SIGNS and stable_fraction(name, point, "sign") < 0.5
+    return -size if is_negative and point >= _NUM_POSITIVE else size
 
 
 def meanings_of(golds: frozenset[str], answers: frozenset[str]) -> Iterator[Meanings]:
@@ -87,6 +95,10 @@ def meanings_of(golds: frozenset[str], answers: frozenset[str]) -> Iterator[Mean
     if units == {"unit \\theta", "unit \\phi"}:  # the azimuth has both names
         bare = {"unit \\phi": _as("unit \\theta")}
         yield bare
+    if letters := _unit_letters(only_gold, only_answer):
+        yield letters
+    if derivatives := _derivatives(only_gold, only_answer):
+        yield derivatives
     if constants := _constants(only_gold, only_answer):
         yield constants
     same = _same_letters(only_gold - units, only_answer - units) if golds & answers else {}
@@ -99,6 +111,20 @@ def meanings_of(golds: frozenset[str], answers: frozenset[str]) -> Iterator[Mean
             others = answers if name in golds else golds
             aliases = _same_letters(others, meaning.symbols - others)
             yield {name: _meaning(meaning, aliases)} | {a: _as(b) for a, b in same.items() if a != name}
+
+
+def _unit_letters(golds: frozenset[str], answers: frozenset[str]) -> Meanings:
+    """A unit in italics on one side and upright on the other."""
+    pairs = [(name, f"[{name}]") for name in golds | answers if f"[{name}]" in golds | answers]
+    return {name: _as(unit) for name, unit in pairs if (name in golds) != (unit in golds)}
+
+
+def _derivatives(golds: frozenset[str], answers: frozenset[str]) -> Meanings:
+    """One writes all derivatives with d, and the other with the sign of partial ones."""
+    partial = {name: name.replace("\\partial", "d") for name in golds | answers if name.split()[0] == "\\partial"}
+    if not partial or set(partial.values()) != {name for name in golds | answers if name.split()[0] == "d"}:
+        return {}
+    return {name: _as(total) for name, total in partial.items()}
 
 
 def _constants(golds: frozenset[str], answers: frozenset[str]) -> Meanings:

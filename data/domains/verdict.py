@@ -15,6 +15,7 @@ class Verdict:
     extracted: str
     reason: str
     seconds: float
+    checker_failed: bool = False  # wrong because the checker did not come back on this answer; counted apart
 
     @property
     def is_failure(self) -> bool:

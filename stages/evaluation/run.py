@@ -22,7 +22,7 @@ from stages.evaluation.statistics import Estimate, estimate_mean, pass_at_k
 from stages.ledger import sft_tokens_by_checkpoint, tokens_trained
 from stages.prompting import chosen_model, model_folder
 from stages.sampling import SamplingJob, sample_and_judge
-from stages.scores import judge_failures, require_judged, scores_by_problem, status_counts
+from stages.scores import checker_failures, judge_failures, require_judged, scores_by_problem, status_counts
 from stages.seeds import derive_seed
 from stages.stage import STATE, Row, StageLog, StageRecord
 
@@ -50,17 +50,15 @@ def run(
     differences = {
         f"{row['model']} - {row['against']}/{row['group']}/{row['metric']}": row["difference"] for row in comparisons
     }
-    failures = sum(judge_failures(table) for table in sampled.tables.values())
-    require_judged(
-        failures,
-        sum(map(len, sampled.tables.values())),
-        limit=config.max_judge_failures,
-        key="evaluation.max_judge_failures",
-    )
+    failures = judge_failures(sampled.tables.values())
+    require_judged(failures, sum(map(len, sampled.tables.values())), config=config, stage="evaluation")
     return StageRecord(
         metrics={name: entry["value"] for name, entry in results.items()}
         | differences
-        | {"judge/total_failures": float(failures)},
+        | {
+            "judge/total_failures": float(failures.total()),
+            "judge/checker_failures": float(checker_failures(sampled.tables.values())),
+        },
         tables={
             "summary": _summary(results, models, groups),
             "results": [_result_row(name, entry) for name, entry in results.items()],
@@ -69,7 +67,7 @@ def run(
             "samples": _shown_samples(sampled.tables, problems),
             "verdicts": [{"status": name, "count": n} for name, n in status_counts(sampled.tables.values()).items()],
         },
-        notes=_notes(failures),
+        notes=_notes(failures.total()),
         timings=sampled.timings,
     )
 

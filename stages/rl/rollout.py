@@ -4,6 +4,7 @@ Out: records of the rank's responses, and a parquet file of `SAMPLE_SCHEMA` rows
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from stages.answering import Answers, Asked, answer
 from stages.config import Phase, RlConfig
 from stages.rl.advantages import group_advantages
 from stages.rl.objectives import Response
+from stages.scores import failure_name
 from stages.seeds import derive_seed
 
 
@@ -27,6 +29,13 @@ class Rollout:
 
     answers: Answers
     responses: Sequence[Response]  # in the order of the answers
+
+    def failures(self) -> Counter[str]:
+        """The verdicts of this rank that are the judge's failure, by problem and status."""
+        judged = zip(self.answers.asked, self.answers.verdicts, strict=True)
+        return Counter(
+            failure_name(asked.problem.id, verdict.status) for asked, verdict in judged if verdict.is_failure
+        )
 
     def sums(self) -> dict[str, float]:
         """Sums over this rank's responses, to be added up over ranks; see `figures`."""
@@ -39,6 +48,7 @@ class Rollout:
             sums["truncated"] += not completion.finished
             sums["entropy"] += float(completion.entropies.astype(np.float64).sum())
             sums["failures"] += verdict.is_failure
+            sums["checker_failures"] += verdict.checker_failed
             if not verdict.is_failure:
                 for group in ("all", asked.problem.domain):
                     sums[f"judged/{group}"] += 1
@@ -48,7 +58,7 @@ class Rollout:
 
 _GROUPS = ("all", *DOMAINS)
 _SUMS = (
-    *("responses", "tokens", "truncated", "entropy", "failures"),
+    *("responses", "tokens", "truncated", "entropy", "failures", "checker_failures"),
     *(f"{kind}/{group}" for kind in ("judged", "reward") for group in _GROUPS),
 )
 
@@ -67,6 +77,7 @@ def figures(sums: Mapping[str, float]) -> dict[str, float]:
         "response/truncated_share": sums["truncated"] / responses,
         "policy/entropy": sums["entropy"] / max(sums["tokens"], 1.0),
         "judge/failures": sums["failures"],
+        "judge/checker_failures": sums["checker_failures"],
     }
 
 

@@ -6,6 +6,7 @@ the responses of all, so that one rank and several train on the same tokens.
 """
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -45,10 +46,15 @@ class Progress:
     tokens_generated: int = 0
     ledger_bytes: int = 0  # length of steps.jsonl
     verdicts: int = 0
-    failures: int = 0  # verdicts that were the judge's failure
+    failures: dict[str, int] = field(default_factory=dict)  # the judge's own, by problem and status
     underfilled: int = 0  # steps with fewer tokens than Phi
     load: Load = field(default_factory=list)  # of the last step
     phases: dict[str, TableRow] = field(default_factory=dict)  # a row per phase
+
+    @property
+    def num_failures(self) -> int:
+        """Verdicts that were the judge's failure."""
+        return sum(self.failures.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +195,10 @@ class _Run:
         self.generated = totals["tokens"]
         self.progress.tokens_generated += int(totals["tokens"])
         self.progress.verdicts += int(totals["responses"])
-        self.progress.failures += int(totals["failures"])
-        require_judged(
-            self.progress.failures,
-            self.progress.verdicts,
-            limit=self.config.max_judge_failures,
-            key="rl.max_judge_failures",
-        )
+        mine = sum((rollout.failures() for rollout in rollouts), Counter())
+        failures = sum(self.engine.all_gather_object(mine), Counter(self.progress.failures))
+        self.progress.failures = dict(failures)
+        require_judged(failures, self.progress.verdicts, config=self.config, stage="rl")
 
     def choose(self, rollouts: Sequence[Rollout], step: int) -> Shares:
         """Which tokens of which responses enter the loss: the same choice on every rank, over the responses of all."""
@@ -308,7 +311,7 @@ class _Run:
             "tokens/trained": float(progress.tokens_trained),
             "tokens/generated": float(progress.tokens_generated),
             "budget/underfilled_steps": float(progress.underfilled),
-            "judge/total_failures": float(progress.failures),
+            "judge/total_failures": float(progress.num_failures),
             "pool/problems": float(self.pool.num_problems),
             **{f"{name}_final": self.values[name] for name in ("reward/mean", "policy/entropy", "policy/kl")},
         }
@@ -404,5 +407,5 @@ def _notes(progress: Progress, num_steps: int) -> tuple[str, ...]:
             "lower rl.objective.token_budget, or ask more prompts a step"
         )
     if progress.failures:
-        notes.append(f"the judge failed on {progress.failures} of {progress.verdicts} responses; they took no part")
+        notes.append(f"the judge failed on {progress.num_failures} of {progress.verdicts} responses; they took no part")
     return tuple(notes)

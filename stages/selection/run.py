@@ -20,6 +20,7 @@ from stages.ledger import sft_tokens_by_checkpoint
 from stages.prompting import CHOICE
 from stages.sampling import SamplingJob, sample_and_judge
 from stages.scores import (
+    checker_failures,
     judge_failures,
     mean_score,
     mean_tokens,
@@ -58,8 +59,8 @@ def run(
         },
     )
     judged = [*probed.values(), *grading.samples.values()]
-    num_responses, failures = sum(map(len, judged)), sum(map(judge_failures, judged))
-    require_judged(failures, num_responses, limit=config.max_judge_failures, key="selection.max_judge_failures")
+    failures = judge_failures(judged)
+    require_judged(failures, sum(map(len, judged)), config=config, stage="selection")
     tokens = sft_tokens_by_checkpoint(inputs["sft"])
     return StageRecord(
         metrics=_metrics(candidates, choice, grading),
@@ -67,7 +68,7 @@ def run(
             "candidates": [_row(candidate, choice, tokens) for candidate in candidates],
             "grading": [_grader_row(model, samples) for model, samples in grading.samples.items()],
         },
-        notes=_notes(choice, failures),
+        notes=_notes(choice, failures.total()),
         timings={f"probe_{name}": value for name, value in probe_seconds.items()}
         | {f"grading_{name}": value for name, value in grading.seconds.items()},
     )
@@ -218,7 +219,8 @@ def _metrics(candidates: list[Candidate], choice: Choice, grading: _Grading) -> 
         "grading/solve_rate": sum(rates) / max(len(rates), 1),
         "grading/always_solved": sum(rate == 1 for rate in rates) / max(len(rates), 1),
         "grading/never_solved": sum(rate == 0 for rate in rates) / max(len(rates), 1),
-        "grading/judge_failures": float(sum(map(judge_failures, grading.samples.values()))),
+        "grading/judge_failures": float(judge_failures(grading.samples.values()).total()),
+        "grading/checker_failures": float(checker_failures(grading.samples.values())),
         **_stronger_metrics(grading),
     }
 

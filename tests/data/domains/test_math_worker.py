@@ -7,7 +7,7 @@ import time
 import pytest
 
 from data.domains import Judge
-from data.domains.math_worker import CPU_SECONDS, EQUAL, MAX_WORKERS, TIMEOUT, MathWorkers
+from data.domains.math_worker import CPU_SECONDS, DIFFERENT, EQUAL, MAX_WORKERS, TIMEOUT, MathWorkers
 from data.schema import Problem
 
 STUCK = "\\prod_{k=1}^{9999} (k^2+1)"  # within all limits that are looked at before
@@ -29,10 +29,39 @@ def test_a_stuck_question_is_ended_and_does_not_hold_up_the_others(workers):
     assert len(workers._workers) <= MAX_WORKERS
 
 
-def test_a_time_out_of_the_checker_is_the_judges_failure():
+HARD = (
+    "\\int_0^1 \\frac{\\sin(x^{7}+\\cos x)}{1+x^{5}+\\ln(2+x)} dx"  # SymPy does not come back from it in five seconds
+)
+
+
+def test_an_answer_on_which_the_checker_does_not_come_back_is_wrong_and_counted_apart():
     with Judge(requires_thinking=False) as judge:
-        (verdict,) = judge.verify([(f"\\boxed{{{STUCK}}}", Problem("p", "math", "train", "", "7"))])
-    assert (verdict.status, verdict.is_failure, verdict.score) == ("judge_error", True, 0.0)
+        (verdict,) = judge.verify([(f"\\boxed{{{HARD}}}", Problem("p", "math", "train", "", "7"))])
+    assert (verdict.status, verdict.is_failure, verdict.score, verdict.checker_failed) == ("wrong", False, 0.0, True)
+
+
+def test_a_gold_from_which_the_checker_does_not_come_back_is_the_judges_failure():
+    with Judge(requires_thinking=False) as judge:
+        (verdict,) = judge.verify([("\\boxed{7}", Problem("p", "math", "train", "", HARD))])
+    assert (verdict.status, verdict.is_failure, verdict.checker_failed) == ("judge_error", True, False)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "word"),
+    [
+        ("\\frac{1}{2}", "\\int_{0}^{1} x d x", EQUAL),
+        ("\\frac{\\pi^2}{6}", "\\sum_{n=1}^{\\infty} \\frac{1}{n^2}", EQUAL),
+        ("e", "\\lim_{n\\to \\infty} (1+\\frac{1}{n})^n", EQUAL),
+        ("120", "\\prod_{k=1}^{5} k", EQUAL),
+        ("2", "\\int_0^1 3x d x", DIFFERENT),
+        ("\\pi r^2 h", "\\pi r^2", DIFFERENT),
+        ("5\\text{ dollars}", "5", DIFFERENT),
+        ("\\begin{cases} 2x+1, & x \\ge 3 \\\\ x-5, & x < 3 \\end{cases}", "3", None),
+    ],
+)
+def test_math_verify_takes_a_text_whole(workers, gold, answer, word):
+    found = workers.compare(gold, answer)
+    assert found == word if word else found not in (EQUAL, TIMEOUT)
 
 
 def test_closing_leaves_no_process(workers):

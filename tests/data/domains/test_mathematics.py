@@ -1,13 +1,12 @@
 """Mathematics: what the judge calls equal."""
 
-import itertools
 import json
 
 import pytest
 
 from data.domains import FAILED_STATUSES, STATUSES, Policy
 from data.domains.math_worker import EQUAL, MathWorkers, _Worker
-from data.domains.plain import equal_when_plain, is_too_large
+from data.domains.plain import equal_when_plain
 from data.schema import Problem
 
 
@@ -71,38 +70,22 @@ def test_a_worker_that_is_killed_while_it_starts_is_replaced():
     workers.close()
 
 
-NUMBERS = ["0", "7", "-7", "+7", "- 7", "007", "7.0", "7.00000001", "7.0000001", "7.000001", "7.5", ".5", "0.50", "0.333333", "0.3333333",
-    "123456789.4", "12345678901234567891", "3.14159265", "3.1415927", "0.002", "0.0020000001", "100.0000004", "100.0000006"]  # fmt: skip
-
-
-def test_the_fast_path_agrees_with_math_verify(judge):
-    pairs = list(itertools.product(NUMBERS, NUMBERS))
-    for pair, answer in zip(pairs, judge._instruments.math.answer(pairs), strict=True):
-        assert equal_when_plain(*pair) == (answer.word == EQUAL), pair
-
-
 @pytest.mark.parametrize(
-    "text",
+    ("left", "right", "same"),
     [
-        "9^{9^{9^9}}",
-        "2^{3^20}",
-        "10^{1000000}",
-        "2004!",
-        "\\binom{1000000}{500000}",
-        "\\prod_{k=1}^{1000000} k",
-        "(" * 90,
-        "(x+1)^{1000}",
+        ("0.333333", "0.3333333333", True),  # its rounding to six places
+        ("0.333334", "0.3333333333", False),
+        ("6.02", "6.0200001", False),  # two places are too few to stand for another decimal
+        ("0.0000001", "0.0000002", False),
+        ("92.5857658608735", "92.5857658608736", False),
+        ("007", "7.0", True),
+        ("-7", "- 7", True),
+        ("1" * 40, "1" * 39 + "2", False),
     ],
 )
-def test_a_bomb_is_seen_before_it_is_evaluated(text):
-    assert is_too_large(text)
-
-
-@pytest.mark.parametrize(
-    "text", ["x^2+y^2", "e^{x^2}", "2^{2^3}", "10!", "\\binom{10}{3}", "\\sum_{k=1}^{100} k", "2^{100}"]
-)
-def test_ordinary_mathematics_is_no_bomb(text):
-    assert not is_too_large(text)
+def test_a_decimal_stands_for_what_it_is_the_rounding_of(left, right, same):
+    assert equal_when_plain(left, right) is same
+    assert equal_when_plain(right, left) is same
 
 
 def test_the_cases_without_a_question_of_policy_have_no_false_positive(judge, shared_data):
@@ -135,7 +118,7 @@ def test_the_cases_without_a_question_of_policy_have_no_false_positive(judge, sh
         ({"units_are_converted": (True, False)}, "1\\text{ m}", "100\\text{ cm}"),
         ({"ratio_is_quotient": (True, False)}, "14:3", "\\frac{14}{3}"),
         ({"base_has_value": (True, False)}, "5", "101_2"),
-        ({"decimal_tolerance": (1e-6, 0.0)}, "6.0200001", "6.02"),
+        ({"rounded_places": (6, 0)}, "0.3333333333", "\\frac{1}{3}"),
     ],
 )
 def test_each_choice_of_policy_decides_both_ways(judge, option, answer, gold):
@@ -146,11 +129,11 @@ def test_each_choice_of_policy_decides_both_ways(judge, option, answer, gold):
         assert judged_by(judge, policy, f"</think> \\boxed{{{answer}}}", problem) == score, value
 
 
-def test_boxes_are_joined_only_by_the_policy(judge):
+def test_boxes_that_stand_together_are_one_answer_unless_the_policy_says_otherwise(judge):
     problem = Problem("p", "math", "train", "", "\\{1,2\\}")
     response = "</think> The solutions are \\boxed{1} and \\boxed{2}."
-    assert judged_by(judge, Policy(boxes_are_joined=True), response, problem) == 1.0
-    assert judged_by(judge, Policy(), response, problem) == 0.0
+    assert judged_by(judge, Policy(), response, problem) == 1.0
+    assert judged_by(judge, Policy(boxes_are_joined=False), response, problem) == 0.0
 
 
 def judged_by(judge, policy: Policy, response: str, problem: Problem) -> float:
