@@ -8,6 +8,8 @@ from benchmarks import (
     contamination_rate,
     curation_scale,
     judging,
+    judging_mutations,
+    judging_peers,
     orchestration,
     sandbox,
     seeds,
@@ -24,6 +26,8 @@ BENCHMARKS = {
     "seeds": seeds.main,
     "sandbox": sandbox.main,
     "judging": judging.main,
+    "judging_mutations": judging_mutations.main,
+    "judging_peers": judging_peers.main,
 }
 DEFAULT = ("throughput", "checkpoint", "orchestration", "sandbox")
 
