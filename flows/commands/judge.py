@@ -70,10 +70,15 @@ def judge(
                 num_rows += 1
                 statuses[verdict.status] += 1
                 mistakes += row.problem is None
-                sys.stdout.write(json.dumps({"id": row.id, **asdict(verdict)}) + "\n")
+                sys.stdout.write(json.dumps({"id": row.id, **_shown(verdict)}) + "\n")
             sys.stdout.flush()
     _summarise(num_rows, statuses, mistakes)
     return 1 if mistakes else 0
+
+
+def _shown(verdict: Verdict) -> dict[str, Any]:
+    """Its fields; a mark such as `checker_failed` only where it is set."""
+    return {name: value for name, value in asdict(verdict).items() if value is not False}
 
 
 def _summarise(num_rows: int, statuses: Mapping[str, int], mistakes: int) -> None:
