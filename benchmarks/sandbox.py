@@ -148,6 +148,12 @@ HOSTILE = (
     "import os\nos.write(3, b'x' * 100000)\nos._exit(0)",
     "import ctypes\nctypes.string_at(0)",
     "import socket\nsocket.create_connection(('127.0.0.1', 22))",
+    "import os, time\nfor _ in range(99):\n    if os.fork() == 0:\n        end = time.thread_time() + 0.05\n"
+    "        while time.thread_time() < end: pass\n        os._exit(0)\n    os.wait()",
+    "import os, socket\npairs = [socket.socketpair() for _ in range(12)]\nfor end in sum(pairs, ()): end.setblocking(False)\n"
+    "for _ in range(4): os.fork()\nfor end in sum(pairs, ()):\n    try:\n"
+    "        while True: end.send(bytes(1 << 16))\n    except OSError: pass",
+    "open('/dev/stdin').read()\nopen('left', 'w').close()",
 )
 RARE = ("while True: pass", "import time\ntime.sleep(60)")  # they cost a second each: one run in a hundred
 TIGHT = Limits(seconds=0.2, memory_mb=128, output_mb=1)

@@ -43,6 +43,7 @@ SAMPLE_SCHEMA = pa.schema(
         ("status", pa.string()),
         ("score", pa.float32()),
         ("checker_failed", pa.bool_()),  # wrong because the checker did not come back on this answer
+        ("weak", pa.bool_()),
         ("extracted", pa.string()),
         ("seed", pa.int64()),
         ("entropy", pa.float32()),

@@ -52,6 +52,7 @@ class Answers:
             "status": [verdict.status for verdict in self.verdicts],
             "score": [verdict.score for verdict in self.verdicts],
             "checker_failed": [verdict.checker_failed for verdict in self.verdicts],
+            "weak": [verdict.weak for verdict in self.verdicts],
             "extracted": [verdict.extracted for verdict in self.verdicts],
             "seed": [asked.seed for asked in self.asked],
             "entropy": [float(completion.entropies.mean()) for completion in self.completions],

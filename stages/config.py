@@ -220,6 +220,9 @@ class CurationConfig(Record):
     code_without_reference: Literal["keep", "drop"] = paper(
         "drop", "2.2", "code rows with tests and no program that could pass them"
     )
+    weak_tests: Literal["keep", "drop"] = ours(
+        "drop", "code rows of rl on which operators of the answer's own classes decide, which an answer can make agree"
+    )
     mixture: Mixture | None = ours(None, "rows of each domain in sft and rl; none: what the sources give")
 
     _splits = field_validator("splits")(_shares)

@@ -45,6 +45,11 @@ def checker_failures(tables: Iterable[pa.Table]) -> int:
     return sum(flag is True for table in tables for flag in table["checker_failed"].to_pylist())
 
 
+def num_weak(tables: Iterable[pa.Table]) -> int:
+    """Correct verdicts on evidence that the answer could have made up."""
+    return sum(sum(table["weak"].to_pylist()) for table in tables)
+
+
 def require_judged(
     failures: Mapping[str, int],
     num_verdicts: int,

@@ -16,6 +16,7 @@ class Outcome:
     reason: str = ""
     credit: float = 0.0  # the score of an answer that is wrong, but partly right
     checker_failed: bool = False  # the checker did not come back on this answer, though the gold by itself is fine
+    weak: bool = False  # correct by evidence that the answer could have made up
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,6 @@ MAX_ANSWER_CHARACTERS = 2000
 _CLOSING_THINK = re.compile(r"<\s*/\s*think\s*>")
 _OPENING_THINK = re.compile(r"<\s*think\s*>")
 _FINAL_MARK = "####"
-_FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)", re.MULTILINE)
-_LANGUAGES = {
-    **dict.fromkeys(("python", "python3", "py", "py3", "python2"), "python"),
-    **dict.fromkeys(("c++", "cpp", "cc", "cxx", "c++17", "cpp17"), "c++"),
-}
 
 
 def after_thinking(response: str, *, requires_thinking: bool) -> str | None:
@@ -210,6 +205,18 @@ def _are_joined_by(text: str, start: int, stop: int) -> bool:
 
 # ---------------------------------------------------------------- programs
 
+_FENCE = re.compile(r"^([ \t]*)(```+|~~~+)[ \t]*([^\n]*)$", re.MULTILINE)
+_PYTHON = re.compile(r"[ic]?py(?:thon|py)?[ _-]*(?:[23][\dx.]*)?(?:[ -]\d\d)?(?: ?\([^)]*\))?")
+_CPP = re.compile(r"(?:gnu |clang |ms |msvc )?(?:c\+\+|cpp|cxx|cc|g\+\+|clang\+\+)[ _-]?(?:\d\w)?(?:[ (].*)?")
+_CLASS = re.compile(r"\{ *\.?([\w+#.-]+)[^}]*\}")  # {.python .numberLines}
+_WORD = re.compile(r"[\w+#.-]*")
+_ATTRIBUTES = re.compile(
+    r"(?: *(?:[\w-]+=(?:\"[^\"]*\"|'[^']*')|\{[^}]*\}|(?:title|linenums|hl_lines|filename|file|name|start|startline|highlight|caption)=\S+"
+    r"|linenums|numberLines|showLineNumbers|copy))+ *"
+)
+_LEXEME = re.compile(r"#[^\n]*|\"\"\"|'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
+_CLOSING_INDENT = 3  # by which a closing fence may stand in, whatever the opening one does
+
 
 def last_code_block(text: str) -> str | None:
     """The last closed fenced block marked as Python, else the last one without a mark; None when the last is not closed.
@@ -222,29 +229,86 @@ def last_code_block(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A block of code and what it is written in: python or c++."""
+    """A block of code and what it is written in: python, c++, or nothing that is known."""
 
     language: str
     code: str
 
 
+def language_named(name: str) -> str:
+    """Python or c++ by the names that fences and judges give them, as `PyPy 3-64` and `GNU C++17`; else nothing."""
+    name = name.strip().lower()
+    if len(name) > 60:
+        return ""
+    return "python" if _PYTHON.fullmatch(name) else "c++" if _CPP.fullmatch(name) else ""
+
+
 def last_program(text: str, *, languages: Collection[str]) -> Program | None:
-    """As `last_code_block`, for several languages; a block without a mark is Python."""
+    """As `last_code_block`, for several languages; a block without a mark is Python.
+
+    A closing fence stands alone on its line, not deeper than the opening one, and not inside a string of the program.
+    """
+    text = text.replace("\r\n", "\n")
     found: dict[bool, Program] = {}  # marked?
     position = 0
     while (fence := _FENCE.search(text, position)) is not None:
-        end = re.compile(rf"(?:^|[ \t]){re.escape(fence[1])}[ \t]*$", re.MULTILINE).search(text, fence.end())
+        is_marked, language, start = _opening(fence)
+        end = _closing(text, fence, start)
         if end is None:
             return None
-        language = _LANGUAGES.get(fence[2].lower(), "")
         if language in languages:
-            found[True] = Program(language, _dedented(text[fence.end() : end.start()]))
-        elif not fence[2]:
-            found[False] = Program("python", _dedented(text[fence.end(1) : end.start()]))
+            found[is_marked] = Program(language, _dedented(text[start : end.start()], fence[1]))
         position = end.end()
     return found[max(found)] if found else None
 
 
-def _dedented(body: str) -> str:
-    """Without the white space that a tokenizer put before the first line."""
-    return body.strip("\n") if "\n" in body.strip() else body.strip()
+def _opening(fence: re.Match[str]) -> tuple[bool, str, int]:
+    """Whether the block is marked, its language, and where its code starts: on the fence's line if that holds more than a mark."""
+    info = fence[3]
+    behind = fence.end(3)
+    if not info.strip():
+        return False, "python", behind
+    if language := language_named(info):
+        return True, language, behind
+    if named := _CLASS.match(info):
+        return True, language_named(named[1]), behind
+    word = _WORD.match(info)
+    end = word.end() if word else 0
+    language = language_named(info[:end])
+    return end > 0, language if end else "python", behind if _ATTRIBUTES.fullmatch(info, end) else fence.start(3) + end
+
+
+def _closing(text: str, fence: re.Match[str], start: int) -> re.Match[str] | None:
+    """The first closing fence that is not inside a string; else the first at the end of a line, as texts of one line have it."""
+    mark = f"{re.escape(fence[2])}{re.escape(fence[2][0])}*"
+    depth = max(len(fence[1].expandtabs()), _CLOSING_INDENT)
+    scanned, first = start, None
+    for end in re.compile(rf"^([ \t]*){mark}[ \t]*$", re.MULTILINE).finditer(text, fence.end()):
+        if len(end[1].expandtabs()) > depth:
+            continue
+        first = first or end
+        scanned = _behind_strings(text, scanned, end.start())
+        if scanned <= end.start():
+            return end
+    return first or re.compile(rf"[ \t]{mark}[ \t]*$", re.MULTILINE).search(text, start)
+
+
+def _behind_strings(text: str, position: int, end: int) -> int:
+    """Where a scan for strings is when it has passed `end`: behind it if a string of several lines reaches over it."""
+    while position < end and (lexeme := _LEXEME.search(text, position, end)) is not None:
+        position = lexeme.end()
+        if lexeme[0] in ('"""', "'''"):
+            closing = text.find(lexeme[0], position)
+            if closing < 0:
+                return end
+            position = closing + 3
+    return max(position, end) if position <= end else position
+
+
+def _dedented(body: str, indent: str) -> str:
+    """Without the indent of the fence where every line has it, and the white space that a tokenizer put before the first line."""
+    body = body.strip("\n") if "\n" in body.strip() else body.strip()
+    lines = body.split("\n")
+    if indent and all(line.startswith(indent) or not line.strip() for line in lines):
+        return "\n".join(line.removeprefix(indent) for line in lines)
+    return body

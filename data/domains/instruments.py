@@ -15,6 +15,7 @@ class Instruments:
         self.policy = policy
         self.math = MathWorkers()
         self._sandbox = Sandbox(confined=not unsafe_local_execution)
+        self._tests_sandbox: Sandbox | None = None  # beside the answer's
         self._sandbox_is_tested = self.is_unsafe = unsafe_local_execution
 
     def __enter__(self) -> Self:
@@ -25,10 +26,23 @@ class Instruments:
     ) -> None:
         self.math.close()
         self._sandbox.close()
+        if self._tests_sandbox is not None:
+            self._tests_sandbox.close()
 
     def run(self, job: Job, limits: Limits) -> Run:
         """Run code in the sandbox. Raises SandboxError where there is none, at the first run."""
+        self._require_confinement()
+        return self._sandbox.run(job, limits)
+
+    def run_connected(self, answer: Job, tests: Job, limits: Limits) -> tuple[Run, Run]:
+        """Run an answer and its tests in two sandboxes, connected. Raises SandboxError where there is none, at the first run."""
+        self._require_confinement()
+        if self._tests_sandbox is None:  # the same rung, which was tested
+            self._tests_sandbox = Sandbox(confined=not self.is_unsafe)
+        self._tests_sandbox.stay_on(self._sandbox.rung)
+        return self._sandbox.run_connected(self._tests_sandbox, (answer, tests), limits)
+
+    def _require_confinement(self) -> None:
         if not self._sandbox_is_tested:
             require_confinement(self._sandbox)
             self._sandbox_is_tested = True
-        return self._sandbox.run(job, limits)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from data.domains import mathematics, programs, science
 from data.domains.domain import Domain, Outcome, Question
-from data.domains.extraction import after_thinking
+from data.domains.extraction import Program, after_thinking
 from data.domains.instruments import Instruments
 from data.domains.math_worker import CONTROL, FAILURES, Answer
 from data.domains.policy import DEFAULT_POLICY, Policy
@@ -23,6 +23,9 @@ DOMAINS: dict[str, Domain] = {
     "code": programs.DOMAIN,
     "science": science.DOMAIN,
 }
+
+
+MAX_REASON = 500  # characters
 
 
 class Judge:
@@ -49,10 +52,11 @@ class Judge:
     ) -> None:
         self._instruments.__exit__(kind, error, trace)
 
-    def verify(self, answered: Sequence[tuple[str, Problem]]) -> list[Verdict]:
+    def verify(self, answered: Sequence[tuple[str | Program, Problem]]) -> list[Verdict]:
         """One verdict per (response, problem), in order.
 
-        Responses that say the same after their thinking are judged once: samples of one prompt often agree.
+        Responses that say the same after their thinking are judged once: samples of one prompt often agree. A Program is taken
+        as it is, where its problem is of the domain code.
 
         Raises:
             SandboxError: a response holds code and untrusted code cannot be run safely here.
@@ -60,7 +64,12 @@ class Judge:
 
         """
         texts = [
-            (after_thinking(response, requires_thinking=self._requires_thinking), problem)
+            (
+                response
+                if isinstance(response, Program)
+                else after_thinking(response, requires_thinking=self._requires_thinking),
+                problem,
+            )
             for response, problem in answered
         ]
         timed = {item: self._first_look(*item) for item in dict.fromkeys(texts)}
@@ -82,12 +91,12 @@ class Judge:
         words = workers.answer([(gold, CONTROL) for gold in sorted(failed)])
         return answers, {gold: answer.word for gold, answer in zip(sorted(failed), words, strict=True)}
 
-    def _first_look(self, text: str | None, problem: Problem) -> tuple[Outcome | Question, float]:
+    def _first_look(self, text: str | Program | None, problem: Problem) -> tuple[Outcome | Question, float]:
         """What can be said without Math-Verify, and the seconds that it took."""
         started = time.perf_counter()
         return self._outcome(text, problem), time.perf_counter() - started
 
-    def _outcome(self, text: str | None, problem: Problem) -> Outcome | Question:
+    def _outcome(self, text: str | Program | None, problem: Problem) -> Outcome | Question:
         domain = DOMAINS.get(problem.domain)
         if domain is None:
             raise ValueError(
@@ -96,6 +105,8 @@ class Judge:
         if text is None:
             return Outcome("no_answer", reason="the thinking was not finished")
         try:
+            if isinstance(text, Program):
+                return programs.verify_program(text, problem, self._instruments)
             return domain.verify(text, problem, self._instruments)
         except SandboxError:
             raise
@@ -109,11 +120,17 @@ def _verdict(outcome: Outcome, seconds: float) -> Verdict:
     return Verdict(
         status=outcome.status,
         score=outcome.credit if outcome.status == "wrong" else float(outcome.status == "correct"),
-        extracted=outcome.extracted,
-        reason=outcome.reason,
+        extracted=_encodable(outcome.extracted),
+        reason=_encodable(outcome.reason[:MAX_REASON]),
         seconds=seconds,
         checker_failed=outcome.checker_failed,
+        weak=outcome.weak,
     )
+
+
+def _encodable(text: str) -> str:
+    """Without lone surrogates, which no table or file can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 @cache

@@ -16,6 +16,7 @@ class Verdict:
     reason: str
     seconds: float
     checker_failed: bool = False  # wrong because the checker did not come back on this answer; counted apart
+    weak: bool = False  # correct, but an operator of the answer's own class decided; counted apart
 
     @property
     def is_failure(self) -> bool:

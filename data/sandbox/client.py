@@ -3,9 +3,11 @@
 A job is a program with its stdin, or code with expressions to evaluate in it. Expected outputs never enter a job.
 """
 
+import importlib.util
 import json
 import math
 import os
+import re
 import select
 import signal
 import socket
@@ -17,10 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from data.sandbox.budget import MAX_PATIENCE, clock_seconds
 from data.sandbox.rungs import LADDER, RUNGS, UNSAFE, Rung
-from data.sandbox.server import MAX_PATIENCE
 
 MAX_RESULT_BYTES = 16_000_000
+_NAME = re.compile(r"[A-Za-z_0-9 .]{1,80}", re.ASCII)
 _START_SECONDS, _GRACE_SECONDS, _END_SECONDS = 30.0, 5.0, 2.0
 _PROJECT = Path(__file__).resolve().parents[2]
 _FLAGS = ("-P", "-s", "-S")  # `-I` but for PYTHONHASHSEED: nothing else is in the environment
@@ -30,7 +33,7 @@ for name in ("data", "data.sandbox"):  # without what the judge's side imports, 
     package = sys.modules[name] = types.ModuleType(name)
     package.__path__ = [sys.argv[3] + "/" + name.replace(".", "/")]
 from data.sandbox.server import main
-main(int(sys.argv[1]), sys.argv[2])
+main(int(sys.argv[1]), sys.argv[2], sys.argv[4:])
 """
 
 
@@ -66,8 +69,13 @@ class Job:
     calls: tuple[str, ...] = ()  # expressions
     function: str = ""  # looked for in a class Solution if it is not at the top
     module: str = "__main__"  # name of the module that the code is in
-    values: tuple[str, ...] = ()  # tagged; the list _R in the code's namespace
-    language: str = "python"  # or c++: a whole program, without `setup`, `calls` and `values`
+    language: str = "python"  # or c++: a whole program, without `setup` and `calls`
+    preamble: bool = False  # the names of data/sandbox/preamble.py stand behind the answer's own
+    names: tuple[str, ...] = ()  # that the code must define, of calls; that tests use
+    role: str = ""  # of two jobs that are connected: answer or tests
+    operators: tuple[str, ...] = ()  # of tests: classes of the answer whose operators may decide
+    collect: tuple[str, ...] = ()  # of tests: functions and classes to be run as pytest and unittest run them
+    num_tests: int = 1  # that its time is for, where there are no calls
 
 
 COMPILER_LIMITS = Limits(seconds=10.0, memory_mb=1024, output_mb=14)  # of a program with all headers: 1 s and 400 MB
@@ -89,10 +97,12 @@ class Run:
 class Sandbox:
     """A fork server on the best rung that works here, started at the first run and closed with the block.
 
-    `confined=False` runs code without protection; `rung` asks for one of `rungs.RUNGS` and no other.
+    `confined=False` runs code without protection; `rung` asks for one of `rungs.RUNGS` and no other. `packages` that are installed
+    here, numpy say, may be imported by answers; without any there is the standard library.
     """
 
-    def __init__(self, *, confined: bool = True, rung: str | None = None) -> None:
+    def __init__(self, *, confined: bool = True, rung: str | None = None, packages: Sequence[str] = ()) -> None:
+        self._packages = packages
         self._rungs = list(LADDER) if confined else [UNSAFE]
         if rung is not None:
             self._rungs = [RUNGS[rung]]
@@ -125,6 +135,10 @@ class Sandbox:
         self.refusals[self._rungs.pop(0).name] = why
         self.close()
 
+    def stay_on(self, rung: Rung) -> None:
+        """Use this rung and no other."""
+        self._rungs = [rung]
+
     def close(self) -> None:
         """End the server; a later run starts another."""
         if self._channel is not None:
@@ -147,6 +161,50 @@ class Sandbox:
             return self._run("python", job, limits).run
         program = self._compile(job.code)
         return program if isinstance(program, Run) else self._run("program", job, limits, program=program).run
+
+    def run_connected(self, tests: "Sandbox", jobs: tuple[Job, Job], limits: Limits) -> tuple[Run, Run]:
+        """Run an answer here and its tests in another sandbox at the same time, with a connection between them.
+
+        Raises:
+            SandboxError: a server cannot start on any rung.
+            SandboxLostError: one was lost twice.
+
+        """
+        for _ in range(2):
+            runs = self._run_connected(tests, jobs, limits)
+            if runs is not None:
+                return runs
+            self.close()
+            tests.close()
+        raise SandboxLostError("the sandbox's server was lost twice while running the same answer")
+
+    def _run_connected(self, tests: "Sandbox", jobs: tuple[Job, Job], limits: Limits) -> tuple[Run, Run] | None:
+        ends = socket.socketpair()
+        sides = [
+            (sandbox, job, _memory_files(job, limits, None, result=os.dup(end.fileno())))
+            for sandbox, job, end in zip((self, tests), jobs, ends, strict=True)
+        ]
+        for end in ends:
+            end.close()
+        headers = [_header("python", job, limits) for job in jobs]
+        headers[1]["cpu_seconds"] *= MAX_PATIENCE  # tests sleep while the answer works; RLIMIT_CPU is theirs alone
+        try:
+            is_sent = [sandbox._send(header, fds) for header, (sandbox, _, fds) in zip(headers, sides, strict=True)]
+            for _, _, fds in sides:
+                os.close(fds[3])  # so that each side sees the end of the other
+            if not all(is_sent):
+                return None
+            replies = [sandbox._receive_reply(headers[1]) for sandbox in (tests, self)][::-1]
+            if None in replies:
+                return None
+            return tuple(
+                _finished(reply or {}, job, limits, stdout=fds[2], result=None).run
+                for reply, (_, job, fds) in zip(replies, sides, strict=True)
+            )  # ty: ignore[invalid-explicit-return]
+        finally:
+            for _, _, fds in sides:
+                for fd in fds[:3]:
+                    os.close(fd)
 
     def _run(self, kind: str, job: Job, limits: Limits, *, program: bytes | None = None) -> "_Finished":
         for _ in range(2):
@@ -202,9 +260,10 @@ class Sandbox:
 
     def _launch(self, rung: Rung) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        folders = [str(_package_folder(name)) for name in self._packages]
         with theirs:
             self._process = subprocess.Popen(
-                [sys._base_executable, *_FLAGS, "-c", _START, str(theirs.fileno()), rung.name, str(_PROJECT)],  # ty: ignore[missing-attribute]
+                [sys._base_executable, *_FLAGS, "-c", _START, str(theirs.fileno()), rung.name, str(_PROJECT), *folders],  # ty: ignore[missing-attribute]
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 env={"PYTHONHASHSEED": "0"},  # sets of strings in the same order each time
@@ -212,13 +271,20 @@ class Sandbox:
         self._channel = ours
 
     def _ask(self, header: dict[str, Any], fds: Sequence[int]) -> dict[str, Any] | None:
+        return self._receive_reply(header) if self._send(header, fds) else None
+
+    def _send(self, header: dict[str, Any], fds: Sequence[int]) -> bool:
+        """False when the server is gone."""
         self.start()
         assert self._channel is not None
         try:
             socket.send_fds(self._channel, [json.dumps(header).encode()], list(fds))
-        except OSError:  # the server is gone
-            return None
-        return self._receive(MAX_PATIENCE * header["wall_seconds"] + _GRACE_SECONDS)
+        except OSError:
+            return False
+        return True
+
+    def _receive_reply(self, header: dict[str, Any]) -> dict[str, Any] | None:
+        return self._receive(MAX_PATIENCE * clock_seconds(header["cpu_seconds"]) + _GRACE_SECONDS)
 
     def _receive(self, seconds: float) -> dict[str, Any] | None:
         """The server's next message; None when it is gone or late."""
@@ -229,6 +295,14 @@ class Sandbox:
             return None
         message = self._channel.recv(4096)
         return json.loads(message) if message else None
+
+
+def _package_folder(name: str) -> Path:
+    """Raises SandboxError for a name that is no installed package."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise SandboxError(f"answers cannot be given the package {name!r}: it is not installed in {sys.prefix}")
+    return Path(spec.submodule_search_locations[0]).resolve()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -249,13 +323,15 @@ def _refusal(refusals: Mapping[str, str]) -> str:
     )
 
 
-def _memory_files(job: Job, limits: Limits, program: bytes | None) -> tuple[int, int, int, int]:
-    """Job or program, stdin, stdout and result, each a fresh file in memory."""
+def _memory_files(
+    job: Job, limits: Limits, program: bytes | None, *, result: int | None = None
+) -> tuple[int, int, int, int]:
+    """Job or program, stdin, stdout and result, each a fresh file in memory; or a connection for the result."""
     content = {name: getattr(job, name) for name in _JOB_FIELDS}
     text = json.dumps({**content, "stdin": "", "seconds": limits.seconds}).encode()
     what = _memory_file(text) if program is None else _read_only(_memory_file(program))
     stdin = _memory_file(job.stdin.encode("utf-8", "surrogatepass"))
-    return what, stdin, _memory_file(b""), _memory_file(b"")
+    return what, stdin, _memory_file(b""), _memory_file(b"") if result is None else result
 
 
 def _memory_file(content: bytes) -> int:
@@ -281,11 +357,12 @@ def _header(kind: str, job: Job, limits: Limits) -> dict[str, Any]:
         "memory_bytes": limits.memory_mb << 20,
         "output_bytes": limits.output_mb << 20,
     }
-    return {"kind": kind, "wall_seconds": 2 * cpu + 1, "limits": bounds}
+    return {"kind": kind, "cpu_seconds": cpu, "call_seconds": limits.seconds if job.calls else 0.0, "limits": bounds}
 
 
 def _cpu_seconds(job: Job, limits: Limits) -> float:
-    return min(limits.seconds * len(job.calls), limits.total_seconds) if job.calls else limits.seconds
+    number = len(job.calls) or job.num_tests
+    return min(limits.seconds * number, max(limits.total_seconds, limits.seconds * number / 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,11 +373,11 @@ class _Finished:
     result: bytes
 
 
-def _finished(reply: dict[str, Any], job: Job, limits: Limits, *, stdout: int, result: int) -> _Finished:
+def _finished(reply: dict[str, Any], job: Job, limits: Limits, *, stdout: int, result: int | None) -> _Finished:
     if not reply["was_confined"]:
         raise SandboxLostError("a child of the sandbox could not be confined")
-    output = os.pread(stdout, (limits.output_mb << 20) + 1, 0)
-    content = os.pread(result, MAX_RESULT_BYTES, 0)
+    output = _content(stdout, (limits.output_mb << 20) + 1)
+    content = b"" if result is None else _content(result, MAX_RESULT_BYTES)
     records = _records(content, most=len(job.calls) + 1)
     end = next((record["end"] for record in records if "end" in record), None)
     reply["out_of_cpu_seconds"] = reply["cpu_seconds"] >= math.ceil(_cpu_seconds(job, limits))
@@ -309,18 +386,37 @@ def _finished(reply: dict[str, Any], job: Job, limits: Limits, *, stdout: int, r
     return _Finished(Run(status, detail, output, reply["cpu_seconds"], calls), content)
 
 
+def _content(fd: int, most: int) -> bytes:
+    return os.pread(fd, min(most, os.fstat(fd).st_size), 0)
+
+
 def _records(content: bytes, *, most: int) -> list[dict[str, str]]:
     """Lines the child wrote, up to the first that is not one: the answer may write there too."""
     records = []
     for line in content.split(b"\n", most)[:most]:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if not (isinstance(record, dict) and all(isinstance(value, str) for value in record.values())):
+        record = _record(line)
+        if record is None:
             break
         records.append(record)
     return records
+
+
+def _record(line: bytes) -> dict[str, str] | None:
+    """The one place where what a child says becomes text: a `value` to be decoded with care, and names of exceptions."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if type(record) is not dict or not all(type(value) is str for value in record.values()):
+        return None
+    if "value" in record:
+        return {"value": record["value"]}
+    return {name: safe_name(record[name]) for name in ("end", "error") if name in record}
+
+
+def safe_name(text: object) -> str:
+    """What a child said if it is a name, or a few words; else "Exception"."""
+    return text if type(text) is str and _NAME.fullmatch(text) else "Exception"
 
 
 def _status(reply: dict[str, Any], end: str | None, *, output_is_full: bool) -> tuple[str, str]:

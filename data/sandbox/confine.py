@@ -15,9 +15,12 @@ from pathlib import Path
 from data.sandbox import kernel, landlock, namespaces, seccomp
 from data.sandbox.rungs import Rung
 
-STACK_BYTES = 64 << 20  # for programs that recurse deeply
-MAX_TASKS = 64  # threads and processes of an answer that has a namespace of its own
-MAX_THREADS = 256  # where it has none: the limit counts all tasks of the user
+MAX_TASKS = 16  # threads and processes of an answer
+SHARED_TASKS = (
+    256  # where the limit counts those of other servers as well: the server's looks keep an answer to its own
+)
+MAX_FDS = {"python": 32, "program": 32, "compiler": 128}
+_SPARE_BYTES = 512 << 20  # of address space: what is reserved and not used is no memory
 
 SYSTEM = tuple(map(Path, ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")))
 
@@ -75,22 +78,27 @@ def confine(confinement: Confinement) -> None:
     seccomp.restrict(confinement.filter)
 
 
-def limit(*, cpu_seconds: int, memory_bytes: int, output_bytes: int, max_tasks: int) -> None:
-    """Lower the limits of this process; the hard processor limit is a second later, for those who ignore the signal."""
+def limit(kind: str, *, cpu_seconds: int, memory_bytes: int, output_bytes: int, max_tasks: int) -> None:
+    """Lower the limits of this process; the hard processor limit is a second later, for those who ignore the signal.
+
+    Memory is limited by the server's looks. Address space is not memory: the stack of a thread takes its whole size of it, and in
+    a compiled program that size is the limit of the main stack.
+    """
+    num_stacks = MAX_TASKS if kind == "program" else 1
     hard = {
-        resource.RLIMIT_AS: memory_bytes,
+        resource.RLIMIT_AS: (1 + num_stacks) * memory_bytes + _SPARE_BYTES,
         resource.RLIMIT_FSIZE: output_bytes,
-        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_NOFILE: MAX_FDS[kind],
         resource.RLIMIT_NPROC: max_tasks,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
     }
-    for kind, value in hard.items():
-        resource.setrlimit(kind, (value, value))
+    for limit_of, value in hard.items():
+        resource.setrlimit(limit_of, (value, value))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
     stack_hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
-    resource.setrlimit(resource.RLIMIT_STACK, (_at_most(STACK_BYTES, stack_hard), stack_hard))
+    resource.setrlimit(resource.RLIMIT_STACK, (_at_most(memory_bytes, stack_hard), stack_hard))
 
 
 def _at_most(value: int, hard: int) -> int:
@@ -98,8 +106,11 @@ def _at_most(value: int, hard: int) -> int:
 
 
 def max_tasks(rung: Rung) -> int:
-    """The process limit of a child; in a namespace the server and its waiter count as well."""
-    return MAX_TASKS + 2 if rung.namespaces else _num_tasks() + MAX_THREADS
+    """The limit of tasks for a child's user; in a namespace the server and its waiter count as well."""
+    if rung.namespaces:
+        return MAX_TASKS + 2
+    num_tasks = _num_tasks()
+    return num_tasks + (MAX_TASKS if rung.seccomp and num_tasks == 1 else SHARED_TASKS)
 
 
 def _num_tasks() -> int:

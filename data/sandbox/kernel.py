@@ -2,9 +2,11 @@
 
 import ctypes
 import os
+import socket
 import struct
 
-NOBODY = 65534  # uid and gid of whoever runs an answer
+NOBODY = 65534  # uid and gid of whoever runs an answer, inside its namespace
+_FIRST_USER, _NUM_USERS = 64000, 1000  # outside, where a judge is root: one for each server, as limits count by user
 
 libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
@@ -24,12 +26,29 @@ def checked(result: int, what: str) -> int:
     return result
 
 
-def drop_root() -> None:
-    """Become nobody when started by root."""
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+def drop_root() -> socket.socket | None:
+    """Become, when started by root, a user that no other server is while the socket returned is open."""
+    if os.geteuid() != 0:
+        return None
+    user, claim = _free_user()
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(user, user, user)
+    return claim
+
+
+def _free_user() -> tuple[int, socket.socket]:
+    """A number, and the abstract socket whose name only one can hold."""
+    for offset in range(_NUM_USERS):
+        user = _FIRST_USER + (os.getpid() + offset) % _NUM_USERS
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0ring-sandbox-user-{user}")
+        except OSError:  # another server's
+            claim.close()
+        else:
+            return user, claim
+    raise ConfinementError(f"all {_NUM_USERS} users from {_FIRST_USER} are taken by other sandboxes")
 
 
 def drop_capabilities() -> None:

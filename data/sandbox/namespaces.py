@@ -15,6 +15,8 @@ from data.sandbox.kernel import checked, libc
 
 SCRATCH = Path("/scratch/tmp")  # its parent stands for it in rules: Landlock does not look at what a mount hides
 SCRATCH_MB = 16
+STDIN_NAMES = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")  # links to a file in the scratch folder, if a run has it
+_STDIN = SCRATCH / "stdin"
 _ROOT = "/tmp"  # hidden by the new root while that is built
 
 _NEW_NS, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_PID, _NEW_NET = 1 << 17, 1 << 26, 1 << 27, 1 << 28, 1 << 29, 1 << 30
@@ -41,6 +43,7 @@ def enter(shown: Iterable[Path], *, library: Path) -> None:
     for path in shown:
         _show(path)
     _show_library(library)
+    _link_stdin()
     _change_root()
     mount_scratch()
     os.environ["TMPDIR"] = str(SCRATCH)
@@ -50,6 +53,17 @@ def mount_scratch() -> None:
     """An empty folder of bounded size at SCRATCH."""
     options = f"size={SCRATCH_MB}m,nr_inodes=1024,mode=700"
     _mount("tmpfs", str(SCRATCH), "tmpfs", _NOSUID | _NODEV | _NOEXEC, options)
+
+
+def copy_stdin(fd: int) -> None:
+    """Make STDIN_NAMES work for an input that fits into the scratch folder."""
+    size = os.fstat(fd).st_size
+    if size < SCRATCH_MB << 20:
+        copy = os.open(_STDIN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        sent = 0
+        while sent < size:
+            sent += os.sendfile(copy, fd, sent, size - sent)
+        os.close(copy)
 
 
 def clean_scratch() -> None:
@@ -65,6 +79,16 @@ def _show_library(library: Path) -> None:
     if not target.exists():
         target.mkdir(parents=True)
         _mount(".", str(target), None, _BIND | _REC)
+
+
+def _link_stdin() -> None:
+    """There is no /proc but for this one name, and nobody may list it."""
+    for name in STDIN_NAMES:
+        link = _target(Path(name))
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(_STDIN)
+    for folder in ("/proc/self/fd", "/proc/self", "/proc"):
+        _target(Path(folder)).chmod(0o111)
 
 
 def _show(path: Path) -> None:

@@ -3,7 +3,8 @@
 Started without site packages, so it holds the standard library and this package only; it never sees an answer, an input or an
 expected output, because the child reads its job itself from a memory file passed over the socket.
 
-In: a JSON header with the limits, and four file descriptors (job or program, stdin, stdout, result). Out: JSON with the wait status.
+In: a JSON header with the limits, and four file descriptors (job or program, stdin, stdout, result). Out: JSON with the wait status,
+the processor time of all processes of the run, and the limit that was passed.
 """
 
 import contextlib
@@ -13,12 +14,14 @@ import importlib
 import json
 import mmap
 import os
+import resource
 import select
 import signal
 import socket
 import sys
 import sysconfig
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
@@ -35,6 +38,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from data.sandbox import child, compiled, confine, family, kernel, landlock, namespaces
+from data.sandbox.budget import Budget, Records
 from data.sandbox.rungs import RUNGS, Rung
 
 NUM_FDS = 4
@@ -43,10 +47,9 @@ PRELOADED = (  # what programs import most, so that a child need not; each makes
 )  # fmt: skip
 _READABLE = tuple(map(Path, ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")))
 _SHOWN = (*confine.SYSTEM, Path("/dev/null"))
+_STDIN_NAMES = tuple(name.encode() for name in namespaces.STDIN_NAMES)
 _PROGRAM_FD = child.RESULT_FD + 1
-_PROGRESS = 0.05  # share of a core below which a process is asleep, not starved by others
 _LOOK_SECONDS = 0.05  # between two looks at a child
-MAX_PATIENCE = 5  # times the wall-clock limit that a process which makes progress may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +61,27 @@ class _Server:
     confinements: dict[str, confine.Confinement]  # by kind of child; none: unsafe local execution
     null_fd: int
     max_tasks: int
-    proc_fd: int | None  # to watch the memory of an answer that may fork
+    view: family.View
     is_confined: mmap.mmap  # a byte that a child sets when it may run an answer, which cannot reach it
+    is_calling: mmap.mmap  # a byte that a child sets when the first call begins
+    claim: socket.socket | None  # of a user of its own
 
 
-def main(fd: int, rung_name: str) -> NoReturn:
-    """Serve the socket until it closes; the first message tells that it is ready, or why not."""
+def main(fd: int, rung_name: str, packages: Iterable[str] = ()) -> NoReturn:
+    """Serve the socket until it closes; the first message tells that it is ready, or why not.
+
+    `packages` are folders of installed packages that answers may import beside the standard library.
+    """
     rung = RUNGS[rung_name]
     channel = socket.socket(fileno=fd)
+    folders = [Path(package) for package in packages]
     try:
-        server = _start(channel, rung)
-    except OSError as error:
-        channel.send(json.dumps({"error": error.strerror or str(error)}).encode())
+        server = _start(channel, rung, folders)
+        _preload(folders)
+    except (OSError, ImportError) as error:
+        channel.send(json.dumps({"error": getattr(error, "strerror", None) or str(error)}).encode())
         os._exit(1)
-    for name in PRELOADED:
-        importlib.import_module(name)
+    setattr(os, "cpu_count", lambda: 1)  # noqa: B010  by it a pool chooses the number of its threads
     gc.collect()
     gc.disable()
     gc.freeze()
@@ -84,34 +93,60 @@ def main(fd: int, rung_name: str) -> NoReturn:
         os._exit(0)
 
 
-def _start(channel: socket.socket, rung: Rung) -> _Server:
+def _preload(packages: Iterable[Path]) -> None:
+    """Import now what a child then need not: it would start threads of its own, and may not look beside the packages."""
+    one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    os.environ |= one_thread
+    found_so_far = list(sys.path)
+    sys.path += [str(package.parent) for package in packages]
+    for name in (*PRELOADED, *(package.name for package in packages)):
+        importlib.import_module(name)
+    sys.path[:] = found_so_far
+    for name in one_thread:
+        del os.environ[name]
+
+
+def _shared_libraries(package: Path) -> Path:
+    """Where a wheel keeps those it brings along, if it does."""
+    return package.with_name(f"{package.name}.libs")
+
+
+def _start(channel: socket.socket, rung: Rung, packages: Iterable[Path]) -> _Server:
     parent = os.getppid()
     os.setsid()
     with contextlib.suppress(OSError):  # a container may keep its own
         Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, an answer goes first
     if rung.seccomp:
         confine.require_platform()
-    readable, proc_fd = [*_READABLE, _library(), *_standard_library()], None
+    extra = [path for package in packages for path in (package, _shared_libraries(package))]
+    readable, view = [*_READABLE, _library(), *_standard_library(), *extra], family.open_view()
     if rung.namespaces:
-        proc_fd = family.open_proc()
-        _enter_namespaces(channel, parent)
+        claim = _enter_namespaces(channel, parent, extra)
         confinements = confine.prepare(rung, readable)
-        family.memory_bytes(proc_fd)  # or the rung cannot be used
     else:
         confinements = confine.prepare(rung, readable) if rung.seccomp else {}  # while root may reach the library
         _import_from_here(_standard_library()[0])
-        kernel.drop_root()
+        claim = kernel.drop_root()
         kernel.die_with_parent(parent)
-    null_fd = os.open("/dev/null", os.O_RDWR)
-    return _Server(channel, rung, confinements, null_fd, confine.max_tasks(rung), proc_fd, mmap.mmap(-1, 1))
+    return _Server(
+        channel,
+        rung,
+        confinements,
+        null_fd=os.open("/dev/null", os.O_RDWR),
+        max_tasks=confine.max_tasks(rung),
+        view=family.opened_inside(view),
+        is_confined=mmap.mmap(-1, 1),
+        is_calling=mmap.mmap(-1, 1),
+        claim=claim,
+    )
 
 
-def _enter_namespaces(channel: socket.socket, parent: int) -> None:
+def _enter_namespaces(channel: socket.socket, parent: int, packages: Iterable[Path]) -> socket.socket | None:
     """Return in the first process of the new namespaces; this one waits for its end."""
     library, modules = _library(), _standard_library()[0]
     os.chdir(library)
-    kernel.drop_root()
-    namespaces.enter(_SHOWN, library=library)
+    claim = kernel.drop_root()
+    namespaces.enter((*_SHOWN, *packages), library=library)
     if pid := os.fork():
         kernel.die_with_parent(parent)
         channel.close()
@@ -119,6 +154,7 @@ def _enter_namespaces(channel: socket.socket, parent: int) -> None:
         os._exit(0)
     kernel.die_with_parent(0)
     sys.path[:] = [str(modules), str(modules / "lib-dynload")]
+    return claim
 
 
 def _standard_library() -> list[Path]:
@@ -170,60 +206,70 @@ def _serve(server: _Server) -> None:
     if not header:
         os._exit(0)
     request = json.loads(header)
-    server_pid = os.getpid()
-    server.is_confined[0] = 0
+    server_pid, before = os.getpid(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    server.is_confined[0] = server.is_calling[0] = 0
     pid = os.fork()
     if pid == 0:
         _be_child(server, request, fds, server_pid)
+    results = fds.pop() if request["call_seconds"] else None
     for fd in fds:
         os.close(fd)
-    reply = _wait(server, pid, request)
+    reply = _wait(server, pid, request, Records(results))
+    if results is not None:
+        os.close(results)
     if server.rung.namespaces:
         _end_all_others()
         namespaces.clean_scratch()
+    reply["cpu_seconds"] = _cpu_seconds_since(before)
+    if reply["cpu_seconds"] > request["cpu_seconds"]:
+        reply["stopped"] = reply["stopped"] or "timeout"
     server.channel.send(json.dumps(reply).encode())
 
 
-def _wait(server: _Server, pid: int, request: dict[str, Any]) -> dict[str, Any]:
+def _wait(server: _Server, pid: int, request: dict[str, Any], records: Records) -> dict[str, Any]:
     """Wait for the child; kill it when it goes beyond a limit, or the judge goes away."""
     process = os.pidfd_open(pid)
-    stopped = _watch(server, process, pid, request)
+    stopped = _watch(server, process, request, records)
     if stopped:
         os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what it forked, while its number is still its own
     os.close(process)
     _, status, usage = os.wait4(pid, 0)
+    most_bytes = request["limits"]["memory_bytes"]
+    if usage.ru_maxrss * 1024 > most_bytes and usage.ru_maxrss * 1024 - family.own_bytes(server.view) > most_bytes:
+        stopped = stopped or "memory"  # between two looks
     return {
         "was_confined": bool(server.is_confined[0]),
         "exit": os.waitstatus_to_exitcode(status),
         "stopped": stopped,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
     }
 
 
-def _watch(server: _Server, process: int, pid: int, request: dict[str, Any]) -> str:
-    """Wait until the child ends; or say what it went beyond: "timeout" or "memory".
-
-    A child that waits for a core gets more time, as its processor time is what is limited; one that sleeps gets none.
-    """
+def _watch(server: _Server, process: int, request: dict[str, Any], records: Records) -> str:
+    """Wait until the child ends; or say what it went beyond: "timeout" or "memory"."""
     poll = select.poll()
     poll.register(process, select.POLLIN)
     poll.register(server.channel, select.POLLRDHUP)
-    wall, used, looked = request["wall_seconds"], 0.0, time.monotonic()
-    last = looked + MAX_PATIENCE * wall
+    budget = Budget(
+        cpu_seconds=request["cpu_seconds"],
+        call_seconds=request["call_seconds"],
+        memory_bytes=request["limits"]["memory_bytes"],
+        max_tasks=confine.MAX_TASKS if server.rung.seccomp else confine.SHARED_TASKS,
+        now=time.monotonic(),
+    )
     while not (events := poll.poll(_LOOK_SECONDS * 1000)):
-        if server.proc_fd is not None and family.memory_bytes(server.proc_fd) > request["limits"]["memory_bytes"]:
-            return "memory"
-        if (now := time.monotonic()) > looked + wall:
-            before, used, looked = used, _cpu_seconds(pid), now
-            if now > last or used - before < _PROGRESS * wall:
-                return "timeout"
-    return "" if any(fd == process for fd, _ in events) else "timeout"
+        num_done = server.is_calling[0] + records.count()
+        if stopped := budget.beyond(family.look(server.view), num_done=num_done, now=time.monotonic()):
+            return stopped
+    is_ended = any(fd == process for fd, _ in events)
+    return "" if is_ended and records.is_intact() else "timeout"
 
 
-def _cpu_seconds(pid: int) -> float:
-    return time.clock_gettime(~pid << 3 | 2)  # the clock of a process, as clock_getcpuclockid(3) numbers it
+def _cpu_seconds_since(before: resource.struct_rusage) -> float:
+    """Of all children that were reaped, and of those that they reaped."""
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def _end_all_others() -> None:
@@ -242,9 +288,12 @@ def _be_child(server: _Server, header: dict[str, Any], fds: list[int], parent: i
         os.setsid()
         if server.rung.namespaces:
             os.chdir(namespaces.SCRATCH)
-        job = {} if kind == "program" else json.loads(_read_all(fds[0]))
+        content = _read_all(fds[0])
+        if server.rung.namespaces and any(name in content for name in _STDIN_NAMES):
+            namespaces.copy_stdin(fds[1])
+        job = {} if kind == "program" else json.loads(content)
         _place(fds, server)
-        confine.limit(max_tasks=server.max_tasks, **header["limits"])
+        confine.limit(kind, max_tasks=server.max_tasks, **header["limits"])
         if server.confinements:
             confine.confine(server.confinements[kind])
         kernel.close_from(_PROGRAM_FD + (kind == "program"))
@@ -257,7 +306,7 @@ def _be_child(server: _Server, header: dict[str, Any], fds: list[int], parent: i
             compiled.run_program(_PROGRAM_FD)
         elif kind == "compiler":
             compiled.compile_program(job, result_fd=child.RESULT_FD)
-        child.run(job)
+        child.run(job, is_calling=server.is_calling)
     finally:  # whatever an answer does to the interpreter, it must not come back into the server's loop
         os._exit(1)
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from data.domains import DOMAINS, FAILED_STATUSES, Judge, Policy, Verdict
+from data.domains.extraction import Program, language_named
 from data.schema import Problem
 from flows.console import shown
 
@@ -27,7 +28,7 @@ class Row:
 
     line: int
     id: str | int | None
-    response: str
+    response: str | Program
     problem: Problem | None
     mistake: str = ""
 
@@ -139,7 +140,7 @@ def _row(number: int, line: bytes, *, domain: str) -> Row:
 
 def _mistake(fields: Mapping[str, Any], *, domain: str) -> str:
     """What is missing or of the wrong kind; empty when all is there."""
-    if not isinstance(fields.get("response"), str) and not isinstance(fields.get("code"), str):
+    if not isinstance(fields.get("response"), str) and not (domain == "code" and isinstance(fields.get("code"), str)):
         return 'a text "response" is needed' + (', or a text "code"' if domain == "code" else "")
     if not isinstance(fields.get("gold", ""), str | int | float):
         return f'"gold" must be a text or a number, this is a {type(fields["gold"]).__name__}'
@@ -152,9 +153,12 @@ def _mistake(fields: Mapping[str, Any], *, domain: str) -> str:
     return ""
 
 
-def _response(fields: Mapping[str, Any]) -> str:
+def _response(fields: Mapping[str, Any]) -> str | Program:
+    """A response, or a program as it is."""
     response = fields.get("response")
-    return response if isinstance(response, str) else f"```{fields.get('language', 'python')}\n{fields['code']}\n```"
+    if isinstance(response, str):
+        return response
+    return Program(language_named(str(fields.get("language") or "python")), fields["code"])
 
 
 def _problem(fields: Mapping[str, Any], *, domain: str) -> Problem:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
+from data.domains.code_tests import ASSERTING_TYPES, TYPES, parse
 from data.domains.extraction import all_boxes
 from data.schema import Problem, problems_from_table
 from stages.config import CurationConfig, Domain
@@ -295,6 +296,7 @@ def _cut_off(problem: Problem, _config: CurationConfig) -> str | None:
 # ---------------------------------------------------------------- tests of code
 
 _LEFT_OUT = re.compile(r"\d[ ,]+(?:\.\.\.|…)[ ,]+\d")
+_DOTS = re.compile(r"\.{2,}")
 _TRUNCATED = re.compile(r"(?:\d[ ,]*|\b[A-Za-z]{2,} ?|\]|\))(?:\.\.\.|…)\s*$")
 
 
@@ -306,9 +308,10 @@ def _malformed_tests(problem: Problem, _config: CurationConfig) -> str | None:
         tests = json.loads(problem.tests)
     except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
-    if not isinstance(tests, dict) or tests.get("type") not in ("stdin", "call", "function"):
-        return f"neither of type stdin, call nor function: {problem.tests[:_SNIPPET]}"
-    return _broken_check(tests) if tests["type"] == "function" else _broken_cases(tests)
+    kind = tests.get("type") if isinstance(tests, dict) else None
+    if kind not in TYPES:
+        return f"neither of type {', '.join(TYPES[:-1])} nor {TYPES[-1]}: {problem.tests[:_SNIPPET]}"
+    return _broken_check(problem.tests) if kind in ASSERTING_TYPES else _broken_cases(tests)
 
 
 def _broken_cases(tests: dict[str, Any]) -> str | None:
@@ -318,23 +321,36 @@ def _broken_cases(tests: dict[str, Any]) -> str | None:
     if len(inputs) != len(outputs):
         return f"{len(inputs)} inputs, {len(outputs)} outputs"
     for index, value in enumerate([*inputs, *outputs]):
-        if isinstance(value, str) and (found := _TRUNCATED.search(value) or _LEFT_OUT.search(value)):
-            return f"test {index % len(inputs)} has {found[0].strip()!r}"
+        if isinstance(value, str) and (found := _ellipsis(value)):
+            return f"test {index % len(inputs)} has {found!r}"
     return None
 
 
-def _broken_check(tests: dict[str, Any]) -> str | None:
-    check = tests.get("check")
+def _ellipsis(text: str) -> str | None:
+    """Three dots that stand for what was left out; those of a grid, as `..1...`, do not."""
+    found = _TRUNCATED.search(text) or _LEFT_OUT.search(text)
+    if found is None:
+        return None
+    word = text.split()[-1]
+    is_row = word != "..." and word.endswith("...") and str(len(word)) in text.split()
+    is_grid = is_row or len(_DOTS.findall(text)) > 1
+    return None if is_grid else found[0].strip()
+
+
+def _broken_check(text: str) -> str | None:
+    """What the judge cannot read, or finds nothing in."""
+    check = json.loads(text).get("check")
+    check = "\n".join(map(str, check)) if isinstance(check, list) else check
     if not isinstance(check, str) or not check.strip():
         return "no test"
     try:
-        tree = ast.parse(check)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return f"not Python: {error}"
-    nodes = list(ast.walk(tree))
-    if any(isinstance(node, ast.Constant) and node.value is ... for node in nodes):
+        asserted = [node for node in ast.walk(ast.parse(check)) if isinstance(node, ast.Assert)]
+        tests = parse(text)
+    except Exception as error:  # whatever is wrong with a data set's code
+        return f"not Python, or not to be run: {type(error).__name__}: {str(error)[:_SNIPPET]}"
+    if any(isinstance(node, ast.Constant) and node.value is ... for test in asserted for node in ast.walk(test)):
         return "an ellipsis stands for values"
-    return None if any(isinstance(node, ast.Assert | ast.Call) for node in nodes) else "no assertion"
+    return "no assertion" if tests is None else None
 
 
 RULES: tuple[tuple[str, Rule], ...] = (

@@ -10,6 +10,7 @@ from data.domains.extraction import final_answer, final_line, last_box
 from data.schema import Problem
 
 _OPENING = re.compile(r"^\s*<think>\s*")
+_BACKTICKS = re.compile(r"`{3,}")
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
@@ -24,7 +25,10 @@ def trace_of(problem: Problem) -> str | None:
 
 
 def _fenced(program: str) -> str:
-    return program if program.startswith("```") else f"```python\n{program}\n```"
+    if program.startswith("```"):
+        return program
+    fence = "`" * max([3, *(len(run) + 1 for run in _BACKTICKS.findall(program))])
+    return f"{fence}python\n{program}\n{fence}"
 
 
 def _worked(solution: str) -> str | None:

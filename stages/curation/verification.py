@@ -4,7 +4,8 @@ Generated rows with a teacher: up to `max_tries` proposals, the first that verif
 Rows of files and data sets: the solution must verify; in rl and probe a mathematics or science row without a good one is kept,
 with an empty solution, if the judge accepts its gold answer given back; a code row needs a reference program that passes its
 tests, unless `code_without_reference` keeps those that have none.
-A failure of the judge is a reason of its own, never a wrong answer.
+A failure of the judge is a reason of its own, never a wrong answer. Tests of code must refuse answers that are none (`canaries`), and
+leave RL where an answer's own operators decide (`weak_tests`).
 
 A departure: the paper takes the pass rate of several models; here one solution is enough, and selection measures solve rates.
 """
@@ -18,9 +19,11 @@ import pyarrow as pa
 
 from data.domains import FAILED_STATUSES, Judge, Verdict
 from data.domains.extraction import last_code_block
+from data.sandbox import preamble
 from data.schema import Problem, problems_from_table
 from data.sources.procedural import propose_trace
 from stages.config import CurationConfig, ProceduralSource, Teacher
+from stages.curation.canaries import accepted_canary
 from stages.curation.names import unresolved_names
 from stages.curation.pool import Drop, Sifted
 from stages.curation.solutions import boxed_gold, trace_of
@@ -29,6 +32,7 @@ from stages.seeds import derive_seed
 from stages.workers import Worker
 
 JUDGE_FAILED = "judge failed"  # how the reason begins where the judge does not know
+ACCEPT_ANYTHING = "tests accept anything"
 PART_ROWS = 32  # of a batch that a process takes at a time
 _MOST_KNOWN = 100_000  # verdicts that a process remembers
 _EVIDENCE = 200  # characters of an extracted answer
@@ -48,6 +52,7 @@ class Chunk:
     teacher: Teacher | None  # none: the rows bring their own solutions
     seed: int
     needs_reference: bool = True  # of code
+    keeps_weak: bool = False  # code whose tests an answer's own operators decide, in rl
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,17 @@ def _chunks(
         if not generated or teachers[via] is not None:
             by_source.setdefault(via, []).append(row)
     for via, rows in by_source.items():
-        needs_reference = config.code_without_reference == "drop"
-        yield rows, Chunk(tuple(problems[row] for row in rows), via, teachers.get(via), config.seed, needs_reference)
+        yield (
+            rows,
+            Chunk(
+                tuple(problems[row] for row in rows),
+                via,
+                teachers.get(via),
+                config.seed,
+                needs_reference=config.code_without_reference == "drop",
+                keeps_weak=config.weak_tests == "keep",
+            ),
+        )
 
 
 # ---------------------------------------------------------------- the rows of a source
@@ -98,7 +112,7 @@ def verify_chunk(chunk: Chunk, judge: Judge, known: dict[_Gold, Verdict] | None 
     known = {} if known is None else known
     if chunk.teacher is not None:
         return _teach(chunk, chunk.teacher, judge)
-    return [_check(problem, judge, known, needs_reference=chunk.needs_reference) for problem in chunk.problems]
+    return [_check(problem, judge, known, chunk) for problem in chunk.problems]
 
 
 def _teach(chunk: Chunk, teacher: Teacher, judge: Judge) -> list[Finding]:
@@ -141,11 +155,11 @@ def _evidence(verdict: Verdict) -> str:
     return f"{verdict.status}: {verdict.extracted[:_EVIDENCE]!r}; {verdict.reason[:_EVIDENCE]}"
 
 
-def _check(problem: Problem, judge: Judge, known: dict[_Gold, Verdict], *, needs_reference: bool) -> Finding:
+def _check(problem: Problem, judge: Judge, known: dict[_Gold, Verdict], chunk: Chunk) -> Finding:
     """The row's own solution, and where that may be missing, its gold answer."""
-    if problem.domain == "code" and needs_reference and problem.tests.strip() and not problem.solution.strip():
+    if problem.domain == "code" and chunk.needs_reference and problem.tests.strip() and not problem.solution.strip():
         return Finding(reason="no reference program", evidence="nothing shows that the tests can be passed")
-    solved = _check_solution(problem, judge)
+    solved = _check_solution(problem, judge, keeps_weak=chunk.keeps_weak)
     needs_solution = problem.split in _TRACED or (problem.domain == "code" and problem.solution.strip())
     if solved is not None and (not solved.reason or needs_solution):
         return solved
@@ -154,7 +168,7 @@ def _check(problem: Problem, judge: Judge, known: dict[_Gold, Verdict], *, needs
     return _check_gold(problem, judge, known, num_judged=solved.num_judged if solved else 0)
 
 
-def _check_solution(problem: Problem, judge: Judge) -> Finding | None:
+def _check_solution(problem: Problem, judge: Judge, *, keeps_weak: bool) -> Finding | None:
     """None where there is no solution."""
     if not problem.solution.strip():
         return None
@@ -166,13 +180,27 @@ def _check_solution(problem: Problem, judge: Judge) -> Finding | None:
         return Finding(reason="solution without a final answer", evidence=f"ends with {end!r}")
     (verdict,) = judge.verify([(trace, problem)])
     if verdict.status == "correct":
-        return Finding(solution=trace, num_judged=1)
+        return _check_tests(problem, trace, verdict, judge, keeps_weak=keeps_weak)
     kind = f"{JUDGE_FAILED}: {verdict.status}" if verdict.status in FAILED_STATUSES else "solution does not verify"
     if problem.domain == "code" and verdict.status not in FAILED_STATUSES and _UNRESOLVED.search(verdict.reason):
-        names = unresolved_names(last_code_block(trace) or "", *_setup(problem))
+        names = [
+            name
+            for name in unresolved_names(last_code_block(trace) or "", *_setup(problem))
+            if name not in preamble.NAMES
+        ]
         evidence = f"{', '.join(names) or 'no name stands out'}; {verdict.reason[:_EVIDENCE]}"
         return Finding(reason="unresolved name", evidence=evidence, num_judged=1)
     return Finding(reason=kind, evidence=_evidence(verdict), num_judged=1)
+
+
+def _check_tests(problem: Problem, trace: str, verdict: Verdict, judge: Judge, *, keeps_weak: bool) -> Finding:
+    """Of a row whose solution is right: whether its tests would have told a wrong one."""
+    if problem.domain == "code" and problem.tests.strip():
+        if verdict.weak and problem.split == "rl" and not keeps_weak:
+            return Finding(reason="weak tests", evidence=_evidence(verdict), num_judged=1)
+        if accepted := accepted_canary(problem, judge):
+            return Finding(reason=ACCEPT_ANYTHING, evidence=accepted, num_judged=2)
+    return Finding(solution=trace, num_judged=1)
 
 
 def _setup(problem: Problem) -> tuple[str, ...]:
@@ -183,6 +211,8 @@ def _setup(problem: Problem) -> tuple[str, ...]:
 
 def _check_gold(problem: Problem, judge: Judge, known: dict[_Gold, Verdict], *, num_judged: int) -> Finding:
     """A row to be solved: the judge must accept its gold answer. Tests whose reference may be missing pass unchecked."""
+    if problem.domain == "code" and problem.tests.strip() and (accepted := accepted_canary(problem, judge)):
+        return Finding(reason=ACCEPT_ANYTHING, evidence=accepted, num_judged=num_judged + 1)
     if not problem.answer.strip():
         return Finding(num_judged=num_judged)
     verdict = _gold_verdict(problem, judge, known)

@@ -22,7 +22,7 @@ from stages.evaluation.statistics import Estimate, estimate_mean, pass_at_k
 from stages.ledger import sft_tokens_by_checkpoint, tokens_trained
 from stages.prompting import chosen_model, model_folder
 from stages.sampling import SamplingJob, sample_and_judge
-from stages.scores import checker_failures, judge_failures, require_judged, scores_by_problem, status_counts
+from stages.scores import checker_failures, judge_failures, num_weak, require_judged, scores_by_problem, status_counts
 from stages.seeds import derive_seed
 from stages.stage import STATE, Row, StageLog, StageRecord
 
@@ -58,6 +58,7 @@ def run(
         | {
             "judge/total_failures": float(failures.total()),
             "judge/checker_failures": float(checker_failures(sampled.tables.values())),
+            "judge/weak": float(num_weak(sampled.tables.values())),
         },
         tables={
             "summary": _summary(results, models, groups),

@@ -49,6 +49,7 @@ class Rollout:
             sums["entropy"] += float(completion.entropies.astype(np.float64).sum())
             sums["failures"] += verdict.is_failure
             sums["checker_failures"] += verdict.checker_failed
+            sums["weak"] += verdict.weak
             if not verdict.is_failure:
                 for group in ("all", asked.problem.domain):
                     sums[f"judged/{group}"] += 1
@@ -58,7 +59,7 @@ class Rollout:
 
 _GROUPS = ("all", *DOMAINS)
 _SUMS = (
-    *("responses", "tokens", "truncated", "entropy", "failures", "checker_failures"),
+    *("responses", "tokens", "truncated", "entropy", "failures", "checker_failures", "weak"),
     *(f"{kind}/{group}" for kind in ("judged", "reward") for group in _GROUPS),
 )
 
@@ -78,6 +79,7 @@ def figures(sums: Mapping[str, float]) -> dict[str, float]:
         "policy/entropy": sums["entropy"] / max(sums["tokens"], 1.0),
         "judge/failures": sums["failures"],
         "judge/checker_failures": sums["checker_failures"],
+        "judge/weak": sums["weak"],
     }
 
 

@@ -24,6 +24,7 @@ from stages.scores import (
     judge_failures,
     mean_score,
     mean_tokens,
+    num_weak,
     policy_entropy,
     require_judged,
     scores_by_problem,
@@ -221,6 +222,7 @@ def _metrics(candidates: list[Candidate], choice: Choice, grading: _Grading) -> 
         "grading/never_solved": sum(rate == 0 for rate in rates) / max(len(rates), 1),
         "grading/judge_failures": float(judge_failures(grading.samples.values()).total()),
         "grading/checker_failures": float(checker_failures(grading.samples.values())),
+        "judge/weak": float(num_weak(grading.samples.values())),
         **_stronger_metrics(grading),
     }
 

@@ -1,5 +1,7 @@
 """What counts as the answer of a response."""
 
+import time
+
 import pytest
 
 from data.domains.extraction import (
@@ -9,6 +11,7 @@ from data.domains.extraction import (
     final_answer,
     final_boxes,
     final_line,
+    language_named,
     last_box,
     last_code_block,
 )
@@ -193,8 +196,74 @@ def test_a_solution_ends_with_its_last_box_else_with_its_final_line():
         ("```cpp\nint x;\n```", None),
         ("```python\nx = 1\n```\n```python\nx = 2", None),
         ("```python\ns = '```'\n```", "s = '```'"),
+        ("1. So:\n   ```python\n   def f():\n       return 1\n   ```", "def f():\n    return 1"),
+        ("\t```python\n\tx = 1\n\t```", "x = 1"),
+        ("```python\r\nx = 1\r\ny = 2\r\n```\r\n", "x = 1\ny = 2"),
+        ("~~~~\nx = 1\n~~~\ny = 2\n~~~~", "x = 1\n~~~\ny = 2"),
+        (
+            '```python\ndef f():\n    """A.\n\n    ```\n    2 3\n    ```\n    """\n```',
+            'def f():\n    """A.\n\n    ```\n    2 3\n    ```\n    """',
+        ),
+        ('```python\ns = """\n```\nx\n```\n"""\nprint(s)\n```\nIt\'s done.', 's = """\n```\nx\n```\n"""\nprint(s)'),
+        ("```python\n# it's\nx = 1\n```\nThat's it: '''", "# it's\nx = 1"),
+        ('```python title="a.py" linenums="1"\nx = 1\n```', "x = 1"),
+        ("```{.python .numberLines}\nx = 1\n```", "x = 1"),
+        ("```python {1,3}\nx = 1\n```", "x = 1"),
+        ("```Python 3\nx = 1\n```", "x = 1"),
+        ("```python3.11\nx = 1\n```", "x = 1"),
+        ("```PyPy 3-64\nx = 1\n```", "x = 1"),
+        ("```json\n{}\n```", None),
+        ("````python\nx = 1\n```\ny\n````", "x = 1\n```\ny"),
         ("x = 1", None),
     ],
 )
 def test_the_last_closed_python_block_counts(text, code):
     assert last_code_block(text) == code
+
+
+PYTHON_NAMES = (
+    "python",
+    "Python 3",
+    "py3",
+    "PyPy 3-64",
+    "pypy3",
+    "python3.11",
+    "Python 3 (PyPy)",
+    "PyPy 3.10",
+    "CPython 3.8",
+)
+CPP_NAMES = ("c++", "cpp", "GNU C++17", "c++20", "C++ 17 (GCC 7-32)", "GNU G++17 7.3.0", "cpp17", "GNU C++20 (64)")
+OTHER_NAMES = ("java", "c", "pythonista", "Rust 2021", "c#", "", "pyx", "c+", "x" * 100_000)
+
+
+@pytest.mark.parametrize(("names", "language"), [(PYTHON_NAMES, "python"), (CPP_NAMES, "c++"), (OTHER_NAMES, "")])
+def test_a_language_has_many_names(names, language):
+    assert {name[:50]: language_named(name) for name in names} == {name[:50]: language for name in names}
+
+
+RUNS = [
+    "```",
+    "```python\n",
+    "~~~\n",
+    '"""',
+    "'''",
+    "`",
+    "'",
+    '"',
+    "#",
+    " ```\n",
+    "\t",
+    "```x=",
+    "{.",
+    '```python title="',
+    "\\",
+]
+
+
+@pytest.mark.parametrize("part", RUNS)
+def test_any_run_of_signs_is_read_in_time(part):
+    started = time.process_time()
+    opened = "```python\n" + part * 20_000
+    for text in (part * 20_000, opened, f"{opened}\n```", f"```python\n{part}\n```\n" * 5_000):
+        last_code_block(text)
+    assert time.process_time() - started < 2

@@ -64,9 +64,15 @@ def test_a_setup_comes_first_unless_it_uses_the_answer(sandbox, setup, code):
     assert sandbox.run(Job(code, setup=setup, calls=("f()",))).results == ({"value": "3"},)
 
 
-def test_a_subclass_that_equals_everything_does_not_come_out(sandbox):
+def test_of_a_subclass_that_equals_everything_its_plain_value_comes_out(sandbox):
     code = "class E(int):\n    def __eq__(self, other): return True\ndef f(): return E(0)"
-    assert "returned a value of type E" in sandbox.run(Job(code, calls=("f()",))).results[0]["error"]
+    assert sandbox.run(Job(code, calls=("f()",))).results == ({"value": "0"},)
+
+
+def test_what_a_child_says_is_a_name_or_nothing(sandbox):
+    for said in ('"\\\\ud800"', '"<b>"', '"' + "A" * 100 + '"', '""'):
+        run = sandbox.run(Job(f"import os\nos.write(3, b'{{\"error\": {said}}}\\n')\nos._exit(0)", calls=("f()",)))
+        assert run.results == ({"error": "Exception"},)
 
 
 def test_a_slow_call_ends_the_run_and_keeps_what_came_before(sandbox):
@@ -101,12 +107,3 @@ def test_a_lost_server_is_replaced():
         os.kill(sandbox._process.pid, 9)
         time.sleep(0.1)
         assert sandbox.run(Job("print(2)")).stdout == b"2\n"
-
-
-def test_the_clock_stops_only_what_makes_no_progress(sandbox):
-    """As slow as on a machine that others use: 3 s for half a second of processor time, beyond twice the limit."""
-    code = (
-        "import time\nfor _ in range(10):\n    time.sleep(0.25)\n    end = time.process_time() + 0.05\n"
-        "    while time.process_time() < end: pass\nprint('done')"
-    )
-    assert sandbox.run(Job(code), Limits(seconds=0.4)).stdout == b"done\n"

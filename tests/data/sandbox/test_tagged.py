@@ -61,6 +61,28 @@ def test_text_that_is_no_value_is_a_value_error(text):
         tagged.loads(text)
 
 
-def test_keys_that_collide_are_refused():
-    with pytest.raises(ValueError, match="hashes"):
-        tagged.loads(tagged.dumps([{n * (2**61 - 1) for n in range(2000)}]))
+def test_what_would_be_hashed_is_a_bag_for_the_judge():
+    assert tagged.parse(tagged.dumps({1: {2}})) == tagged.Bag("dict", ((1, tagged.Bag("set", (2,))),))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"bytes": 5}',
+        '{"tuple": [' * 400 + "]}" * 400,
+        '{"int": 5}',
+        "[" * 100_000,
+        '{"set": 1}',
+        '"\\ud800',
+        "9" * 5000,
+    ],
+)
+def test_nothing_but_a_value_error_comes_of_a_text(text):
+    for read in (tagged.loads, tagged.parse):
+        with pytest.raises(ValueError):
+            read(text)
+
+
+def test_a_text_of_too_many_values_is_refused_at_once():
+    with pytest.raises(ValueError, match="ValueError"):
+        tagged.parse("[" + "{}," * 1_000_000 + "1]")

@@ -121,6 +121,21 @@ KEPT = [
         "prompt": "Print yes or no.",
         "tests": _tests(inputs=["3\n..#\n..."], outputs=["yes"]),
     },
+    *(
+        {"domain": "code", "answer": "", "prompt": "Count.", "tests": _tests(inputs=[grid])}
+        for grid in ("2 6\n..1...\n......", "1 4\n1...", "3 3\n.#.\n..2\n#..\n2..")
+    ),
+    *(
+        {"domain": "code", "answer": "", "prompt": "Add.", "tests": json.dumps(tests)}
+        for tests in (
+            {"type": "functional", "fn_name": "add", "inputs": ["1\n2"], "outputs": ["3"]},
+            {
+                "type": "asserts",
+                "check": "import unittest\nclass T(unittest.TestCase):\n    def test_x(self): self.assertEqual(add(1, 2), 3)",
+            },
+            {"type": "function", "check": ["def test_x():", "    assert add(1, 2) == 3"]},
+        )
+    ),
     {"domain": "code", "answer": "8 4 6 6", "prompt": "program rev rot : 3 6 8 1"},
     {"domain": "science", "answer": "5 N", "prompt": "find force : speed = 4 m/s , time = 12 s"},
 ]

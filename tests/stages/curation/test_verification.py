@@ -1,3 +1,5 @@
+import json
+
 import pyarrow as pa
 import pytest
 
@@ -91,7 +93,7 @@ def test_a_reference_program_must_pass_the_tests_whatever_the_split(program, jud
         program(split="rl", solution="def add(a, b):\n    return a + b"),
         program(split="rl", solution="def add(a, b):\n    return a - b"),
         program(split="rl"),
-        program(split="rl", solution="def add(a: TreeNode, b):\n    return a + b"),
+        program(split="rl", solution="def add(a: Node, b):\n    return a + b"),
     )
     assert right.reason == "" and "return a + b" in right.solution
     assert wrong.reason == "solution does not verify"
@@ -103,6 +105,57 @@ def test_code_without_a_reference_stays_where_the_recipe_says_so(program, batch,
     rows = batch(program(split="rl"))
     kept = [not verify(worker, (rows, CurationConfig(code_without_reference=rule))).drops for rule in ("drop", "keep")]
     assert kept == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("check", "accepted"),
+    [
+        ("assert add(1, 2) is not None", "functions that return object()"),
+        ("add(1, 2)\nassert callable(add)", "functions that return object()"),
+        ("assert not add(1, 2)", "functions that return None"),
+        ("assert add(1, 2) == None", "functions that return None"),
+        ("for k in range(3):\n    assert add(k, 1) or True", "functions that return object()"),
+        (
+            "import unittest\nclass T(unittest.TestCase):\n    def test_x(self): self.assertTrue(add(1, 2) or True)",
+            "functions that return object()",
+        ),
+    ],
+)
+def test_tests_that_accept_anything_are_dropped(program, judge, check, accepted):
+    solutions = ("def add(a, b): return a + b", "def add(a, b): return None")
+    found = _check(judge, *(program(split="rl", check=check, solution=solution) for solution in solutions))
+    reasons = {finding.evidence for finding in found if finding.reason == "tests accept anything"}
+    assert reasons == {accepted} and all(finding.reason for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("checker", "is_kept"),
+    [
+        ("def check(i, o, e): return o.split() == e.split()", True),
+        ("def check(i, o, e): return True", False),
+        ("def check(i, o, e): return o.strip() in ('5', '6')", False),
+        ("def check(i, o, e): return not o.strip() or o.split() == e.split()", False),
+    ],
+)
+def test_a_checker_must_refuse_what_is_no_answer(problem, judge, checker, is_kept):
+    compare = {"mode": "checker", "checker": checker}
+    tests = json.dumps({"type": "stdin", "inputs": ["2 3", "10 -4"], "outputs": ["5", "6"], "compare": compare})
+    row = problem(
+        domain="code", split="rl", answer="", tests=tests, solution="print(sum(int(x) for x in input().split()))"
+    )
+    (finding,) = _check(judge, row)
+    assert (finding.reason == "") is is_kept
+
+
+def test_weak_tests_leave_rl_unless_the_recipe_keeps_them(problem, batch, worker):
+    code = "class V:\n    def __init__(s, x): s.x = x\n    def __eq__(s, o): return s.x == o.x\n    def __add__(s, o): return V(s.x + o.x)"
+    tests = json.dumps({"type": "asserts", "check": "assert V(1) + V(2) == V(3)"})
+    rows = [problem(domain="code", split=split, answer="", tests=tests, solution=code) for split in ("rl", "sft")]
+    reasons = [
+        [drop.reason for drop in verify(worker, (batch(*rows), CurationConfig(weak_tests=rule))).drops]
+        for rule in ("drop", "keep")
+    ]
+    assert reasons == [["weak tests"], []]
 
 
 @pytest.mark.parametrize(
