@@ -55,8 +55,8 @@ def test_a_gold_from_which_the_checker_does_not_come_back_is_the_judges_failure(
         ("120", "\\prod_{k=1}^{5} k", EQUAL),
         ("2", "\\int_0^1 3x d x", DIFFERENT),
         ("\\pi r^2 h", "\\pi r^2", DIFFERENT),
-        ("5\\text{ dollars}", "5", DIFFERENT),
-        ("\\begin{cases} 2x+1, & x \\ge 3 \\\\ x-5, & x < 3 \\end{cases}", "3", None),
+        ("7\\text{ euros}", "7", DIFFERENT),
+        ("\\begin{cases} 4t, & t \\ge 2 \\\\ t+3, & t < 2 \\end{cases}", "3", None),
     ],
 )
 def test_math_verify_takes_a_text_whole(workers, gold, answer, word):

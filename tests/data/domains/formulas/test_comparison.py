@@ -108,7 +108,7 @@ SAME = {
         ("12\\pi \\text{ cm}^2", "12\\pi"),
         ("\\frac{3}{2} \\text{ meters}", "\\frac32 \\text{ meter}"),
         ("\\sqrt{3} \\text{ m}", "100\\sqrt{3} \\text{ cm}"),
-        ("28 \\text{ percent}", "28\\%"),
+        ("36 \\text{ percent}", "36\\%"),
     ],
     "ratios in proportion": [("2:6", "1:3"), ("1:2:3", "2:4:6"), ("08:30", "08:30")],
     "cross products turn their sign": [
@@ -133,7 +133,7 @@ DIFFERENT = {
         ("m \\bmod n", "n \\bmod m"),
     ],
     "operators that do not commute": [
-        ("A \\setminus B", "B \\setminus A"),
+        ("S \\setminus T", "T \\setminus S"),
         ("h \\circ k", "k \\circ h"),
         ("p \\to q", "q \\to p"),
         ("\\neg p \\vee q", "p \\vee \\neg q"),
@@ -180,7 +180,7 @@ DIFFERENT = {
         ("\\frac{1}{2004!}", "\\frac{1}{2006!}"),
     ],
     "other words": [
-        ("5 \\text{ dollars}", "5 \\text{ cents}"),
+        ("7 \\text{ euros}", "7 \\text{ cents}"),
         ("\\sqrt{5}s", "\\sqrt{5}"),
         ("\\pi r^2 h", "\\pi r^2"),
         ("3 \\text{ hours } 20 \\text{ minutes}", "3"),
@@ -189,8 +189,8 @@ DIFFERENT = {
         ("n = 2, 3, 4", "n = 1, 2, 3"),
         ("1, 2, 3", "1, 2"),
         ("\\pm 5", "5"),
-        ("1:2:3:\\ldots", "1:4:9:\\ldots"),
-        ("12:00", "1:00"),
+        ("2:4:6:\\ldots", "2:4:8:\\ldots"),
+        ("07:05", "7:50"),
         ("x=2,y=5", "x=5,y=2"),
     ],
     "sums with other bounds": [
@@ -239,5 +239,5 @@ def test_what_the_grammar_does_not_know_whole_is_no_formula(text):
 
 
 def test_letters_of_a_word_are_no_product():
-    assert agree("north", "thorn") is None
+    assert agree("listen", "silent") is None
     assert agree("xyz", "zyx") is True
