@@ -387,6 +387,8 @@ class StandIn(metaclass=_Meta):
 
 def _forward(name: str) -> Callable[..., Any]:
     def ask(self: StandIn, *args: object) -> Any:  # noqa: ANN401  any value
+        if name in ("__eq__", "__ne__") and not isinstance(args[0], StandIn) and self._end._is_guarded:
+            return NotImplemented  # a plain value that is expected
         if name in DECIDING and name != "__hash__":
             object.__getattribute__(self, "_end").operator_decided = True
         if name == "__exit__":  # without the trace

@@ -9,7 +9,7 @@ from data.sandbox.kernel import checked, libc
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
 _NOTHING = 0x00050000  # the call is not made and says that it was
-_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _JUMP, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x05, 0x06
 _AUDIT_ARCH_X86_64, _X32_BIT = 0xC000003E, 0x40000000
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in seccomp_data
 
@@ -55,8 +55,7 @@ def program(more: Collection[int] = ()) -> bytes:
         _op(_JUMP_AT_LEAST, _X32_BIT, 0, 1),
         _op(_RETURN, _KILL),
     ]
-    for first, last in _ranges({*_ALLOWED, *more}):
-        operations += [_op(_JUMP_AT_LEAST, first, 0, 2), _op(_JUMP_AT_LEAST, last + 1, 1, 0), _op(_RETURN, _ALLOW)]
+    operations += _search(_ranges({*_ALLOWED, *more}))
     for number, arguments in _ALLOWED_WITH.items():
         operations += _case(number, _allow_values(arguments))
     operations += _case(
@@ -78,10 +77,21 @@ def restrict(filter_program: bytes) -> None:
 
 
 def _ranges(numbers: Collection[int]) -> list[tuple[int, int]]:
-    """First and last of each row of neighbours: a short program, as the kernel translates it for every child."""
+    """First and last of each row of neighbours."""
     firsts = sorted(number for number in numbers if number - 1 not in numbers)
     lasts = sorted(number for number in numbers if number + 1 not in numbers)
     return list(zip(firsts, lasts, strict=True))
+
+
+def _search(ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Allow a number in these ranges, else go on; by halves, as the kernel tries the program on every number for each child."""
+    if len(ranges) == 1:
+        ((first, last),) = ranges
+        return [_op(_JUMP_AT_LEAST, first, 0, 2), _op(_JUMP_AT_LEAST, last + 1, 1, 0), _op(_RETURN, _ALLOW)]
+    middle = len(ranges) // 2
+    low, high = _search(ranges[:middle]), _search(ranges[middle:])
+    to_high = [_op(_JUMP_AT_LEAST, ranges[middle][0], 0, 1), _op(_JUMP, len(low) + 1)]
+    return [*to_high, *low, _op(_JUMP, len(high)), *high]
 
 
 def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -34,6 +34,12 @@ def accepted_canary(problem: Problem, judge: Judge) -> str:
     return ""
 
 
+def operators_can_decide(problem: Problem) -> bool:
+    """Whether the tests let operators of an answer's own classes decide, whatever those of its reference do."""
+    tests = parse(problem.tests)
+    return isinstance(tests, AssertTests) and bool(tests.plan.operators)
+
+
 def _canaries(text: str) -> Iterator[tuple[str, Program]]:
     tests = parse(text)
     if isinstance(tests, StdinTests):

@@ -23,7 +23,7 @@ from data.sandbox import preamble
 from data.schema import Problem, problems_from_table
 from data.sources.procedural import propose_trace
 from stages.config import CurationConfig, ProceduralSource, Teacher
-from stages.curation.canaries import accepted_canary
+from stages.curation.canaries import accepted_canary, operators_can_decide
 from stages.curation.names import unresolved_names
 from stages.curation.pool import Drop, Sifted
 from stages.curation.solutions import boxed_gold, trace_of
@@ -196,7 +196,7 @@ def _check_solution(problem: Problem, judge: Judge, *, keeps_weak: bool) -> Find
 def _check_tests(problem: Problem, trace: str, verdict: Verdict, judge: Judge, *, keeps_weak: bool) -> Finding:
     """Of a row whose solution is right: whether its tests would have told a wrong one."""
     if problem.domain == "code" and problem.tests.strip():
-        if verdict.weak and problem.split == "rl" and not keeps_weak:
+        if problem.split == "rl" and not keeps_weak and (verdict.weak or operators_can_decide(problem)):
             return Finding(reason="weak tests", evidence=_evidence(verdict), num_judged=1)
         if accepted := accepted_canary(problem, judge):
             return Finding(reason=ACCEPT_ANYTHING, evidence=accepted, num_judged=2)

@@ -224,6 +224,8 @@ def test_where_the_answers_own_operators_are_what_is_tested_the_verdict_is_weak(
     assert (verdict.status, verdict.weak) == ("correct", True)
     assert judged(judge, code, "v = V(1)\nassert v.x == 1").weak is False
     assert status(judge, code.replace("s.x + o.x", "s.x"), check) == "wrong"
+    agreeable = "class V:\n __init__ = lambda s, x: None\n __eq__ = lambda s, o: True\n get = lambda s: s"
+    assert status(judge, agreeable, "v = V(1)\nassert v == V(1)\nassert v.get() == 17") == "wrong"
 
 
 def test_what_is_expected_is_not_given_to_the_answer(judge):

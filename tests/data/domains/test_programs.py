@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.domains import Judge, programs
+from data.domains.extraction import Program, language_named
 from data.domains.instruments import Instruments
 from data.sandbox import Job, Limits, Sandbox, SandboxError
 from data.schema import Problem, problems_from_table
@@ -233,6 +234,21 @@ def test_the_cases_of_code_judges(judge, shared_data):
         if (judged.score == 1.0) != case["should_pass"] or judged.is_failure != (case["id"] == "cj109"):
             unexpected.append((case["id"], judged))
     assert not unexpected  # cj109 expects no output, which says nothing: no_tests
+
+
+def test_the_public_cases_of_code(judge, shared_data):
+    """All but those that need a package beside the standard library; C++ where there is a compiler."""
+    cases = map(json.loads, (shared_data / "cases" / "public_code.jsonl").read_text(encoding="utf-8").splitlines())
+    unexpected = []
+    for case in cases:
+        beside = {name: case[name] for name in ("limits", "compare") if case.get(name)}
+        problem = Problem(case["id"], "code", "eval", "", tests=json.dumps({**case["tests"], **beside}))
+        program = Program(language_named(case.get("language", "python")), case.get("code", ""))
+        (judged,) = judge.verify([(f"</think>{case['response']}" if case.get("response") else program, problem)])
+        is_right = (judged.score == 1.0) == case["should_pass"] or judged.status in case.get("want_status", "")
+        if not is_right and case["policy"] != "numpy" and judged.status != "judge_error":
+            unexpected.append((case["id"], judged))
+    assert not unexpected
 
 
 CPP = "#include <bits/stdc++.h>\nint main() {{ long a, b; std::cin >> a >> b; std::cout << a {} b << std::endl; }}"
