@@ -1,5 +1,6 @@
 """The processes that a judge needs, each started at first need: the Math-Verify worker and the sandbox."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -9,12 +10,14 @@ from data.sandbox import Job, Limits, Run, Sandbox, require_confinement
 
 
 class Instruments:
-    """Started lazily, closed together."""
+    """Started lazily, closed together. `packages` are what answers may import beside the standard library."""
 
-    def __init__(self, *, unsafe_local_execution: bool, policy: Policy = DEFAULT_POLICY) -> None:
+    def __init__(
+        self, *, unsafe_local_execution: bool, policy: Policy = DEFAULT_POLICY, packages: Sequence[str] = ()
+    ) -> None:
         self.policy = policy
         self.math = MathWorkers()
-        self._sandbox = Sandbox(confined=not unsafe_local_execution)
+        self._sandbox = Sandbox(confined=not unsafe_local_execution, packages=packages)
         self._tests_sandbox: Sandbox | None = None  # beside the answer's
         self._sandbox_is_tested = self.is_unsafe = unsafe_local_execution
 

@@ -31,7 +31,8 @@ MAX_REASON = 500  # characters
 class Judge:
     """Judges responses; used as a context. Its processes start at first need, so that making one costs nothing.
 
-    `requires_thinking=False` judges texts without thinking tags as a whole, as plain solutions are written.
+    `requires_thinking=False` judges texts without thinking tags as a whole, as plain solutions are written. `packages`, as numpy, are
+    what answers of code may import beside the standard library.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Judge:
         unsafe_local_execution: bool = False,
         requires_thinking: bool = True,
         policy: Policy = DEFAULT_POLICY,
+        packages: Sequence[str] = (),
     ) -> None:
         self._requires_thinking = requires_thinking
-        self._instruments = Instruments(unsafe_local_execution=unsafe_local_execution, policy=policy)
+        self._instruments = Instruments(unsafe_local_execution=unsafe_local_execution, policy=policy, packages=packages)
 
     def __enter__(self) -> Self:
         return self

@@ -39,6 +39,7 @@ def judge(
     domain: str,
     require_thinking: Annotated[bool, Parameter(negative="")] = False,
     partial_credit: Annotated[bool, Parameter(negative="")] = False,
+    packages: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     unsafe_local_execution: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Judge the responses of a file of JSON lines; print one JSON line for each, in order. Exit code 1 when a line cannot be read.
@@ -53,6 +54,8 @@ def judge(
         A response without a closed `</think>` has no answer. Otherwise a response without such tags counts as a whole.
     partial_credit
         Science: half a point for some, but not all, of the right letters, and no wrong one.
+    packages
+        Packages that answers of code may import beside the standard library, as numpy; none by default.
     unsafe_local_execution
         Run code without a sandbox. Only on a machine that can be thrown away.
 
@@ -64,6 +67,7 @@ def judge(
         unsafe_local_execution=unsafe_local_execution,
         requires_thinking=require_thinking,
         policy=Policy(partial_credit=partial_credit),
+        packages=packages,
     ) as judge_:
         for batch in _batches(_rows(file, domain=domain)):
             verdicts = _verdicts(batch, judge_)

@@ -70,3 +70,13 @@ def test_a_file_that_is_not_there_is_a_users_mistake(ring, tmp_path):
 def test_an_unknown_domain_is_a_users_mistake(ring, tmp_path):
     done = ring("judge", "--domain", "poetry", str(written(tmp_path, ["{}"])), code=2)
     assert "there are math, code, science" in done.stderr
+
+
+def test_answers_of_code_import_the_packages_that_are_offered_and_no_other(tmp_path, capsys):
+    pytest.importorskip("numpy")
+    tests = {"type": "stdin", "inputs": ["4 9\n"], "outputs": ["9\n"]}
+    row = {"id": "n", "code": "import numpy\nprint(max(numpy.array(input().split(), dtype=int)))", "tests": tests}
+    file = written(tmp_path, [json.dumps(row)])
+    for packages, status in (((), "wrong"), (("numpy",), "correct")):
+        assert judge(file, domain="code", packages=packages) == 0
+        assert json.loads(capsys.readouterr().out)["status"] == status, packages
