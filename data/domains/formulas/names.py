@@ -119,14 +119,8 @@ def word(parser: "Parser", text: str) -> Node:
         return number(Fraction(name), name)
     if name in FUNCTION_NAMES:
         return function(parser, SAME_FUNCTIONS.get(name, name))
-    if name == "mod":
-        parser.position -= 1
-        parser.tokens[parser.position] = "\\bmod"
-        raise UnreadableError("a modulus in words")
     if parser.reading.units and parser.has_number and name not in NO_UNITS and is_unit(name):
         return Node("symbol", (), f"[{name}]")
-    if name == "T" and parser.peek() == "" and parser.tokens[parser.position - 2 : parser.position - 1] == ["^"]:
-        return Node("symbol", (), "T")
     if len(name) == 1 and name.isalpha():
         return named(parser, name)
     if re.fullmatch(r"e_.", name) and name[2:] in UNIT_VECTORS:
@@ -176,7 +170,7 @@ def operator(parser: "Parser", name: str) -> Node:
 
 def named(parser: "Parser", name: str) -> Node:
     """A symbol with its subscript and the marks that are no powers."""
-    name, subscript, marks = name, "", ""
+    subscript = marks = ""
     while parser.peek() == "'" or (parser.peek() == "_" and not subscript):
         if parser.next() == "'":
             marks += "'"
@@ -240,13 +234,14 @@ def is_applied(parser: "Parser", name: str, has_marks: bool) -> bool:
     if behind == ["^"]:
         return False
     core = inside[1:] if inside[:1] == ["-"] else inside
-    is_letter = (
-        core[:1] != []
-        and (len(core) == 1 or core[1] == "_")
-        and (core[0].isalpha() or core[0].removeprefix("\\") in GREEK)
-    )
-    is_letter = is_letter and len(core) <= 6 and not {"+", "-", "*", "/"} & set(core)
-    return inside == ["0"] or (is_letter and core[0] != name)
+    return inside == ["0"] or (_is_one_letter(core) and core[0] != name)
+
+
+def _is_one_letter(tokens: list[str]) -> bool:
+    """A letter, perhaps with an index."""
+    if not tokens or len(tokens) > 6 or (len(tokens) > 1 and tokens[1] != "_") or {"+", "-", "*", "/"} & set(tokens):
+        return False
+    return tokens[0].isalpha() or tokens[0].removeprefix("\\") in GREEK
 
 
 def is_mark(parser: "Parser") -> bool:
