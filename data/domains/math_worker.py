@@ -266,7 +266,7 @@ def _parsed(text: str) -> list:
     try:
         found = parse(
             f"\\boxed{{{text}}}",
-            (config,),  # ty: ignore[invalid-argument-type]
+            (config,),
             fallback_mode="no_fallback",
             extraction_mode="first_match",
             parsing_timeout=None,  # ty: ignore[invalid-argument-type]

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import mpmath
+from mpmath.libmp import NoConvergence
 
 from data.domains.formulas.nodes import Node, negative, symbols_of
 from data.domains.formulas.values import SPECIAL, Point, digits, exact, stable_fraction
@@ -137,7 +138,7 @@ def _pair(gold: Node, answer: Node, values: Any) -> tuple[Any, Any] | None:  # n
     try:
         left, right = _value(gold, values), _value(answer, values)
         return (left, right) if mpmath.isfinite(left) and mpmath.isfinite(right) else None
-    except (ArithmeticError, ValueError, TypeError, RecursionError, KeyError, mpmath.libmp.NoConvergence):
+    except (ArithmeticError, ValueError, TypeError, RecursionError, KeyError, NoConvergence):
         return None
 
 

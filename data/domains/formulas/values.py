@@ -407,13 +407,13 @@ class Point:
         size = (abs(_log(abs(base))) + angle) * float(abs(exponent))
         if not size <= (700 if self.arithmetic is floats() else _LARGEST_LOG) or (
             is_whole and share.numerator.bit_length() > 4096
-        ):  # ty: ignore[missing-attribute]
+        ):
             raise NoValueError("a power beyond the limit")
         if share is not None and share.denominator % 2 and share.denominator > 1 and _is_real(base) and _real(base) < 0:
             root = self.arithmetic.power(-_real(base), exponent)
             return -root if share.numerator % 2 else root
         if is_whole:
-            return base ** int(share)  # ty: ignore[invalid-argument-type]
+            return base ** int(share)
         return self.arithmetic.power(base, exponent)
 
     def call(self, node: Node) -> Any:  # noqa: ANN401  as above
