@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from data.domains.formulas.nodes import LETTERS, Node, UnreadableError, negative, number, symbols_of
-from data.domains.formulas.notation import COMMUTING
 from data.domains.formulas.realsets import real_set, same_real_set
 from data.domains.formulas.sameness import constant_ratio, same_value
 from data.domains.formulas.values import exact
@@ -398,15 +397,6 @@ def _variable(builder: Node) -> str | None:
 def _renamed(node: Node, old: str, new: str) -> Node:
     label = new if node.head == "symbol" and node.label == old else node.label
     return replace(node, label=label, parts=tuple(_renamed(part, old, new) for part in node.parts))
-
-
-def _same_operands(gold: Node, answer: Node, rules: Rules) -> bool:
-    """An operator's operands, in any order where it commutes; else by value."""
-    if gold.label == answer.label and gold.label in COMMUTING and len(gold.parts) == len(answer.parts):
-        return _matched(gold.parts, answer.parts, rules)
-    if gold.label == answer.label and len(gold.parts) == len(answer.parts):
-        return _pairwise(gold.parts, answer.parts, rules)
-    return same_value(gold, answer, rules.policy, positive=rules.positive)
 
 
 def _same_label(gold: Node, answer: Node, _: Rules) -> bool:
