@@ -1,20 +1,53 @@
-"""Matrix products with a backward pass: oneDNN's float32 kernels on a CPU, torch's own everywhere else.
+"""Matrix products with a backward pass, by the library that is faster on this processor, see `matmul_kernel`."""
 
-torch multiplies float32 matrices on a CPU by MKL, which on processors that are not Intel's does without AVX-512. oneDNN, in the
-same torch, does not: on an AMD EPYC (one thread) 230 to 260 GFLOP/s against 110 for the shapes of training here, and 150 to 180
-against 100 for the products of transposes that weight gradients are. It costs 10 microseconds more a call, so that few rows go to MKL.
-"""
-
-from typing import Any
+import functools
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Kernel = Literal["mkl", "onednn"]
+FORCED = "RING_MATMUL"
+"""Environment variable that names the kernel, for a comparison."""
+
 ROWS = 32
 """oneDNN gets multiples of so many rows; the rest goes to MKL. Below this oneDNN's overhead of a call is more than it saves."""
 _MANY_ROWS, _ROWS_OF_MANY = 512, 128
-_HAS_ONEDNN = torch.backends.mkldnn.is_available()
+
+
+@functools.cache
+def matmul_kernel() -> Kernel:
+    """The library of float32 products on this CPU: RING_MATMUL where it is set, else a rule that is the same at every start.
+
+    torch multiplies by MKL, which uses AVX-512 on Intel's processors alone; oneDNN, in the same torch, uses it on any, for
+    10 to 20 microseconds more a call. Hence "onednn" on another vendor's processor with AVX-512, "mkl" (torch's own, whatever
+    it was built with) elsewhere. Measured, one thread, the shapes of training here: on an AMD EPYC with AVX-512 230 to
+    260 GFLOP/s by oneDNN against 110 by MKL, 150 to 180 against 100 for the products of transposes that weight gradients are; on
+    an Intel Xeon (AVX-512) 110 to 140 against 130 to 160, 60 to 85 against 100 to 150, and 20 against 60 to 110 for 16 rows.
+
+    Raises:
+        ValueError: RING_MATMUL names another library, or one that this torch lacks.
+
+    """
+    forced = os.environ.get(FORCED)
+    has_onednn = torch.backends.mkldnn.is_available()
+    if forced:
+        if forced not in get_args(Kernel) or (forced == "onednn" and not has_onednn):
+            known = [name for name in get_args(Kernel) if name == "mkl" or has_onednn]
+            raise ValueError(f"{FORCED} = {forced!r}: this torch multiplies by {' or '.join(known)}; set one, or unset it")
+        return "onednn" if forced == "onednn" else "mkl"
+    has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return "onednn" if has_onednn and has_avx512 and cpu_vendor() != "GenuineIntel" else "mkl"
+
+
+def cpu_vendor() -> str:
+    """The processor's vendor as it names itself (`GenuineIntel`, `AuthenticAMD`), "" where the system does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
 def product(a_MK: Tensor, b_NK: Tensor) -> Tensor:
@@ -38,7 +71,7 @@ def product_of_columns(a_MN: Tensor, b_MK: Tensor) -> Tensor:
 
 def _onednn_rows(a_MK: Tensor) -> int:
     """How many of the first rows oneDNN takes. A new shape costs it 0.4 ms (it writes code), so that shapes must repeat."""
-    if not (_HAS_ONEDNN and a_MK.device.type == "cpu" and a_MK.dtype == torch.float32):
+    if a_MK.device.type != "cpu" or a_MK.dtype != torch.float32 or matmul_kernel() == "mkl":
         return 0
     step = ROWS if len(a_MK) < _MANY_ROWS else _ROWS_OF_MANY
     return len(a_MK) - len(a_MK) % step
