@@ -53,6 +53,7 @@ def run(
     until: StageName | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     data_dir: Path | None = None,
+    verbose: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """Run the chain of a recipe. Finished stages come from the cache; a stage that was killed goes on from its last checkpoint.
@@ -71,8 +72,10 @@ def run(
         KEY=VALUE changes one value, for example `--set rl.objective.token_budget=2000`; may be given several times.
     data_dir
         Folder of *.parquet files in the schema of data/schema.py; each is a source of problems.
+    verbose
+        Print all tables at the end, before the words.
     json_
-        Print one JSON object instead of tables.
+        Print one JSON object instead of words.
 
     """
     home = _writable_home()
@@ -87,15 +90,9 @@ def run(
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
-    from flows.terminal import show_chain
+    from flows.ending import show_ending
 
-    show_chain(document, console=_out)
-    _out.print(f"report: {document['report']}", highlight=False, soft_wrap=True)
-    _out.print(
-        f"records: .venv/bin/mlflow ui --backend-store-uri sqlite:///{home / 'mlflow.db'}   (or: ring up)",
-        highlight=False,
-        soft_wrap=True,
-    )
+    show_ending(document, request=request, home=home, console=_out, verbose=verbose)
     return 0
 
 

@@ -37,6 +37,6 @@ class _ShowingConsole(Console):
             yield segment if segment.control else segment._replace(text=shown(segment.text))
 
 
-def plain_console(*, stderr: bool = False) -> Console:
+def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A console that takes brackets for brackets: ids and texts of data sets are not ours. What is to be styled is `assembled`."""
-    return _ShowingConsole(stderr=stderr, markup=False, emoji=False)
+    return _ShowingConsole(stderr=stderr, width=width, markup=False, emoji=False)

@@ -44,7 +44,7 @@ def info(
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
-    from flows.terminal import rows_table
+    from flows.tables import rows_table
 
     out = plain_console()
     out.print(f"{folder.resolve().name}: {_summary(document)}", highlight=False)

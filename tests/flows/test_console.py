@@ -9,7 +9,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from flows.console import assembled, plain_console, shown
-from flows.terminal import LiveDisplay, PlainDisplay, rows_table
+from flows.tables import rows_table
+from flows.terminal import LiveDisplay, PlainDisplay
 from stages.artifact import Store
 
 HOSTILE = "\x1b[2K\x1b[1A\x1b[2Kx"
