@@ -1,8 +1,6 @@
 """What a person reads when a chain is done, on standard output: words by default, every table with `--verbose`."""
 
 import shlex
-import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from flows.console import plain_console
+from flows.console import near, program
 from flows.request import Request
 from flows.tables import RowsTable, rows_table, wrapped
 from stages.artifact import Manifest, read_manifest
@@ -119,7 +117,7 @@ def _models(models: Mapping[str, tuple[str, Path]], results: Mapping[str, Mappin
         return
     wide = max(map(len, models))
     yield "Models:"
-    yield from (f"  {name:<{wide}}  {_near(folder)}" for name, (_, folder) in models.items())
+    yield from (f"  {name:<{wide}}  {near(folder)}" for name, (_, folder) in models.items())
     scores = {name: results.get(f"{name}/all/greedy", {}).get("value", 0.0) for name in models}
     best = max(reversed([*models]), key=lambda name: scores[name])
     yield f"Use one, as {best}:"
@@ -128,20 +126,8 @@ def _models(models: Mapping[str, tuple[str, Path]], results: Mapping[str, Mappin
 
 
 def _places(document: Mapping[str, Any], *, home: Path) -> Iterator[str]:
-    yield f"Report:  {_near(Path(document['report']))}"
-    yield f"Records: {_near(home / 'mlflow.db')} (`{program()} up` shows them in the browser)"
-
-
-def _near(path: Path) -> str:
-    """From here where it lies below, else whole."""
-    here = Path.cwd()
-    return str(path.absolute().relative_to(here) if path.absolute().is_relative_to(here) else path)
-
-
-def program() -> str:
-    """How `ring` was called, where a bare `ring` would not be found."""
-    typed = sys.argv[0]
-    return typed if Path(typed).name == "ring" and shutil.which("ring") is None else "ring"
+    yield f"Report:  {near(Path(document['report']))}"
+    yield f"Records: {near(home / 'mlflow.db')} (`{program()} up` shows them in the browser)"
 
 
 def _next(document: Mapping[str, Any], request: Request) -> Iterator[str]:
@@ -210,7 +196,7 @@ def _stages_table(document: Mapping[str, Any]) -> RowsTable:
 
 
 def _rendered(table: RowsTable, *, width: int) -> list[str]:
-    console = plain_console(width=width)
+    console = Console(width=width, color_system=None, markup=False, emoji=False)
     with console.capture() as printed:
         console.print(table)
     return [line.rstrip() for line in printed.get().splitlines()]
