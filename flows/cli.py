@@ -172,8 +172,17 @@ def main() -> None:
 
 
 def _tell(error: Exception, *, code: int) -> int:
-    _err.print(f"ring: {error}", highlight=False, soft_wrap=True, style="red")
+    _err.print(f"ring: {_sentence(error)}", highlight=False, soft_wrap=True, style="red")
     return code
+
+
+def _sentence(error: Exception) -> str:
+    """The operating system's own, without its number and with the folder that was looked in."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename}: no such file or folder (looked for {Path(error.filename).absolute()})"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return str(error)
 
 
 if __name__ == "__main__":

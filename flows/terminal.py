@@ -31,7 +31,12 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.1f} {task.fields['unit']}/s" if speed else "", style="cyan")
+        return Text(f"{_rate(speed)} {task.fields['unit']}/s" if speed else "", style="cyan")
+
+
+def _rate(value: float) -> str:
+    """`9.5`, `44,049`."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
 
 
 class LiveDisplay:
@@ -99,7 +104,7 @@ class PlainDisplay:
             return
         self._last[key] = now
         rate = (done - first) / (now - began) if now > began and done > first else 0.0
-        left = f", {rate:,.1f} {unit}/s, {(total - done) / rate:,.0f} s left" if rate else ""
+        left = f", {_rate(rate)} {unit}/s, {(total - done) / rate:,.0f} s left" if rate else ""
         self.message(key, f"{done:,}/{total:,} {unit}{left} {detail}".rstrip())
 
     def message(self, key: str, text: str) -> None:

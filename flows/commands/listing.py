@@ -37,11 +37,8 @@ def list_artifacts(*, json_: Annotated[bool, Parameter(name="--json", negative="
     elif rows:
         _show(rows, store)
     else:
-        _out.print(
-            f"{near(store.home)}: nothing here yet; `{program()} run smoke` makes a small chain, `{program()} run laptop` a whole one. "
-            "RING_HOME names another home folder.",
-            highlight=False,
-        )
+        _out.print(f"{near(store.home)}: nothing here yet (RING_HOME names another folder). To begin:", soft_wrap=True)
+        _out.print(f"  {program()} run smoke    a tiny chain\n  {program()} run laptop   a whole one", highlight=False)
     return 0
 
 
