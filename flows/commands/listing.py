@@ -122,7 +122,8 @@ def _greedy(values: Iterator[float] | Sequence[float]) -> str:
 def _evaluation_of(arm: Manifest, among: Sequence[Manifest]) -> Manifest | None:
     def reads(manifest: Manifest) -> bool:
         read = manifest.inputs.get(f"rl/{arm.arm}", {})
-        return read.get("content") == arm.content and f"{arm.arm}/all/greedy" in manifest.metrics
+        is_read = (read.get("fingerprint"), read.get("content")) == (arm.fingerprint, arm.content)
+        return is_read and f"{arm.arm}/all/greedy" in manifest.metrics
 
     return next((manifest for manifest in reversed(among) if manifest.stage == "evaluation" and reads(manifest)), None)
 

@@ -2,14 +2,22 @@
 
 import io
 import re
+import shlex
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from data.domains import DOMAINS
+from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
+
 from flows.ending import MOST_LINES, _fitting, chain_models, ending_lines, show_ending, what_ran
 from flows.request import Request
+from stages.answering import GREEDY
 from stages.artifact import Store
+from stages.asking import respond
+from stages.recipe import load_recipe
 from tests.flows.conftest import by_key
 
 
@@ -87,3 +95,24 @@ def test_the_report_begins_with_the_same_sentences(smoke) -> None:
     page = " ".join(Path(smoke.document["report"]).read_text(encoding="utf-8").split())
     sentences = [line for line in " ".join(lines_of(smoke, width=1000)).split("- ") if "was chosen" in line]
     assert sentences and all(sentence.split(" Models:")[0].strip()[:60] in page for sentence in sentences)
+
+
+def test_a_model_that_is_asked_alone_answers_as_was_recorded(smoke) -> None:
+    found = manifests_of(smoke)
+    problems = problems_from_table(read_table(found["curation"].folder / "heldout.parquet", PROBLEM_SCHEMA))
+    samples = pq.read_table(found["evaluation"].folder / "samples.parquet").to_pylist()
+    recorded = {
+        row["problem_id"]: row["response"] for row in samples if (row["model"], row["sample"]) == ("mixed", GREEDY)
+    }
+    limit = load_recipe("smoke").recipe.evaluation.sampling.max_new_tokens
+    _, folder = chain_models(found)["mixed"]
+    one_of_each = {problem.domain: problem for problem in problems}
+    assert set(one_of_each) == set(DOMAINS)
+    for problem in one_of_each.values():
+        assert respond(folder, problem, max_new_tokens=limit).response == recorded[problem.id]
+
+
+def test_the_command_that_is_printed_asks_the_model(smoke) -> None:
+    arguments = shlex.split(next(line for line in lines_of(smoke) if "model ask" in line).split("ring ")[1])
+    answer = smoke.ring.json(*arguments, "--max-new-tokens", "5")
+    assert answer["prompt"].startswith("PROBLEM\n") and answer["tokens"] <= 5
