@@ -11,7 +11,6 @@ from rich.console import Console
 
 from data.domains import DOMAINS
 from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
-
 from flows.ending import MOST_LINES, _fitting, chain_models, ending_lines, show_ending, what_ran
 from flows.request import Request
 from stages.answering import GREEDY
