@@ -7,7 +7,7 @@ A difference counts where its interval excludes 0; where none does, the size of 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import get_args
 
@@ -20,7 +20,7 @@ Tables = Mapping[str, Mapping[str, Sequence[Row]]]  # stage key -> table -> rows
 METRICS = ("greedy", "pass@1")
 _ALL = "all"
 _POWER = 0.8  # chance to see a difference of the size that is named
-_MOST_IN_GROUP = 2  # differences that are told of a group beside `all`
+_MOST_IN_GROUP = 2  # pairs that are told of a group beside `all`
 _MOST_REASONS = 3
 
 
@@ -169,13 +169,13 @@ def _is_beside(group: str) -> bool:
 
 
 def _in_group(group: str, pairs: Sequence[_Pair]) -> Iterator[str]:
-    """The largest differences of a group that an interval tells apart."""
-    rows = [(pair, row) for pair in pairs for row in pair.told]
-    largest = sorted(rows, key=lambda item: -abs(item[1]["difference"]))[:_MOST_IN_GROUP]
+    """The pairs of a group that differ most, by the metrics that tell them apart."""
+    told = [replace(pair, rows=tuple(pair.told)) for pair in pairs if pair.told]
+    largest = sorted(told, key=lambda pair: -max(abs(row["difference"]) for row in pair.rows))[:_MOST_IN_GROUP]
     if largest:
-        parts = [_told_apart(_Pair(pair.model, pair.against, group, (row,))).removesuffix(".") for pair, row in largest]
-        more = [f"{len(rows) - len(largest)} more"] if len(rows) > len(largest) else []
-        yield f"On {group} ({_count(largest[0][1]['n'], 'problem')}): {'; '.join([*parts, *more])}."
+        parts = [_told_apart(pair).removesuffix(".") for pair in largest]
+        more = [_count(len(told) - len(largest), "more pair")] if len(told) > len(largest) else []
+        yield f"On {group} ({_count(largest[0].rows[0]['n'], 'problem')}): {'; '.join([*parts, *more])}."
 
 
 # ---------------------------------------------------------------- the stages before

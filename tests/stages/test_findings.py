@@ -76,7 +76,7 @@ def test_parts_of_all_are_left_to_the_tables(group: str) -> None:
 def test_a_group_that_all_does_not_hold_is_told_by_its_largest_differences(group: str) -> None:
     rows = [difference("a", model, "greedy", value, 0.01, 0.5, group=group, n=300) for model, value in ARMS]
     assert told(*rows, difference("a", "e", *UNDECIDED[0], group=group)) == (
-        f"On {group} (300 problems): a beats c: greedy +.300 [.010, .500]; a beats d: greedy +.200 [.010, .500]; 1 more.",
+        f"On {group} (300 problems): a beats c: greedy +.300 [.010, .500]; a beats d: greedy +.200 [.010, .500]; 1 more pair.",
     )
 
 

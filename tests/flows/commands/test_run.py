@@ -107,7 +107,8 @@ def test_the_words_are_those_of_the_documentation(lines):
         "mixed beats sft: greedy +.098 [.073, .123], pass@1 +.117 [.098, .136].",
         "phased beats more-sft: greedy +.061 [.034, .088]; not told apart in pass@1",
         "phased and mixed cannot be told apart: greedy -.006 [-.025, .013]",
-        "On harder (300 problems): more-sft beats sft: pass@1 +.118",
+        "On harder (300 problems): more-sft beats sft: pass@1 +.118 [.080, .150], greedy +.116 [.060, .170]; "
+        "more-sft beats phased: greedy +.106 [.050, .160].",
         "epoch-10 was chosen of 10 SFT checkpoints: best pass@1 (0.555) among the 4 checkpoints",
         "Tokens trained on after SFT, over those of SFT: phased 0.81 (900,000)",
         "Curation kept 24,300 of 25,300 rows; left out: 999 surplus (mixture), 1 contaminated (decontamination).",
