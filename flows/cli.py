@@ -178,11 +178,10 @@ def _tell(error: Exception, *, code: int) -> int:
 
 def _sentence(error: Exception) -> str:
     """The operating system's own, without its number and with the folder that was looked in."""
-    if isinstance(error, FileNotFoundError) and error.filename:
-        return f"{error.filename}: no such file or folder (looked for {Path(error.filename).absolute()})"
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror.lower()}"
-    return str(error)
+    if not isinstance(error, OSError) or not isinstance(error.filename, str) or not error.strerror:
+        return str(error)
+    where = Path(error.filename).absolute()
+    return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]} (looked for {where})"
 
 
 if __name__ == "__main__":

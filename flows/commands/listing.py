@@ -61,11 +61,11 @@ def _summary(manifest: Manifest, *, score: str, changes: Mapping[str, Sequence[s
 def _show(rows: Sequence[Mapping[str, Any]], store: Store) -> None:
     shown = [
         {
+            "id": row["fingerprint"][:8],
             "made at (UTC)": readable_time(row["made_at"]),
             "recipe": row["recipe"],
             "stage": _title(row),
             "score": row["score"],
-            "id": row["fingerprint"][:8],
             "MB": round(row["bytes"] / 1e6, 1),
         }
         for row in rows

@@ -26,8 +26,7 @@ def test_an_empty_home_says_what_to_do(home, capsys):
 def test_a_row_says_when_in_utc_and_what_it_came_to(seal, capsys):
     manifest = seal("selection", metrics={"selection/pass@1": 0.4921})
     (row,) = [line.split() for line in told(capsys).splitlines() if "selection" in line]
-    assert row[:6] == ["2026-11-27", "23:00", "tiny", "selection", "pass@1", "0.492"]
-    assert row[6] == manifest.fingerprint[:8]
+    assert row[:7] == [manifest.fingerprint[:8], "2026-11-27", "23:00", "tiny", "selection", "pass@1", "0.492"]
 
 
 @pytest.mark.parametrize(
