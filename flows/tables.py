@@ -1,4 +1,4 @@
-"""Rows as a table that fits the terminal: no number, key or word is ever cut or split.
+"""Rows as a table that fits the terminal: no number, key or word is cut, and none is split that a line can hold.
 
 What does not fit is folded: titles break between words, prose breaks between words, then the columns go into blocks one below
 the other, each with the columns that name the row. Where not even one column fits beside those, each row is a list of names and values.
@@ -111,11 +111,10 @@ def _widths(columns: Sequence[Column], *, width: int) -> list[int]:
 
 
 def _records(columns: Sequence[Column]) -> Iterator[Text]:
-    """Every row as lines of a name and a value; a word wider than the terminal is left whole."""
-    name_width = max(cell_len(column.name) for column in columns)
+    """Every row as lines of a name and a value; a word wider than the terminal goes on in the next line, so that nothing is lost."""
     for cells in zip(*(column.cells for column in columns), strict=True):
         for column, cell in zip(columns, cells, strict=True):
-            yield Text(f"{column.name:<{name_width}}  {cell}".rstrip(), no_wrap=True, overflow="ignore")
+            yield Text(f"{column.name}: {cell}", overflow="fold")
         yield Text("")
 
 
