@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.peak import peak_megabytes
-from flows.terminal import rows_table
+from flows.tables import rows_table
 from ring_model.checkpoint import load_model, save_model
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from data.schema import Problem, table_from_problems, write_table
 from data.sources.procedural import generate_problems
-from flows.terminal import rows_table
+from flows.tables import rows_table
 from stages.recipe import load_recipe
 
 SIZES = tuple(int(size) for size in os.environ.get("CURATION_SCALE_ROWS", "100000,300000,1000000").split(","))

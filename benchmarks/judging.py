@@ -23,7 +23,7 @@ from data.domains.formulas.normal import normalised
 from data.domains.math_worker import CPU_SECONDS, EQUAL, Answer, MathWorkers
 from data.domains.policy import DEFAULT_POLICY
 from data.schema import Problem, problems_from_table
-from flows.terminal import rows_table
+from flows.tables import rows_table
 
 MATHEMATICS = (
     "gsm8k", "math_train", "math_test4500", "math500", "aime_1983_2023", "aime24", "aime25", "hmmt25", "amc", "cn_math_2024",

@@ -29,7 +29,7 @@ from benchmarks.rewritings import REWRITINGS
 from data.domains import Judge
 from data.domains.verdict import Verdict
 from data.schema import Problem, problems_from_table
-from flows.terminal import rows_table
+from flows.tables import rows_table
 
 NUM_EACH, NUM_PEER, LARGEST_SHARE = 40_000, 4_000, 8
 MAX_OF_GOLD = 3  # of one kind

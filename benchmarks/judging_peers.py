@@ -27,7 +27,7 @@ from data.domains import Judge, Policy
 from data.domains.extraction import final_boxes
 from data.domains.verdict import Verdict
 from data.schema import Problem
-from flows.terminal import rows_table
+from flows.tables import rows_table
 
 
 @dataclass(frozen=True, slots=True)

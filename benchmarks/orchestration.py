@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flows.terminal import rows_table
+from flows.tables import rows_table
 from stages.artifact import read_manifest
 
 RECIPE = "laptop"

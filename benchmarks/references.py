@@ -27,7 +27,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from benchmarks.random_prompts import random_prompts
-from flows.terminal import rows_table
+from flows.tables import rows_table
 from ring_model.checkpoint import save_model
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from data.sandbox import LADDER, Job, Limits, Sandbox, SandboxError, require_confinement
-from flows.terminal import rows_table
+from flows.tables import rows_table
 
 PROGRAM = "print(sum(map(int, input().split())))"
 TYPICAL = (

@@ -25,7 +25,7 @@ from rich.console import Console
 from benchmarks import references
 from benchmarks.peak import peak_megabytes
 from benchmarks.random_prompts import random_prompts
-from flows.terminal import rows_table
+from flows.tables import rows_table
 from ring_model.checkpoint import load_model, save_model
 from ring_model.engine import Engine, OptimizerSettings
 from ring_model.generation import generate

@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.random_prompts import random_prompts
-from flows.terminal import rows_table
+from flows.tables import rows_table
 from ring_model.checkpoint import save_model
 from ring_model.configuration import BailingMoeConfig
 from ring_model.generation import generate

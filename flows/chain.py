@@ -184,9 +184,12 @@ def _document(plan: Plan, results: dict[str, Result], *, chain: Chain, started: 
 
 
 def _announce_outdated(plan: Plan, *, chain: Chain) -> None:
-    """After a chain that stops early: which later stages no longer follow from what stands there."""
+    """After a chain that stops early: which later stages no longer follow from what stands there, or that all do."""
     request, recipe = plan.request, plan.resolved.recipe
-    if request.until is None or STAGES.index(request.until) >= STAGES.index(recipe.until):
+    if request.until is None:
+        return
+    if STAGES.index(request.until) >= STAGES.index(recipe.until):
+        chain.display.message(request.until, "nothing comes after it")
         return
     try:
         specs = plan_chain(recipe, data_dir=request.data_dir)
@@ -195,9 +198,10 @@ def _announce_outdated(plan: Plan, *, chain: Chain) -> None:
         return
     stale = outdated(specs, store=chain.store)
     later = [spec for spec in specs if STAGES.index(spec.stage) > STAGES.index(request.until) and spec.key in stale]
-    if later:
-        chain.display.message(
-            request.until,
-            f"out of date or not made yet: {', '.join(spec.title for spec in later)}; "
-            f"`ring run {request.recipe}` brings them up to date",
-        )
+    chain.display.message(
+        request.until,
+        f"out of date or not made yet: {', '.join(spec.title for spec in later)}; "
+        f"`ring run {request.recipe}` brings them up to date"
+        if later
+        else "nothing is out of date after it",
+    )

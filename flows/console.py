@@ -5,7 +5,10 @@ are written as escapes. Rich keeps its own colours beside the text, so that no t
 """
 
 import re
+import shutil
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -40,3 +43,15 @@ class _ShowingConsole(Console):
 def plain_console(*, stderr: bool = False) -> Console:
     """A console that takes brackets for brackets: ids and texts of data sets are not ours. What is to be styled is `assembled`."""
     return _ShowingConsole(stderr=stderr, markup=False, emoji=False)
+
+
+def near(path: Path) -> str:
+    """A path from here where it lies below, else whole; either can be copied."""
+    here = Path.cwd()
+    return str(path.absolute().relative_to(here) if path.absolute().is_relative_to(here) else path)
+
+
+def program() -> str:
+    """How `ring` was called, where a bare `ring` would not be found."""
+    typed = sys.argv[0]
+    return typed if Path(typed).name == "ring" and shutil.which("ring") is None else "ring"

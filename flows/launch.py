@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flows.slots import Slots
-from stages.artifact import MANIFEST, Manifest, Store, folder_problems
+from stages.artifact import Manifest, Store
 from stages.config import Runtime
 from stages.errors import StageError, TrackingError
-from stages.plan import DATA_DIR, PlannedStage, input_contents, up_to_date
+from stages.plan import DATA_DIR, PlannedStage, damage_of, input_contents, up_to_date
 from stages.provenance import code_version, hardware, package_versions
 from stages.recipe import flatten
 from stages.stage import STATE
@@ -84,30 +84,29 @@ class Chain:
         return manifest
 
 
+def fault(spec: PlannedStage, *, store: Store) -> str:
+    """Why a result cannot be taken: a byte of it is not as its manifest says, or it was made from other inputs than stand there now.
+
+    Empty where it can.
+    """
+    if damage := damage_of(spec, store=store):
+        return f"is damaged and is built again: {damage}"
+    if store.find(spec.stage, spec.fingerprint) is None:
+        return "is not there"
+    return "" if up_to_date(spec, store=store) else "was made from other bytes than its inputs hold now: built again"
+
+
 def is_valid(spec: PlannedStage, *, store: Store, display: Display) -> bool:
-    """Whether a sealed result stands there, every byte of it as its manifest says, made from the inputs that stand there now."""
-    folder = store.place(spec.stage, spec.fingerprint)
-    if not (folder / MANIFEST).is_file():
-        return False
-    if found := folder_problems(folder):
-        display.message(
-            spec.key, f"the result {spec.fingerprint[:12]} is damaged and is built again: {'; '.join(found[:3])}"
-        )
-        return False
-    if not up_to_date(spec, store=store):
-        display.message(
-            spec.key,
-            f"the result {spec.fingerprint[:12]} was made from other bytes than its inputs hold now: built again",
-        )
-        return False
-    return True
+    """Whether a result that can be taken stands there; says why one that stands there cannot."""
+    why = fault(spec, store=store)
+    if why and store.place(spec.stage, spec.fingerprint).is_dir():
+        display.message(spec.key, f"the result {spec.fingerprint[:12]} {why}")
+    return not why
 
 
 def is_settled(spec: PlannedStage, *, chain: Chain) -> bool:
     """Whether nothing is left to do: the result is valid, and so is its record, which a kill may have cut short."""
-    return is_valid(spec, store=chain.store, display=chain.display) and not chain.tracker.is_unfinished(
-        chain.manifest(spec.key)
-    )
+    return not fault(spec, store=chain.store) and not chain.tracker.is_unfinished(chain.manifest(spec.key))
 
 
 def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, rerun: bool) -> Result:

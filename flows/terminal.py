@@ -1,13 +1,10 @@
-"""What a person sees while a chain runs (standard error) and when it is done (standard output)."""
+"""What a person sees while a chain runs, on standard error."""
 
 import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from contextvars import ContextVar
-from pathlib import Path
-from typing import Any
 
 from prefect.logging import get_run_logger
 from rich.console import Console
@@ -22,11 +19,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from flows.console import assembled, plain_console, shown
-from stages.artifact import Manifest, read_manifest
 
 QUIET_SECONDS = 10.0  # between two progress lines of one stage where there is no terminal to redraw
 
@@ -36,7 +31,12 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.1f} {task.fields['unit']}/s" if speed else "", style="cyan")
+        return Text(f"{_rate(speed)} {task.fields['unit']}/s" if speed else "", style="cyan")
+
+
+def _rate(value: float) -> str:
+    """`9.5`, `44,049`."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
 
 
 class LiveDisplay:
@@ -104,7 +104,7 @@ class PlainDisplay:
             return
         self._last[key] = now
         rate = (done - first) / (now - began) if now > began and done > first else 0.0
-        left = f", {rate:,.1f} {unit}/s, {(total - done) / rate:,.0f} s left" if rate else ""
+        left = f", {_rate(rate)} {unit}/s, {(total - done) / rate:,.0f} s left" if rate else ""
         self.message(key, f"{done:,}/{total:,} {unit}{left} {detail}".rstrip())
 
     def message(self, key: str, text: str) -> None:
@@ -129,95 +129,3 @@ ACTIVE_DISPLAY: ContextVar[LiveDisplay | PlainDisplay | None] = ContextVar("disp
 def active_display() -> LiveDisplay | PlainDisplay:
     """The terminal's display, or, in a deployment, the flow run's log, so that the Prefect UI shows progress."""
     return ACTIVE_DISPLAY.get() or PlainDisplay(get_run_logger())
-
-
-# ---------------------------------------------------------------- the tables at the end
-
-
-SHOWN_TABLES = (  # stage, table, title, rows that are shown
-    ("curation", "funnel", "Curation: what each step kept", {}),
-    ("sft", "epochs", "SFT epochs", {}),
-    ("selection", "candidates", "The chosen checkpoint", {}),
-    ("evaluation", "summary", "Evaluation on problems never seen, 95 % intervals", {}),
-    (
-        "evaluation",
-        "comparisons",
-        "Paired differences over all domains",
-        {"group": ("all",), "metric": ("greedy", "pass@1")},
-    ),
-    ("evaluation", "ledger", "Token efficiency", {}),
-)
-
-
-def show_chain(document: Mapping[str, Any], *, console: Console) -> None:
-    """Stages, funnel, SFT epochs and the choice, arms, evaluation, comparisons, notes, and where to look next."""
-    manifests = {
-        (f"rl/{entry['arm']}" if entry["arm"] else entry["stage"]): read_manifest(Path(entry["artifact"]))
-        for entry in document["stages"]
-    }
-    console.print(_stages_table(document))
-    for key, name, title, wanted in SHOWN_TABLES:
-        rows = manifests[key].tables().get(name, []) if key in manifests else []
-        rows = [row for row in rows if all(row[column] in values for column, values in wanted.items())]
-        if rows:
-            console.print(rows_table(rows, title=title))
-        if name == "candidates" and rows:
-            _show_arms(manifests, console)
-    for key, manifest in manifests.items():
-        for note in manifest.document["notes"]:
-            console.print(assembled((f"{key}:", "yellow"), " ", note))
-    if "evaluation" in manifests:
-        console.print(
-            "In MLflow the numbers are named <model>/<group>/<metric>, with pass@1 written pass_at_1 (MLflow allows no @).",
-            style="dim",
-            highlight=False,
-        )
-
-
-def _show_arms(manifests: Mapping[str, Manifest], console: Console) -> None:
-    rows = [
-        {"arm": key.removeprefix("rl/"), **row}
-        for key, manifest in manifests.items()
-        for row in manifest.tables().get("phases", [])
-    ]
-    if rows:
-        console.print(rows_table(rows, title="RL arms by phase"))
-
-
-def _stages_table(document: Mapping[str, Any]) -> Table:
-    rows = [
-        {
-            "stage": entry["stage"],
-            "arm": entry["arm"] or "",
-            "status": entry["status"],
-            "seconds": round(entry["seconds"], 1),
-            "fingerprint": entry["fingerprint"][:12],
-        }
-        for entry in document["stages"]
-    ]
-    return rows_table(rows, title=f"{document['recipe']}: {document['seconds']:.0f} s")
-
-
-def rows_table(rows: list[dict[str, Any]], *, title: str) -> Table:
-    """Rows of equal keys as a table; numbers to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in rows[0]:
-        table.add_column(
-            name,
-            justify="right"
-            if isinstance(rows[0][name], int | float) and not isinstance(rows[0][name], bool)
-            else "left",
-            overflow="fold",
-        )
-    for row in rows:
-        style = "bold green" if row.get("chosen") is True else None
-        table.add_row(*(_cell(value) for value in row.values()), style=style)
-    return table
-
-
-def _cell(value: Any) -> str:  # noqa: ANN401 - any table value
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -91,14 +91,14 @@ def answer(
         max_rows=max_rows,
         max_total_tokens=max_total_tokens,
     )
-    responses = [_text(tokenizer, completion) for completion in completions]
+    responses = [response_text(tokenizer, completion) for completion in completions]
     generated = time.monotonic()
     verdicts = judge.verify(list(zip(responses, [question.problem for question in asked], strict=True)))
     seconds = {"generate": generated - started, "judge": time.monotonic() - generated}
     return Answers(asked, prompts, completions, responses, verdicts, seconds)
 
 
-def _text(tokenizer: Tokenizer, completion: Completion) -> str:
+def response_text(tokenizer: Tokenizer, completion: Completion) -> str:
     """The response as the judge reads it: without the closing eos."""
     ids = completion.token_ids
     return tokenizer.decode(ids[:-1] if completion.finished else ids)

@@ -304,9 +304,8 @@ class Store:
         found = [folder for folder in self.folders() if folder.name.startswith(prefix)]
         if len(found) != 1:
             names = ", ".join(f"{folder.parent.name} {folder.name[:12]}" for folder in found[:5])
-            raise ArtifactError(
-                f"{len(found)} results begin with {prefix!r}" + (f" ({names})" if found else "; `ring ls` lists them")
-            )
+            many = f"{len(found)} results begin with {prefix!r} ({names}): give more characters"
+            raise ArtifactError(many if found else f"no result begins with {prefix!r}; `ring ls` lists them")
         return found[0]
 
     def by_id(self, prefix: str) -> Manifest:

@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.artifact import Manifest, Store, content_digest, fingerprint, matching_files
+from stages.artifact import (
+    MANIFEST,
+    Manifest,
+    Store,
+    content_digest,
+    fingerprint,
+    folder_problems,
+    matching_files,
+)
 from stages.code_digest import code_digest
 from stages.config import (
     PACKAGED,
@@ -231,6 +239,12 @@ def up_to_date(spec: PlannedStage, *, store: Store) -> bool:
     """Whether the stage's result is there and was made from inputs with the bytes that stand there now."""
     manifest = store.find(spec.stage, spec.fingerprint)
     return manifest is not None and all(_input_holds(entry, store) for entry in manifest.inputs.values())
+
+
+def damage_of(spec: PlannedStage, *, store: Store) -> str:
+    """What does not hold of the bytes of the result that stands there; empty where all does, or there is none."""
+    folder = store.place(spec.stage, spec.fingerprint)
+    return "; ".join(folder_problems(folder)[:3]) if (folder / MANIFEST).is_file() else ""
 
 
 def outdated(specs: Sequence[PlannedStage], *, store: Store) -> set[str]:

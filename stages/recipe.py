@@ -34,6 +34,10 @@ class ResolvedRecipe:
     stated: frozenset[str]  # keys that the file or --set states, tables included
     seeded: frozenset[str]  # seeds that follow the recipe's
 
+    def changes(self, value: "Value") -> bool:
+        """Whether the file or --set gives a value other than the one that would hold without it."""
+        return value.key in self.stated and value.value != value.default
+
     def origin(self, key: str, declared: str) -> str:
         """Where the value of a dotted key comes from: a command line, a recipe line, the paper, or our default."""
         source = "seed" if key in self.seeded else key
@@ -73,7 +77,7 @@ def load_recipe(name: str, *, overrides: Sequence[str] = ()) -> ResolvedRecipe:
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError(_explain(error, path)) from error
+        raise RecipeError(_explain(error, path, overridden)) from error
     return ResolvedRecipe(
         recipe=recipe, path=path, lines=key_lines(text), overrides=overridden, stated=stated, seeded=seeded
     )
@@ -105,8 +109,10 @@ def _find(name: str) -> Path:
         if path.is_file():
             return path
     near = difflib.get_close_matches(name, recipe_names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise RecipeError(f"no recipe {name!r}{hint} Known: {', '.join(recipe_names())}; or give a path that ends in .toml")
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise RecipeError(
+        f"no recipe {name!r}; {hint}known: {', '.join(recipe_names())}; or give a path that ends in .toml"
+    )
 
 
 def _override(raw: dict[str, Any], item: str) -> str:
@@ -156,16 +162,27 @@ def _toml_value(text: str) -> Any:  # noqa: ANN401 - any TOML value
         return text
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    return "\n".join(f"{path.name}: {line}" for line in (_explain_one(dict(item)) for item in error.errors()))
+def _explain(error: ValidationError, path: Path, overridden: frozenset[str]) -> str:
+    return "\n".join(f"{_blamed(dict(item), path, overridden)}: {_explain_one(dict(item))}" for item in error.errors())
+
+
+def _blamed(item: dict[str, Any], path: Path, overridden: frozenset[str]) -> str:
+    """`--set` where a key of it is wrong, or lies in what is wrong; both where the recipe as a whole is."""
+    key = ".".join(_location(item))
+    if not key and overridden:
+        return f"{path.name} with --set"
+    return "--set" if _related(key, overridden) else path.name
+
+
+def _location(item: dict[str, Any]) -> list[str]:
+    """The keys that lead to a mistake, without the tags of unions."""
+    location = [str(part) for part in item["loc"]]
+    return [part for before, part in zip(["", *location], location, strict=False) if not _is_tag(before, part)]
 
 
 def _explain_one(item: dict[str, Any]) -> str:
     location = [str(part) for part in item["loc"]]
-    key = (
-        ".".join(part for before, part in zip(["", *location], location, strict=False) if not _is_tag(before, part))
-        or "recipe"
-    )
+    key = ".".join(_location(item)) or "recipe"
     if item["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
@@ -240,10 +257,11 @@ def _table_prefix(name: str, *, is_array: bool, counts: dict[str, int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One resolved value: dotted key, value, declared origin (`ours`, `recipe` or `paper <section>`), description."""
+    """One resolved value: dotted key, value, class default, declared origin (`ours`, `recipe` or `paper <section>`), description."""
 
     key: str
     value: Any
+    default: Any
     declared: str
     doc: str
 
@@ -259,7 +277,9 @@ def walk_values(record: BaseModel, *, prefix: str = "") -> Iterator[Value]:
             for key, child in children:
                 yield from walk_values(child, prefix=f"{key}.")
         else:
-            yield Value(key=f"{prefix}{name}", value=value, declared=declared, doc=info.description or "")
+            yield Value(
+                key=f"{prefix}{name}", value=value, default=info.default, declared=declared, doc=info.description or ""
+            )
 
 
 def _children(value: Any, key: str) -> Iterator[tuple[str, BaseModel]]:  # noqa: ANN401 - a field of any type

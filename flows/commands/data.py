@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.table import Table
 
 from flows.console import assembled, plain_console
+from flows.tables import rows_table
 from stages.artifact import Manifest, Store, read_manifest, ring_home
 from stages.curation.audit import Fate, differences, fates
 
@@ -98,20 +98,18 @@ def diff(a: str, b: str, *, json_: Annotated[bool, Parameter(name="--json", nega
     if json_:
         sys.stdout.write(json.dumps({"a": one.fingerprint, "b": other.fingerprint, **found}) + "\n")
         return 0
-    _print_table(f"a = {one.fingerprint[:12]}, b = {other.fingerprint[:12]}", ("fate", "a", "b"), found["fates"])
+    _print_rows(found["fates"], title=f"a = {one.fingerprint[:12]}, b = {other.fingerprint[:12]}")
     moves = Counter((row["a"], row["b"]) for row in found["changed"])
     rows = [{"in a": was, "in b": now, "rows": count} for (was, now), count in moves.most_common()]
-    _print_table(f"{len(found['changed'])} rows differ", ("in a", "in b", "rows"), rows)
-    if found["changed"]:
-        _print_table(f"the first {_SHOWN}", ("id", "a", "b"), found["changed"][:_SHOWN])
+    _print_rows(rows, title=f"{len(found['changed'])} rows differ")
+    if first := [{name: row[name] for name in ("id", "a", "b")} for row in found["changed"][:_SHOWN]]:
+        _print_rows(first, title=f"the first {_SHOWN}")
     return 0
 
 
-def _print_table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(str(row[name]) for name in columns))
-    _out.print(table)
+def _print_rows(rows: list[dict[str, Any]], *, title: str) -> None:
+    """A table, or its title alone where there is no row."""
+    _out.print(rows_table(rows, title=title) if rows else title, highlight=False)
 
 
 def _newest_first() -> list[Manifest]:

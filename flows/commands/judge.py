@@ -20,6 +20,10 @@ from data.schema import Problem
 from flows.console import shown
 
 _BATCH = 64
+_SHOWN = 60  # characters of what cannot be read
+_TESTS = (
+    'an object such as {"type": "stdin", "inputs": ["3"], "outputs": ["9"]} or a list of {"input": "3", "output": "9"}'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,19 @@ def judge(
     packages: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     unsafe_local_execution: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Judge the responses of a file of JSON lines; print one JSON line for each, in order. Exit code 1 when a line cannot be read.
+    r"""Judge the responses of a file of JSON lines; print one JSON line for each, in order. Exit code 1 when a line cannot be read.
+
+    An answer counts where it stands in \boxed{}, the letter of a choice too: "(B)" or "the answer is 3" alone is no_answer. Of code the
+    last closed block counts.
 
     Parameters
     ----------
     file
-        Rows of {"id", "response", "gold" or "tests"}; a code row may have "code" for "response", and "limits" and "compare".
+        Rows of {"id", "response", "gold"}. Code: "tests" for "gold", one of
+        {"type": "stdin", "inputs": [TEXT], "outputs": [TEXT]},
+        {"type": "call", "function": NAME, "inputs": [[ARGUMENT]], "outputs": [VALUE]},
+        {"type": "asserts", "check": CODE},
+        or a list of {"input": TEXT, "output": TEXT}; beside it "limits" and "compare", and "code" may stand for "response".
     domain
         How to judge: math, code, science, or what was added to `DOMAINS`. A row's own "domain" is not read.
     require_thinking
@@ -152,9 +163,28 @@ def _mistake(fields: Mapping[str, Any], *, domain: str) -> str:
         return 'a "gold" is needed' + (', or "tests"' if domain == "code" else "")
     if not isinstance(fields.get("meta") or {}, dict):
         return f'"meta" must be an object, this is a {type(fields["meta"]).__name__}'
-    if not isinstance(fields.get("tests") or {}, dict | str):
-        return f'"tests" must be an object, this is a {type(fields["tests"]).__name__}'
+    return _mistake_of_tests(fields.get("tests") or {})
+
+
+def _mistake_of_tests(tests: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Whether its type is known, and what is in it, is the judge's to say."""
+    if isinstance(tests, dict | str):
+        return ""
+    if not isinstance(tests, list):
+        return f'"tests" must be {_TESTS}; this is a {type(tests).__name__}'
+    for number, item in enumerate(tests, start=1):
+        if not _is_pair(item):
+            shown_item = json.dumps(item, ensure_ascii=False)[:_SHOWN]
+            return f'"tests" must be {_TESTS}; item {number} of the list is {shown_item}'
     return ""
+
+
+def _is_pair(item: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return (
+        isinstance(item, dict)
+        and item.keys() == {"input", "output"}
+        and all(isinstance(text, str) for text in item.values())
+    )
 
 
 def _response(fields: Mapping[str, Any]) -> str | Program:
@@ -168,6 +198,12 @@ def _response(fields: Mapping[str, Any]) -> str | Program:
 def _problem(fields: Mapping[str, Any], *, domain: str) -> Problem:
     """Tests with the limits and the way to compare that stand beside them; whether they can be read is the judge's to say."""
     tests = fields.get("tests") or ""
+    if isinstance(tests, list):
+        tests = {
+            "type": "stdin",
+            "inputs": [pair["input"] for pair in tests],
+            "outputs": [pair["output"] for pair in tests],
+        }
     if isinstance(tests, dict):
         beside = {name: fields[name] for name in ("limits", "compare") if fields.get(name)}
         tests = json.dumps({**beside, **tests})

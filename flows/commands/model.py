@@ -1,21 +1,26 @@
-"""`ring model info`: what a model folder holds, and the memory it needs, computed from its config.json."""
+"""`ring model`: what a model holds and the memory it needs, computed from its config.json; and its answer to a problem."""
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from flows.console import plain_console
+from data.domains import DOMAINS
+from data.schema import Problem
+from flows.console import near, plain_console
+from flows.models import find_model
 from ring_model.configuration import BailingMoeConfig
+from stages.artifact import Store, ring_home
 
-app = App(name="model", help="Look at a model folder.")
+app = App(name="model", help="Look at a model, or ask it.")
 
 
 @app.command
 def info(
-    folder: Path,
+    model: str,
     *,
     ranks: int = 8,
     micro_batch_tokens: int = 4096,
@@ -28,8 +33,8 @@ def info(
 
     Parameters
     ----------
-    folder
-        Model folder in the released layout; config.json alone is enough.
+    model
+        An id of `ring ls` (ID/epoch-02 where it holds several), a result's folder, or a model folder; config.json alone is enough.
     ranks
         Data-parallel ranks that ZeRO shards over.
     micro_batch_tokens
@@ -40,19 +45,63 @@ def info(
         Print one JSON object instead of tables.
 
     """
+    folder = find_model(model, store=Store(ring_home()))
     document = _document(folder, ranks=ranks, micro_batch_tokens=micro_batch_tokens, context=context)
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
-    from flows.terminal import rows_table
+    from flows.tables import rows_table
 
     out = plain_console()
-    out.print(f"{folder.resolve().name}: {_summary(document)}", highlight=False)
+    out.print(near(folder), highlight=False, soft_wrap=True)
+    out.print(f"{_summary(document)}\n", highlight=False)
     out.print(rows_table(document["parts"], title=""))
-    training = [{"training": row["what"], "GiB": _gib(row["bytes"])} for row in document["training"]]
+    training = [{"training": row["what"], "size": _size(row["bytes"])} for row in document["training"]]
     out.print(rows_table(training, title=f"each of {ranks} ranks, {micro_batch_tokens:,} tokens a micro-batch"))
-    serving = [{"serving": row["what"], "GiB": _gib(row["bytes"])} for row in document["serving"]]
-    out.print(rows_table(serving, title=f"one sequence of {context:,} tokens"))
+    serving = [{"serving": row["what"], "size": _size(row["bytes"])} for row in document["serving"]]
+    out.print(rows_table(serving, title=f"one sequence of {context:,} tokens"), end="")
+    return 0
+
+
+@app.command
+def ask(
+    model: str,
+    problem: str,
+    *,
+    domain: str = "math",
+    max_new_tokens: int = 1024,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Ask a model one problem as training and evaluation do, with the instruction of its domain, and print its greedy response.
+
+    Parameters
+    ----------
+    model
+        As for `ring model info`.
+    problem
+        The problem alone; the instruction is added.
+    domain
+        math, code or science: which instruction.
+    max_new_tokens
+        Longest response.
+    json_
+        Print one JSON object: prompt, response, tokens, finished.
+
+    """
+    if domain not in DOMAINS:
+        raise ValueError(f"no domain {domain!r}; there are {', '.join(DOMAINS)}")
+    if max_new_tokens < 1:
+        raise ValueError(f"--max-new-tokens = {max_new_tokens} must be at least 1")
+    from stages.asking import respond  # torch
+
+    folder = find_model(model, store=Store(ring_home()))
+    answer = respond(folder, Problem("", domain, "eval", problem, ""), max_new_tokens=max_new_tokens)
+    if json_:
+        sys.stdout.write(json.dumps(asdict(answer)) + "\n")
+        return 0
+    plain_console().print(answer.response, highlight=False, soft_wrap=True)
+    if not answer.finished:
+        plain_console(stderr=True).print(f"cut off after {answer.tokens:,} tokens; --max-new-tokens sets the limit")
     return 0
 
 
@@ -61,11 +110,13 @@ def _summary(document: dict[str, Any]) -> str:
     weights = document["weights"]
     if weights is None:
         return f"{counts}; no weights in the folder"
-    return f"{counts}; {weights['files']} files, {weights['bytes'] / 1e9:.2f} GB, names and shapes as config.json asks"
+    files = f"{weights['files']} file{'' if weights['files'] == 1 else 's'}"
+    return f"{counts}; {files}, {_size(weights['bytes'])}, names and shapes as config.json asks"
 
 
-def _gib(count: int) -> float:
-    return round(count / 2**30, 2)
+def _size(count: int) -> str:
+    """GiB where there is one, else MB."""
+    return f"{count / 2**30:,.2f} GiB" if count >= 2**30 else f"{count / 1e6:,.1f} MB"
 
 
 def _document(folder: Path, *, ranks: int, micro_batch_tokens: int, context: int) -> dict[str, Any]:

@@ -2,15 +2,15 @@
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.table import Table
-from rich.text import Text
 
-from data.sandbox import RUNGS, Rehearsal, Sandbox, SandboxError, rehearse
+from data.sandbox import RUNGS, Probe, Rehearsal, Sandbox, SandboxError, rehearse
 from flows.console import plain_console
+from flows.tables import rows_table
 
 app = App(name="sandbox", help="Where answers that are code run.")
 
@@ -58,7 +58,8 @@ def _show(rehearsals: list[Rehearsal], *, used: str | None) -> None:
     console = plain_console()
     started = [rehearsal for rehearsal in rehearsals if rehearsal.probes]
     if started:
-        console.print(_table(started))
+        console.print(rows_table([*probe_rows(started)], title=""))
+        console.print(f"{_GOOD} {GOT_OUT}: it is not stopped. The last line must say {RUNS!r}.\n", highlight=False)
     for rehearsal in rehearsals:
         state = (
             "holds" if rehearsal.works else f"does not work here: {rehearsal.why_not}" if rehearsal.why_not else "LEAKS"
@@ -69,8 +70,26 @@ def _show(rehearsals: list[Rehearsal], *, used: str | None) -> None:
     console.print(f"C++: {_why_no_cpp(used) or 'compiled and judged'}", highlight=False, soft_wrap=True)
 
 
-def _table(rehearsals: list[Rehearsal]) -> Table:
-    table = Table("attempt", *(rehearsal.rung for rehearsal in rehearsals))
-    for rows in zip(*(rehearsal.probes for rehearsal in rehearsals), strict=True):
-        table.add_row(rows[0].probe, *(row.detail if row.stopped else Text("got out", "red") for row in rows))
-    return table
+GOT_OUT, RUNS = "GOT OUT", "runs"
+_GOOD = "Refused, absent and killed are good: the attempt was stopped."
+_WORDS = {  # how an attempt ended that was stopped, by exception or status
+    "PermissionError": "refused",
+    "OSError": "refused",
+    "BlockingIOError": "refused",
+    "FileNotFoundError": "absent",
+    "KeyError": "absent",
+    "memory": "killed",
+    "output": "killed",
+    "timeout": "killed",
+    "ok": RUNS,
+}
+
+
+def probe_rows(rehearsals: Sequence[Rehearsal]) -> Iterator[dict[str, str]]:
+    """A row an attempt, a column a rung, in words."""
+    for probes in zip(*(rehearsal.probes for rehearsal in rehearsals), strict=True):
+        yield {"attempt": probes[0].probe, **{probe.rung: _word(probe) for probe in probes}}
+
+
+def _word(probe: Probe) -> str:
+    return _WORDS.get(probe.detail, f"stopped: {probe.detail}") if probe.stopped else GOT_OUT

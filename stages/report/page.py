@@ -8,6 +8,7 @@ import jinja2
 
 from stages.artifact import Manifest, read_manifest
 from stages.config import STAGES, ReportConfig, Runtime
+from stages.findings import chain_findings
 from stages.report.charts import bar_chart, interval_chart, line_chart
 from stages.stage import Row, StageLog, StageRecord
 
@@ -46,6 +47,7 @@ def render(title: str, manifests: Mapping[str, Manifest]) -> str:
     ordered = dict(sorted(manifests.items(), key=lambda item: (STAGES.index(item[1].stage), item[0])))
     return template.get_template("page.html").render(
         title=title,
+        findings=chain_findings(ordered),
         stages=[_stage_row(key, manifest) for key, manifest in ordered.items()],
         notes=_notes(ordered),
         sections=[*_sections(ordered)],

@@ -28,6 +28,11 @@ class Pool:
         """Problems that may be asked."""
         return sum(len(problems) for problems in self.problems.values())
 
+    @property
+    def left_out_words(self) -> str:
+        """`1,420 always solved, 3 not judged`, or `none`."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items()) or "none"
+
 
 def load_pool(curation: Path, selection: Path, *, min_solve_rate: float = 0.0, max_solve_rate: float) -> Pool:
     """The graded pool after the rule of the paper."""
@@ -83,7 +88,7 @@ def plan_arm(pool: Pool, arm: RlArm, *, config: RlConfig) -> list[PlannedStep]:
             if phase.mixture[domain] > 0 and not pool.problems.get(domain):
                 raise ValueError(
                     f"arm {arm.name}, phase {phase.name}: mixture asks for {domain}, but after grading the pool has no "
-                    f"such problem (left out: {dict(pool.left_out)}); give curation more problems for the split `rl`"
+                    f"such problem (left out: {pool.left_out_words}); give curation more problems for the split `rl`"
                 )
         domains = mix(phase.mixture, count=phase.steps * config.prompts_per_step)
         for start in range(0, len(domains), config.prompts_per_step):

@@ -25,5 +25,5 @@ def run(config: RlConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: 
         min_solve_rate=config.min_solve_rate,
         max_solve_rate=config.max_solve_rate,
     )
-    log.message(f"{pool.num_problems} problems; left out: {dict(pool.left_out)}")
+    log.message(f"{pool.num_problems:,} problems may be asked; left out: {pool.left_out_words}")
     return train_arm(arms[0], pool, config=config, start=chosen_model(inputs), runtime=runtime, out=out, log=log)

@@ -37,11 +37,17 @@ def choose(candidates: Sequence[Candidate], *, window: tuple[float, float]) -> C
     inside = [candidate for candidate in candidates if low <= candidate.entropy <= high]
     if inside:
         best = max(inside, key=lambda candidate: candidate.pass_at_1)  # max keeps the first of equals
-        why = f"best pass@1 ({best.pass_at_1:.3f}) of {len(inside)} with entropy {best.entropy:.3f} in [{low:g}, {high:g}]"
-        return Choice(best.checkpoint, inside_window=True, why=why)
+        return Choice(best.checkpoint, inside_window=True, why=_why_best(best, num_inside=len(inside), window=window))
     nearest = min(candidates, key=lambda candidate: _distance(candidate.entropy, low, high))
     why = f"NO CHECKPOINT INSIDE THE WINDOW [{low:g}, {high:g}]: nearest entropy {nearest.entropy:.3f}, {_advice(nearest.entropy, high)}"
     return Choice(nearest.checkpoint, inside_window=False, why=why)
+
+
+def _why_best(best: Candidate, *, num_inside: int, window: tuple[float, float]) -> str:
+    low, high = window
+    among = f"among the {num_inside} checkpoints" if num_inside > 1 else "as the only checkpoint"
+    it_is = f"best pass@1 ({best.pass_at_1:.3f})" if num_inside > 1 else f"pass@1 {best.pass_at_1:.3f},"
+    return f"{it_is} {among} with an entropy in [{low:g}, {high:g}]; its own is {best.entropy:.3f}"
 
 
 def _distance(entropy: float, low: float, high: float) -> float:

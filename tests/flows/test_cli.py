@@ -31,7 +31,12 @@ ROOT = Path(__file__).resolve().parents[2]
         (["run", "smoke", "--rerun", "evaluation", "--until", "rl"], "the chain ends with rl"),
         (["run", "curate-public", "--until", "rl"], "has no [rl]"),
         (["run", "smoke", "--set", "sft.training.learning_rate=inf"], "finite"),
+        (["run", "smoke", "--set", "rl.samples_per_prompt=1"], "ring: --set: rl.samples_per_prompt"),
         (["lineage", "0123"], "ring ls"),
+        (["judge", "--domain", "math", "nofile.jsonl"], "nofile.jsonl: no such file or directory (looked for /"),
+        (["show", "nope"], "no recipe 'nope'; known: "),
+        (["show", "smoke", "rll"], "has no section 'rll'; did you mean 'rl'?"),
+        (["model", "info", "nothing-here"], "an id of `ring ls`"),
         (["show", "smok"], "did you mean 'smoke'"),
     ],
 )
@@ -116,7 +121,7 @@ def test_a_full_disk_stops_the_chain_with_a_message_and_seals_nothing(ring) -> N
 
 def test_show_says_where_each_value_comes_from(ring) -> None:
     shown = ring("show", "smoke", "--set", "seed=3", env={"COLUMNS": "220"}).stdout
-    lines = {line.split("│")[1].strip(): line for line in shown.splitlines() if line.count("│") > 3}
+    lines = {line.partition(" = ")[0]: line for line in shown.splitlines()}
     assert "--set" in lines["seed"] and "--set" in lines["sft.seed"]
     assert "paper 3.2" in lines["rl.objective.clip"]
     assert "smoke.toml:" in lines["rl.samples_per_prompt"]

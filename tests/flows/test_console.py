@@ -9,7 +9,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from flows.console import assembled, plain_console, shown
-from flows.terminal import LiveDisplay, PlainDisplay, rows_table
+from flows.tables import rows_table
+from flows.terminal import LiveDisplay, PlainDisplay, _rate
 from stages.artifact import Store
 
 HOSTILE = "\x1b[2K\x1b[1A\x1b[2Kx"
@@ -135,3 +136,10 @@ def test_lines_that_cannot_be_judged_show_them(ring):
     (ring.home.parent / f"{HOSTILE}.jsonl").write_text("{\n", encoding="utf-8")
     done = ring("judge", "--domain", "math", f"{HOSTILE}.jsonl", code=1)
     assert "\x1b" not in done.stderr and SHOWN in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(0.04, "0.0"), (9.46, "9.5"), (99.94, "99.9"), (100.0, "100"), (44049.2, "44,049")]
+)
+def test_a_rate_of_a_hundred_or_more_has_no_decimals(rate, text):
+    assert _rate(rate) == text

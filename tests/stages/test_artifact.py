@@ -113,7 +113,7 @@ def test_an_id_must_begin_exactly_one_fingerprint(tmp_path):
     store = Store(tmp_path)
     manifest = sealed(store)
     assert store.by_id(manifest.fingerprint[:6]).fingerprint == manifest.fingerprint
-    with pytest.raises(ArtifactError, match="0 results begin"):
+    with pytest.raises(ArtifactError, match="no result begins"):
         store.by_id("zz")
 
 

@@ -37,6 +37,16 @@ def test_a_mistake_is_told_by_name_and_limit(override, message):
         load_recipe("laptop", overrides=[override])
 
 
+def test_a_mistake_of_set_is_not_blamed_on_the_file(tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text(
+        'name = "own"\nuntil = "curation"\n[curation]\nsources = []\n[sft.training]\nepochs = 0\n', encoding="utf-8"
+    )
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(own), overrides=["evaluation.confidence=2"])
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["own.toml", "--set"]
+
+
 def test_an_unknown_recipe_offers_the_nearest_name():
     with pytest.raises(RecipeError, match="did you mean 'laptop'"):
         load_recipe("latop")

@@ -61,6 +61,36 @@ def test_a_code_row_may_hold_the_code_itself(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["status"] == "correct"
 
 
+def test_a_list_of_inputs_and_outputs_is_what_a_program_reads_and_prints(tmp_path, capsys):
+    tests = [{"input": "3", "output": "9"}, {"input": "4", "output": "16"}]
+    rows = [{"id": code, "code": code, "tests": tests} for code in ("print(int(input()) ** 2)", "print(9)")]
+    assert judge(written(tmp_path, [json.dumps(row) for row in rows]), domain="code") == 0
+    assert [json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()] == ["correct", "wrong"]
+
+
+@pytest.mark.parametrize(
+    ("tests", "said"),
+    [
+        (
+            [{"input": "3", "output": "9"}, {"input": 3, "output": "9"}],
+            'item 2 of the list is {"input": 3, "output": "9"}',
+        ),
+        ([{"in": "3"}], "item 1"),
+        (3, "this is a int"),
+    ],
+)
+def test_tests_of_another_shape_are_told_with_line_item_and_the_shapes_that_are_read(tmp_path, capsys, tests, said):
+    assert judge(written(tmp_path, ["", json.dumps({"id": "a", "code": "", "tests": tests})]), domain="code") == 1
+    told = capsys.readouterr().err
+    assert 'rows.jsonl:2: "tests" must be' in told and said in told and '"type": "stdin"' in told
+
+
+def test_the_help_says_where_an_answer_must_stand_and_what_tests_are(ring):
+    said = " ".join(ring("judge", "--help", env={"COLUMNS": "200"}).stdout.split())
+    assert "\\boxed{}" in said and "no_answer" in said
+    assert all(name in said for name in ('"stdin"', '"call"', '"asserts"', '"input"'))
+
+
 def test_a_file_that_is_not_there_is_a_users_mistake(ring, tmp_path):
     done = ring("judge", "--domain", "math", str(tmp_path / "none.jsonl"), code=2)
     assert "none.jsonl" in done.stderr

@@ -5,9 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from flows.commands.model import _size
+from flows.models import find_model
 from ring_model.checkpoint import save_model
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
+from stages.artifact import Store
 
 SMALL = BailingMoeConfig(
     vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, num_experts=5,
@@ -47,3 +52,39 @@ def test_a_missing_folder_and_an_impossible_number_are_told(tmp_path: Path) -> N
     assert (missing.returncode, "Traceback" in missing.stderr) == (2, False)
     BailingMoeConfig().save(tmp_path)
     assert "--ranks = 0 must be at least 1" in ring(str(tmp_path), "--ranks", "0").stderr
+
+
+def test_a_model_is_found_by_id_by_result_and_by_folder(seal, home) -> None:
+    arm = seal("rl", arm="mixed", models=["model"])
+    model, store = arm.folder / "model", Store(home)
+    for name in (arm.fingerprint, arm.fingerprint[:8], str(arm.folder), str(model)):
+        assert find_model(name, store=store).resolve() == model
+
+
+def test_of_several_models_one_must_be_named(seal, home) -> None:
+    sft, store = seal("sft", models=["epoch-01", "epoch-02"]), Store(home)
+    assert find_model(f"{sft.fingerprint[:8]}/epoch-01", store=store) == sft.folder / "epoch-01"
+    for name in (sft.fingerprint[:8], f"{sft.fingerprint[:8]}/epoch-09"):
+        with pytest.raises(ValueError, match=rf"epoch-01, epoch-02: name one, as {sft.fingerprint[:8]}/epoch-02"):
+            find_model(name, store=store)
+
+
+def test_a_selection_stands_for_the_checkpoint_that_it_chose(seal, home) -> None:
+    sft = seal("sft", models=["epoch-01", "epoch-02"])
+    chosen = seal("selection", sft, files={"choice.json": '{"checkpoint": "epoch-01"}'})
+    assert find_model(chosen.fingerprint[:8], store=Store(home)) == sft.folder / "epoch-01"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a/b", "zzzz"])
+def test_a_name_of_nothing_says_what_may_be_given(home, name: str) -> None:
+    with pytest.raises(ValueError, match="an id of `ring ls`"):
+        find_model(name, store=Store(home))
+
+
+def test_a_result_without_a_model_is_refused(seal, home) -> None:
+    with pytest.raises(ValueError, match="holds no model"):
+        find_model(seal("report").fingerprint[:8], store=Store(home))
+
+
+def test_sizes_are_never_zero_for_being_small() -> None:
+    assert [_size(size) for size in (638_000, 2**30, 5 * 2**30 // 2)] == ["0.6 MB", "1.00 GiB", "2.50 GiB"]

@@ -112,3 +112,8 @@ def test_a_mixture_of_a_domain_without_problems_is_refused() -> None:
     config, arm = rl_config({"name": "p", "steps": 1, "mixture": {"code": 1.0}})
     with pytest.raises(ValueError, match="asks for code"):
         plan_arm(domain_pool(math=4), arm, config=config)
+
+
+def test_what_was_left_out_is_told_in_words():
+    assert Pool({}, {"always solved": 1420, "not judged": 3}).left_out_words == "1,420 always solved, 3 not judged"
+    assert Pool({}, {}).left_out_words == "none"

@@ -37,6 +37,13 @@ def test_outside_the_window_the_nearest_is_taken_and_the_reason_says_so_loudly(
     assert "NO CHECKPOINT INSIDE THE WINDOW" in choice.why
 
 
+def test_the_reason_says_of_what_the_chosen_one_is_the_best() -> None:
+    candidates = [candidate(1, 0.75, 0.9), candidate(2, 0.45, 0.25), candidate(3, 0.35, 0.5)]
+    several, one = choose(candidates, window=(0.3, 0.5)).why, choose(candidates[:2], window=(0.3, 0.5)).why
+    assert several == "best pass@1 (0.500) among the 2 checkpoints with an entropy in [0.3, 0.5]; its own is 0.350"
+    assert one == "pass@1 0.250, as the only checkpoint with an entropy in [0.3, 0.5]; its own is 0.450"
+
+
 def test_no_candidate_is_an_error() -> None:
     with pytest.raises(ValueError, match="no checkpoint"):
         choose([], window=(0.3, 0.5))

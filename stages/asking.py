@@ -1,0 +1,36 @@
+"""One problem to one model, as selection, RL and evaluation ask: the same prompt, and the greedy response."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.schema import Problem
+from ring_model.checkpoint import load_model
+from ring_model.generation import generate
+from ring_model.tokenizer import Tokenizer
+from stages.answering import response_text
+from stages.prompting import prompt_ids, prompt_text
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a model said."""
+
+    prompt: str  # the problem with its domain's instruction, before the chat template
+    response: str  # after the `<think>` that the template opens
+    tokens: int
+    finished: bool  # it ended by itself
+
+
+def respond(folder: Path, problem: Problem, *, max_new_tokens: int) -> Response:
+    """Ask the model of a folder. Raises ValueError for a folder that holds none, and a prompt that leaves no room."""
+    model, tokenizer = load_model(folder), Tokenizer.from_folder(folder)
+    (completion,) = generate(
+        model,
+        [prompt_ids(tokenizer, problem)],
+        seeds=[0],
+        max_new_tokens=max_new_tokens,
+        temperature=0.0,
+        eos_id=tokenizer.eos_id,
+    )
+    text = response_text(tokenizer, completion)
+    return Response(prompt_text(problem), text, tokens=len(completion.token_ids), finished=completion.finished)
