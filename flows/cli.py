@@ -18,8 +18,9 @@ from rich.tree import Tree
 
 from flows.commands import data, model, sandbox
 from flows.commands.judge import judge
+from flows.commands.new import new
 from flows.console import assembled, plain_console
-from flows.request import Request, plan_request
+from flows.request import Request, column_overrides, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
 from stages.config import StageName
@@ -40,6 +41,7 @@ app.command(data.app)
 app.command(model.app)
 app.command(sandbox.app)
 app.command(judge)
+app.command(new)
 _out = plain_console()
 _err = plain_console(stderr=True)
 
@@ -53,6 +55,7 @@ def run(
     until: StageName | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     data_dir: Path | None = None,
+    columns: str | None = None,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """Run the chain of a recipe. Finished stages come from the cache; a stage that was killed goes on from its last checkpoint.
@@ -70,7 +73,9 @@ def run(
     set_
         KEY=VALUE changes one value, for example `--set rl.objective.token_budget=2000`; may be given several times.
     data_dir
-        Folder of *.parquet files in the schema of data/schema.py; each is a source of problems.
+        A file of problems (CSV, TSV, JSON, JSON lines, parquet), or a folder of them; each is a source (docs/own-data.md).
+    columns
+        Which column of those files is what, where their names do not tell: `prompt=question,answer=result,domain=science`.
     json_
         Print one JSON object instead of tables.
 
@@ -78,7 +83,8 @@ def run(
     home = _writable_home()
     use_home(home)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=tuple(set_ or ()), data_dir=data_dir)
+    overrides = (*column_overrides(columns), *(set_ or ()))
+    request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=overrides, data_dir=data_dir)
     plan_request(request)  # a mistake is told before a server starts
     from flows.serve import temporary_server
 
@@ -305,6 +311,7 @@ def status(
     *,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     data_dir: Path | None = None,
+    columns: str | None = None,
 ) -> int:
     """Say for each stage of a recipe whether its result is there, or out of date.
 
@@ -316,10 +323,14 @@ def status(
         KEY=VALUE, as for `ring run`.
     data_dir
         As for `ring run`.
+    columns
+        As for `ring run`.
 
     """
     store = Store(ring_home())
-    specs = plan_chain(load_recipe(recipe, overrides=set_ or []).recipe, data_dir=data_dir)
+    specs = plan_chain(
+        load_recipe(recipe, overrides=[*column_overrides(columns), *(set_ or [])]).recipe, data_dir=data_dir
+    )
     stale = outdated(specs, store=store)
     table = Table("stage", "arm", "fingerprint", "state", title=recipe, title_justify="left")
     for spec in specs:
