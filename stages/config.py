@@ -439,6 +439,11 @@ class RlConfig(Record):
     min_judge_failures: int = _min_judge_failures()
     arms: tuple[Arm, ...] = needed("the arms that are compared", min_length=1)
 
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _kind_may_be_left_out(cls, objective: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
+        return {"kind": C3po().kind, **objective} if isinstance(objective, dict) else objective
+
     @model_validator(mode="after")
     def _equal_budgets(self) -> "RlConfig":
         names = [arm.name for arm in self.arms]

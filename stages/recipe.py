@@ -279,6 +279,9 @@ def _explain_one(item: dict[str, Any], key: str) -> str:
         known = _known_keys([str(part) for part in item["loc"][:-1]])
         near = _nearest(item)
         return f"unknown key {key!r}" + (f"; did you mean {near!r}?" if near else f"; known here: {', '.join(known)}")
+    if item["type"] == "union_tag_not_found":
+        kinds = [tag for record in _records([str(part) for part in item["loc"]]) for tag in _tags(record)[:1]]
+        return f"{key!r} needs a `kind`: {', '.join(kinds)}"
     if item["type"] == "missing":
         return f"{key!r} is needed and has no default"
     message = item["msg"].removeprefix("Value error, ")
@@ -295,13 +298,18 @@ def _is_tag(before: str, part: str) -> bool:
 
 def _known_keys(location: Sequence[str]) -> list[str]:
     """Field names of the records that a location may lead to."""
+    return sorted({name for record in _records(location) for name in record.model_fields})
+
+
+def _records(location: Sequence[str]) -> list[type[BaseModel]]:
+    """Records that a location may lead to."""
     records: list[type[BaseModel]] = [Recipe]
     for part in location:
         fields = [record.model_fields[part].annotation for record in records if part in record.model_fields]
         found = [model for annotation in fields for model in models_in(annotation)]
         tagged = [model for model in records if part in _tags(model)]
         records = found or tagged or records
-    return sorted({name for record in records for name in record.model_fields})
+    return records
 
 
 def _tags(model: type[BaseModel]) -> tuple[str, ...]:

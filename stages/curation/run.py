@@ -176,7 +176,7 @@ def _absent_benchmarks(names: Sequence[str]) -> list[str]:
     whose, them, they = ("its", "it", "it is") if len(names) == 1 else ("their", "them", "they are")
     return [
         f"benchmark{'s'[: len(names) > 1]} {shown}: no source holds {whose} rows, so nothing was compared with {them} and {they} not "
-        "evaluated; to have it, add rows with split `eval` to --data-dir"
+        "evaluated; add them to --data-dir with split `eval`"
     ]
 
 

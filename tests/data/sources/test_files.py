@@ -1,3 +1,5 @@
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -52,3 +54,41 @@ def test_a_row_that_is_too_large_or_no_text_is_given_with_its_fault(tmp_path):
     position = table.schema.get_field_index("prompt")
     pq.write_table(table.set_column(position, "prompt", prompts), tmp_path / "odd.parquet")
     assert [row.fault for row in rows_of(tmp_path)] == ["", "row too large", "invalid UTF-8"]
+
+
+def written(tmp_path, *rows, name="mine.jsonl"):
+    (tmp_path / name).write_text("\n".join(json.dumps(row) for row in rows))
+    return [row.problem for row in rows_of(tmp_path / name)]
+
+
+def test_a_row_gets_what_its_file_does_not_say(tmp_path):
+    (row,) = written(tmp_path, {"question": "What is 6 times 7?", "answer": 42})
+    assert (row.prompt, row.answer, row.domain, row.split) == ("What is 6 times 7?", "42", "math", "")
+    assert (row.source, row.licence, row.metadata) == ("mine", "unknown", {"file": "mine.jsonl", "row": 1})
+
+
+def test_ids_do_not_depend_on_the_rows_before(tmp_path):
+    rows = [{"question": f"What is {n}?", "answer": n} for n in range(3)]
+    before, after = ({row.prompt: row.id for row in written(tmp_path, *more)} for more in (rows[1:], rows))
+    assert before.items() < after.items() and len(set(after.values())) == 3
+    (kept,) = written(tmp_path, {"id": 7, "question": "a", "answer": 1})
+    assert kept.id == "7"
+
+
+@pytest.mark.parametrize(
+    ("row", "answer", "solution"),
+    [
+        ({"answer": "48/2 = 24\n#### 72"}, "72", "48/2 = 24\n#### 72"),
+        ({"answer": "#### 72"}, "72", ""),
+        ({"answer": r"$\boxed{72}$."}, "72", ""),
+        ({"answer": r"So it is \boxed{72}."}, "72", r"So it is \boxed{72}."),
+        ({"answer": r"\boxed{72}", "solution": "by heart"}, "72", "by heart"),
+        ({"solution": r"So it is \boxed{72}."}, "72", r"So it is \boxed{72}."),
+        ({"solution": "72"}, "72", ""),
+        ({"answer": "72"}, "72", ""),
+        ({"answer": None}, "", ""),
+    ],
+)
+def test_a_worked_answer_is_a_solution_and_its_end_the_answer(tmp_path, row, answer, solution):
+    (found,) = written(tmp_path, {"question": "How many?", **row})
+    assert (found.answer, found.solution) == (answer, solution)
