@@ -82,7 +82,7 @@ def reading_of(path: Path, asked: Mapping[str, str]) -> Reading:
 
     Raises ValueError for a file that cannot be, a column that is not there, and one that does not hold what it should.
     """
-    head = read_head(path)
+    head = read_head(path, enough=PROBLEM_COLUMNS)
     is_uniform = set(PROBLEM_COLUMNS) <= set(head.columns)
     columns, constants = _asked(asked, head, path)
     found = dict(zip(PROBLEM_COLUMNS, PROBLEM_COLUMNS, strict=True)) if is_uniform else _recognised(head, columns)

@@ -112,12 +112,15 @@ def field_of(value: Any, path: Sequence[str]) -> Any:  # noqa: ANN401 - a nested
     return value
 
 
-def read_head(path: Path) -> Head:
-    """Columns and first rows. Raises ValueError for a file that is empty, cannot be read, or is not what its name says."""
+def read_head(path: Path, *, enough: Sequence[str] = ()) -> Head:
+    """Columns and first rows; of a parquet file that has the columns in `enough` no rows, which takes long in a large one.
+
+    Raises ValueError for a file that is empty, cannot be read, or is not what its name says.
+    """
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: is empty; needed are a line of column names and rows, or JSON objects")
     if kind_of(path) == "parquet":
-        names, rows = _parquet_head(path)
+        names, rows = _parquet_head(path, enough)
     else:
         _require_utf8(path)
         rows = next(read_batches(path), {})
@@ -159,11 +162,12 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[C
 # ---------------------------------------------------------------- parquet
 
 
-def _parquet_head(path: Path) -> tuple[tuple[str, ...], Columns]:
+def _parquet_head(path: Path, enough: Sequence[str]) -> tuple[tuple[str, ...], Columns]:
     try:
         with pq.ParquetFile(path) as opened:
             names = tuple(opened.schema_arrow.names)
-            first = next(opened.iter_batches(HEAD_ROWS), None)
+            is_enough = bool(enough) and set(enough) <= set(names)
+            first = None if is_enough else next(opened.iter_batches(HEAD_ROWS), None)
             return names, {name: _values(first.column(name)) for name in names} if first else {}
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: cannot be read as parquet: {error}") from error
