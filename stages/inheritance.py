@@ -9,6 +9,7 @@ of one of the parent's changes that one, another one is appended. `without = ["r
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,11 +21,11 @@ Table = dict[str, Any]
 class Place:
     """Where a value is stated."""
 
-    file: str
+    file: Path
     line: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file.name}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,13 @@ class ResolvedRecipe:
     stated: frozenset[str]  # keys that the file or --set states, tables included
     seeded: frozenset[str]  # seeds that follow the recipe's
 
+    def is_own(self, key: str) -> bool:
+        """Whether the file itself or --set states the value of a key, rather than what it is `from`, the paper or a default."""
+        found = _related(key, self.places)
+        return key in self.stated and bool(
+            _related(key, self.overrides) or (found and self.places[found].file == self.path)
+        )
+
     def origin(self, key: str, declared: str) -> str:
         """Where the value of a dotted key comes from: a command line, a line of a recipe, the paper, or our default."""
         source = "seed" if key in self.seeded else key
@@ -55,6 +62,8 @@ class ResolvedRecipe:
                 return "--set"
             if found := _related(source, self.places):
                 return str(self.places[found])
+        if key == "name" and key not in self.stated:
+            return "file name"
         return {"ours": "class default", "recipe": "recipe"}.get(declared, declared)
 
 
@@ -98,29 +107,34 @@ def _read(path: Path, *, children: tuple[Path, ...] = ()) -> Stated:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
-    own = Stated(_located(raw, path), {key: Place(path.name, line) for key, line in key_lines(text).items()})
+    own = Stated(_located(raw, path), {key: Place(path, line) for key, line in key_lines(text).items()})
     parent, cuts = own.values.pop(_FROM, None), own.values.pop(_WITHOUT, [])
     if not isinstance(parent, str | None) or not isinstance(cuts, list) or not all(isinstance(c, str) for c in cuts):
         raise RecipeError(
             f'{path.name}: `from` is a recipe\'s name or path, and `without` a list of keys such as ["rl.arms.more-sft"]'
         )
-    if parent is None:
-        if cuts:
-            raise RecipeError(f'{path.name}: `without` takes out what a parent states; name one: from = "laptop"')
-        return own
+    if parent is not None:
+        return inherited(_left_of(parent, cuts, path, children=children), own, Recipe)
+    if cuts:
+        raise RecipeError(f'{path.name}: `without` takes out what a parent states; name one: from = "laptop"')
+    return own
+
+
+def _left_of(parent: str, cuts: list[str], path: Path, *, children: tuple[Path, ...]) -> Stated:
+    """What the recipe at `path` takes over from its parent."""
     above = _find(parent, beside=path)
     if above.resolve() in (lineage := (*children, path.resolve())):
         names = " from ".join(child.name for child in (*lineage, above))
         raise RecipeError(f"{path.name}: no recipe may be from itself: {names}; change `from` in one of them")
     left = without(
         _read(above, children=lineage),
-        [*cuts],
+        cuts,
         refuse=lambda text: RecipeError(f"{path.name}: {text} ({above.name})"),
     )
     for key in _NOT_INHERITED:
         left.values.pop(key, None)
         left.places.pop(key, None)
-    return inherited(left, own, Recipe)
+    return left
 
 
 def _located(node: Any, path: Path) -> Any:  # noqa: ANN401 - a TOML node
@@ -188,7 +202,7 @@ def _find(name: str, *, beside: Path | None = None) -> Path:
     hint = f"did you mean {near[0]!r}? " if near else ""
     where = f"{beside.name}: from: " if beside else ""
     raise RecipeError(
-        f"{where}no recipe {name!r}{at}; {hint}Known: {', '.join(recipe_names())}; or give a path that ends in .toml"
+        f"{where}no recipe {name!r}{at}; {hint}known: {', '.join(recipe_names())}; or give a path that ends in .toml"
     )
 
 
@@ -247,17 +261,19 @@ def _explain(error: ValidationError, path: Path, *, places: dict[str, Place], ov
     for item in items:
         key = _key(item["loc"])
         if item["type"] != "missing" or key not in meant:
-            lines.append(f"{_whereabouts(key, places, overrides) or path.name}: {_explain_one(item, key)}")
+            lines.append(f"{_blamed(key, path, places, overrides)}: {_explain_one(item, key)}")
     return "\n".join(lines)
 
 
-def _whereabouts(key: str, places: dict[str, Place], overrides: frozenset[str]) -> str | None:
-    """Who states a key, or a table that it lies in."""
+def _blamed(key: str, path: Path, places: dict[str, Place], overrides: frozenset[str]) -> str:
+    """Who states a key, or a table that it lies in; both the file and --set where the recipe as a whole is wrong."""
+    if not key:
+        return f"{path.name} with --set" if overrides else path.name
     if _related(key, overrides):
         return "--set"
     parts = key.split(".")
     above = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((str(places[name]) for name in above if name in places), None)
+    return next((str(places[name]) for name in above if name in places), path.name)
 
 
 def _key(location: Sequence[Any]) -> str:

@@ -43,6 +43,13 @@ def test_a_record_is_merged_and_shares_and_lists_are_one_value(recipe):
     assert found["sft.training.epochs"] == "my.toml:5"
     assert found["sft.training.batch_tokens"].startswith("laptop.toml:")
     assert found["sft.training.weight_decay"] == "paper 4.1.1"
+    assert {key for key in found if mine.is_own(key)} == {
+        "curation.benchmarks",
+        "curation.sources.5.levels",
+        "curation.sources.5.name",
+        "rl.sampling.max_new_tokens",
+        "sft.training.epochs",
+    }
     assert (found["curation.sources.5.levels"], found["curation.sources.5.name"]) == ("my.toml:10", "my.toml:9")
     assert found["curation.sources.5.num_problems"].startswith("laptop.toml:")
 
@@ -145,7 +152,8 @@ def test_a_copy_is_its_original_until_it_is_changed(recipe):
 
 
 def test_a_name_is_the_files_in_the_letters_that_names_have(recipe):
-    assert recipe('from = "laptop"\n', "My recipe_2.toml").recipe.name == "my-recipe-2"
+    mine = recipe('from = "laptop"\n', "My recipe_2.toml")
+    assert (mine.recipe.name, mine.origin("name", "recipe")) == ("my-recipe-2", "file name")
 
 
 def test_paths_in_a_recipe_are_relative_to_its_file(recipe, tmp_path, monkeypatch):
