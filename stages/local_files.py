@@ -44,7 +44,7 @@ def place_of(source: FileSource, config: CurationConfig, data_dir: Path | None) 
         return Place(f"source/{source.name}", Path(source.folder), source.columns)
     if data_dir is None:
         raise ValueError(
-            f"source {source.name!r} reads the files of --data-dir, and none was given: add --data-dir DIR"
+            f"source {source.name!r} reads the folder of --data-dir, and none was given: add --data-dir DIR"
         )
     return Place(DATA_DIR, data_dir, {**source.columns, **config.columns})
 
