@@ -17,11 +17,12 @@ from flows.commands import data, model, sandbox
 from flows.commands.judge import judge
 from flows.commands.lineage import lineage
 from flows.commands.listing import list_artifacts
+from flows.commands.new import new
 from flows.commands.show import show
 from flows.commands.status import status
 from flows.commands.verify import verify
 from flows.console import plain_console
-from flows.request import Request, plan_request
+from flows.request import Request, column_overrides, plan_request
 from flows.settings import use_home
 from stages.artifact import ring_home
 from stages.config import StageName
@@ -45,6 +46,7 @@ app.command(list_artifacts, name="ls")
 app.command(lineage)
 app.command(verify)
 app.command(status)
+app.command(new)
 _out = plain_console()
 _err = plain_console(stderr=True)
 
@@ -76,7 +78,9 @@ def run(
     set_
         KEY=VALUE changes one value, for example `--set rl.objective.token_budget=2000`; may be given several times.
     data_dir
-        Folder of *.parquet files in the schema of data/schema.py; each is a source of problems.
+        A file of problems (CSV, TSV, JSON, JSON lines, parquet), or a folder of them; each is a source (docs/own-data.md).
+    columns
+        Which column of those files is what, where their names do not tell: `prompt=question,answer=result,domain=science`.
     verbose
         Print all tables at the end, before the words.
     json_
@@ -86,7 +90,8 @@ def run(
     home = _writable_home()
     use_home(home)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=tuple(set_ or ()), data_dir=data_dir)
+    overrides = (*column_overrides(columns), *(set_ or ()))
+    request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=overrides, data_dir=data_dir)
     plan_request(request)  # a mistake is told before a server starts
     from flows.serve import temporary_server
 
@@ -115,6 +120,233 @@ def _run_chain(request: Request) -> dict[str, Any]:
             overrides=list(request.overrides),
             data_dir=str(request.data_dir) if request.data_dir else None,
         )
+
+
+@app.command
+def show(
+    recipe: str | None = None, *, set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None
+) -> int:
+    """Print every resolved value of a recipe and where it comes from: the paper, a class default or a line of the recipe.
+
+    Parameters
+    ----------
+    recipe
+        Name or path; without it the recipes are listed.
+    set_
+        KEY=VALUE, as for `ring run`.
+
+    """
+    if recipe is None:
+        for name in recipe_names():
+            _out.print(f"{name:<16} {load_recipe(name).recipe.description}", highlight=False)
+        return 0
+    resolved = load_recipe(recipe, overrides=set_ or [])
+    table = Table("key", "value", "from", "meaning", title=str(resolved.path.name), title_justify="left")
+    for item in walk_values(resolved.recipe):
+        table.add_row(item.key, str(item.value), resolved.origin(item.key, item.declared), item.doc)
+    _out.print(table)
+    return 0
+
+
+@app.command(name="ls")
+def list_artifacts(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
+    """List the results of this home folder: stage, arm, fingerprint, recipe that first made it, when, size.
+
+    Parameters
+    ----------
+    json_
+        Print one JSON object instead of a table.
+
+    """
+    store = Store(ring_home())
+    manifests = sorted(store.all(), key=lambda manifest: manifest.document["made_at"])
+    rows = [_summary(manifest) for manifest in manifests]
+    if num_left := len(store.folders()) - len(rows):
+        _err.print(f"{num_left} results are left out: their manifests cannot be read; `ring verify` says why")
+    if json_:
+        sys.stdout.write(json.dumps({"artifacts": rows}) + "\n")
+        return 0
+    table = Table(
+        "stage", "arm", "fingerprint", "recipe", "made at", "MB", "status", title=str(ring_home()), title_justify="left"
+    )
+    for row in rows:
+        table.add_row(
+            row["stage"],
+            row["arm"] or "",
+            row["fingerprint"][:12],
+            row["recipe"],
+            row["made_at"],
+            f"{row['bytes'] / 1e6:.1f}",
+            row["status"],
+        )
+    _out.print(table)
+    return 0
+
+
+def _summary(manifest: Manifest) -> dict[str, Any]:
+    document = manifest.document
+    size = sum(entry["bytes"] for entry in document["files"].values())
+    return {
+        "stage": manifest.stage,
+        "arm": manifest.arm,
+        "fingerprint": manifest.fingerprint,
+        "recipe": document["recipe"],
+        "made_at": document["made_at"],
+        "bytes": size,
+        "status": document["status"],
+    }
+
+
+@app.command
+def lineage(
+    id_: Annotated[str, Parameter(name="ID")], *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False
+) -> int:
+    """Show what a result was made from, back to the raw problems: stages, fingerprints, code version, records.
+
+    Parameters
+    ----------
+    id_
+        The first characters of a fingerprint (`ring ls` lists them).
+    json_
+        Print the whole manifests instead of a tree.
+
+    """
+    store = Store(ring_home())
+    manifest = store.by_id(id_)
+    if json_:
+        sys.stdout.write(json.dumps(_lineage_document(manifest, store)) + "\n")
+        return 0
+    tree = Tree(_lineage_line(manifest))
+    _grow(tree, manifest, store)
+    _out.print(tree)
+    return 0
+
+
+def _lineage_line(manifest: Manifest, changed: str = "") -> Text:
+    document = manifest.document
+    commit = (document["code"]["commit"] or "no commit")[:10] + (" + changes" if document["code"]["dirty"] else "")
+    rest = f" {manifest.fingerprint[:12]}  {document['made_at']}  code {commit}  MLflow {document['mlflow_run_id'][:8]}"
+    return assembled((f"{manifest.stage} {manifest.arm or ''}", "bold"), rest, (changed, "red"))
+
+
+def _grow(tree: Tree, manifest: Manifest, store: Store) -> None:
+    for name, entry in manifest.inputs.items():
+        found = store.find(entry["stage"], entry["fingerprint"]) if "stage" in entry else None
+        if found is None:
+            line = f"{name} {entry.get('fingerprint', '')[:12]} content {entry['content'][:12]}"
+            tree.add(assembled(line, (" (no longer there)" if "stage" in entry else "", "red")))
+            continue
+        changed = "" if found.content == entry["content"] else "  (its bytes are other ones now)"
+        _grow(tree.add(_lineage_line(found, changed)), found, store)
+
+
+def _lineage_document(manifest: Manifest, store: Store) -> dict[str, Any]:
+    parents = {
+        name: store.find(entry["stage"], entry["fingerprint"])
+        for name, entry in manifest.inputs.items()
+        if "stage" in entry
+    }
+    return {
+        "manifest": manifest.document,
+        "inputs": {name: _lineage_document(parent, store) if parent else None for name, parent in parents.items()},
+    }
+
+
+@app.command
+def verify(
+    id_: Annotated[str | None, Parameter(name="ID")] = None,
+    *,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Hash every file of every result (or of one) and compare with the manifests; check that inputs are the ones that were used.
+
+    Exit code 1 if anything does not hold.
+
+    Parameters
+    ----------
+    id_
+        The first characters of a fingerprint; without it all results are checked.
+    json_
+        Print one JSON object.
+
+    """
+    store = Store(ring_home())
+    folders = [store.folder_of(id_)] if id_ else store.folders()
+    found = {folder: _problems(folder, store) for folder in folders}
+    if json_:
+        problems = {folder.name: lines for folder, lines in found.items() if lines}
+        sys.stdout.write(json.dumps({"checked": len(found), "problems": problems}) + "\n")
+        return 1 if problems else 0
+    for folder, lines in found.items():
+        word = ("BROKEN", "red") if lines else ("ok    ", "green")
+        manifest = store.find(folder.parent.name, folder.name)
+        arm = (manifest.arm if manifest else None) or ""
+        _out.print(assembled(word, f" {folder.parent.name} {arm} {folder.name[:12]}"))
+        for line in lines:
+            _out.print(f"       {line}", highlight=False)
+    num_broken = sum(bool(lines) for lines in found.values())
+    _out.print(f"{len(found)} results checked, {num_broken} do not hold", highlight=False)
+    return 1 if num_broken else 0
+
+
+def _problems(folder: Path, store: Store) -> list[str]:
+    found = folder_problems(folder)
+    manifest = store.find(folder.parent.name, folder.name)
+    return found + (_broken_inputs(manifest, store) if manifest else [])
+
+
+def _broken_inputs(manifest: Manifest, store: Store) -> list[str]:
+    lines = []
+    for name, entry in manifest.inputs.items():
+        parent = store.find(entry["stage"], entry["fingerprint"]) if "stage" in entry else None
+        if "stage" in entry and parent is None:
+            lines.append(f"input {name}: {entry['fingerprint'][:12]} is no longer there, or damaged")
+        elif parent is not None and parent.content != entry["content"]:
+            lines.append(f"input {name}: its bytes are other ones than were used")
+    return lines
+
+
+@app.command
+def status(
+    recipe: str,
+    *,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    data_dir: Path | None = None,
+    columns: str | None = None,
+) -> int:
+    """Say for each stage of a recipe whether its result is there, or out of date.
+
+    Parameters
+    ----------
+    recipe
+        Name or path.
+    set_
+        KEY=VALUE, as for `ring run`.
+    data_dir
+        As for `ring run`.
+    columns
+        As for `ring run`.
+
+    """
+    store = Store(ring_home())
+    specs = plan_chain(
+        load_recipe(recipe, overrides=[*column_overrides(columns), *(set_ or [])]).recipe, data_dir=data_dir
+    )
+    stale = outdated(specs, store=store)
+    table = Table("stage", "arm", "fingerprint", "state", title=recipe, title_justify="left")
+    for spec in specs:
+        state = _state(spec, store=store) if spec.key in stale else "up to date"
+        table.add_row(spec.stage, spec.arm or "", spec.fingerprint[:12], state)
+    _out.print(table)
+    return 0
+
+
+def _state(spec: PlannedStage, *, store: Store) -> str:
+    if store.find(spec.stage, spec.fingerprint):
+        return "out of date: what it was made from is to be made, or has other bytes now"
+    if store.partial(spec.stage, spec.fingerprint).exists():
+        return "half made: goes on from its last checkpoint"
+    return "to be made"
 
 
 @app.command

@@ -19,7 +19,8 @@ from flows.slots import Slots
 from stages.artifact import Manifest, Store
 from stages.config import Runtime
 from stages.errors import StageError, TrackingError
-from stages.plan import DATA_DIR, PlannedStage, damage_of, input_contents, up_to_date
+from stages.local_files import DATA_DIR
+from stages.plan import PlannedStage, damage_of, input_contents, up_to_date
 from stages.provenance import code_version, hardware, package_versions
 from stages.recipe import flatten
 from stages.stage import STATE
@@ -176,14 +177,17 @@ def _datasets(spec: PlannedStage, inputs: Mapping[str, Manifest]) -> list[tuple[
         (key, manifest.folder, name, entry["sha256"])
         for key, manifest in inputs.items()
         for name, entry in manifest.document["files"].items()
+        if name.endswith(".parquet") and "/" not in name  # rollouts lie in a folder of an arm; no stage reads them
     ]
     outside = [
-        (key, data.folder, name, sha256) for key, data in spec.data.items() for name, sha256 in data.files.items()
+        (key, data.folder, name, sha256)
+        for key, data in spec.data.items()
+        if key == DATA_DIR or key.startswith("source/")
+        for name, sha256 in data.files.items()
     ]
     return [
         (f"{key}/{name.removesuffix('.parquet')}", folder / name, sha256)
         for key, folder, name, sha256 in sealed + outside
-        if name.endswith(".parquet") and "/" not in name  # rollouts lie in a folder of an arm; no stage reads them
     ]
 
 
@@ -246,7 +250,7 @@ def _job(
 ) -> dict[str, Any]:
     folders = {key: str(manifest.folder) for key, manifest in inputs.items()}
     if DATA_DIR in spec.data:
-        folders[DATA_DIR] = str(spec.data[DATA_DIR].folder)
+        folders[DATA_DIR] = str(spec.data[DATA_DIR].path)
     return {
         "stage": spec.stage,
         "module": spec.module,

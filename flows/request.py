@@ -1,6 +1,7 @@
 """What a person asks of a chain, and the plan that answers it; a request that cannot be met is told before anything starts."""
 
 import difflib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,14 @@ class Request:
     arm: str | None = None
     overrides: tuple[str, ...] = ()
     data_dir: Path | None = None
+
+
+def column_overrides(columns: str | None) -> tuple[str, ...]:
+    """`prompt=question,answer=result` as changes of the recipe. Raises ValueError for what is no list of pairs."""
+    pairs = [item.partition("=") for item in (columns or "").split(",") if item.strip()]
+    if wrong := next((ours for ours, sign, theirs in pairs if not (ours.strip() and sign and theirs.strip())), None):
+        raise ValueError(f"--columns {columns}: {wrong!r} is no pair; write for example prompt=question,answer=result")
+    return tuple(f"curation.columns.{ours.strip()}={json.dumps(theirs.strip())}" for ours, _, theirs in pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,9 +129,13 @@ def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def matching_files(folder: Path, pattern: str) -> dict[str, str]:
-    """Relative path -> sha256 of the files of a folder that match; a file is read once a process, while its size and time stay."""
-    paths = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
-    return {str(path.relative_to(folder)): _known_digest(path.absolute(), *_size_and_time(path)) for path in paths}
+    """Relative path -> sha256 of the files of a folder that match."""
+    return file_digests([path for path in sorted(folder.glob(pattern)) if path.is_file()], below=folder)
+
+
+def file_digests(paths: Iterable[Path], *, below: Path) -> dict[str, str]:
+    """Path relative to a folder -> sha256; a file is read once a process, while its size and time stay."""
+    return {str(path.relative_to(below)): _known_digest(path.absolute(), *_size_and_time(path)) for path in paths}
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

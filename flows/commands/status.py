@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.console import plain_console, program
+from flows.request import column_overrides
 from flows.tables import rows_table
 from stages.artifact import Store, ring_home
 from stages.plan import PlannedStage, damage_of, outdated, plan_chain
@@ -19,6 +20,7 @@ def status(
     *,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     data_dir: Path | None = None,
+    columns: str | None = None,
 ) -> int:
     """Say for each stage of a recipe whether its result is there, damaged or out of date; every file is hashed.
 
@@ -30,10 +32,13 @@ def status(
         KEY=VALUE, as for `ring run`.
     data_dir
         As for `ring run`.
+    columns
+        As for `ring run`.
 
     """
     store = Store(ring_home())
-    specs = plan_chain(load_recipe(recipe, overrides=set_ or []).recipe, data_dir=data_dir)
+    overrides = [*column_overrides(columns), *(set_ or [])]
+    specs = plan_chain(load_recipe(recipe, overrides=overrides).recipe, data_dir=data_dir)
     stale = outdated(specs, store=store)
     rows = [
         {

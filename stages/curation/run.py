@@ -13,21 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.schema import DROPPED_SCHEMA, Problem, TableWriter
-from stages.artifact import matching_files
-from stages.config import CurationConfig, Decontamination, ParquetSource, Runtime
+from stages.config import CurationConfig, Decontamination, Runtime
 from stages.curation import annotation, decontamination, duplicates, mixture
 from stages.curation.card import distribution_tables, example_tables, write_card
 from stages.curation.choices import with_open_forms
 from stages.curation.cleansing import cleanse
 from stages.curation.funnel import Funnel, Step
 from stages.curation.pool import Pool
-from stages.curation.sources import DATA_DIR, Loaded, load_sources
+from stages.curation.sources import Loaded, load_sources
 from stages.curation.splits import write_splits
 from stages.curation.tables import count_metrics, main_reasons, num_judge_failures, record_tables
 from stages.curation.verification import PART_ROWS, verify
+from stages.local_files import DATA_DIR, Place, places
 from stages.stage import STATE, Row, StageLog, StageRecord
 from stages.workers import WorkThrough, work_through
 
+_SHOWN = 3  # benchmarks in one line
 _Apply = Callable[[Pool], tuple[Pool, Step]]
 
 
@@ -68,21 +69,23 @@ def _compared_tables(
     """Overlaps among the benchmarks, and the files that were read."""
     measured = {name: rows for name, rows in loaded.benchmarks.items() if rows}
     is_compared = len(measured) > 1 and decontamination.NAME not in config.skip
-    folders = {"": data_dir} if data_dir else {}
-    folders |= {
-        f"{source.name}/": Path(source.folder)
-        for source in config.sources
-        if isinstance(source, ParquetSource) and source.folder != DATA_DIR
-    }
-    files = {
-        prefix + name: digest
-        for prefix, folder in folders.items()
-        for name, digest in matching_files(folder, "*.parquet").items()
-    }
     return {
         "overlaps": decontamination.benchmark_overlaps(measured, config.decontamination, funnel) if is_compared else [],
-        "files": [{"file": name, "sha256": digest} for name, digest in files.items()],
+        "files": [row for place in places(config, data_dir) for row in _file_rows(place)],
     }
+
+
+def _file_rows(place: Place) -> list[Row]:
+    prefix = "" if place.key == DATA_DIR else f"{place.key.removeprefix('source/')}/"
+    readings = place.readings()
+    return [
+        {
+            "file": prefix + name,
+            "sha256": digest,
+            "read as": "all columns" if readings[name].is_uniform else readings[name].describe(),
+        }
+        for name, digest in place.digests().items()
+    ]
 
 
 def _order(config: CurationConfig, loaded: Loaded, funnel: Funnel) -> dict[str, _Apply]:
@@ -165,13 +168,20 @@ def _model_notes(rule: Decontamination) -> tuple[str, ...]:
     )
 
 
-def _notes(benchmarks: Mapping[str, list[Problem]], steps: Sequence[Step], sources: Sequence[Row]) -> tuple[str, ...]:
-    notes = [
-        f"benchmark {name}: no source holds its rows, so nothing was compared with it and it is not evaluated;"
-        " add them to the folder of --data-dir with split `eval`"
-        for name, rows in benchmarks.items()
-        if not rows
+def _absent_benchmarks(names: Sequence[str]) -> list[str]:
+    """One line, however many a recipe names."""
+    if not names:
+        return []
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    whose, them, they = ("its", "it", "it is") if len(names) == 1 else ("their", "them", "they are")
+    return [
+        f"benchmark{'s'[: len(names) > 1]} {shown}: no source holds {whose} rows, so nothing was compared with {them} and {they} not "
+        "evaluated; add them to --data-dir with split `eval`"
     ]
+
+
+def _notes(benchmarks: Mapping[str, list[Problem]], steps: Sequence[Step], sources: Sequence[Row]) -> tuple[str, ...]:
+    notes = _absent_benchmarks([name for name, rows in benchmarks.items() if not rows])
     notes += [
         f"source {row['source']} ({row['licence']}): none of its {row['rows in']} rows is left; most went by {row['main reason']}"
         for row in sources

@@ -14,22 +14,23 @@ from typing import get_args
 
 from data.benchmarks import find_benchmark
 from data.schema import Problem, problems_from_table, read_table, table_from_problems, write_table
+from data.sources.files import Row, fitted, load_files
 from data.sources.hub import load_hub
-from data.sources.parquet import Row, fitted, load_folder
 from data.sources.procedural import generate_problems
 from stages.artifact import write_json
-from stages.config import CurationConfig, HubSource, ParquetSource, ProceduralSource, Source, Split
+from stages.config import CurationConfig, FileSource, HubSource, ProceduralSource, Source, Split
 from stages.curation.funnel import Step, finished, save_batch
 from stages.curation.normalisation import stable_hash
 from stages.curation.pool import BATCH_ROWS, Candidate, Drop, Pool, Sifted, pool_table, split_batch
+from stages.local_files import DATA_DIR, Place, place_of, places
 from stages.seeds import derive_seed
 from stages.stage import StageLog
 
-DATA_DIR = "data-dir"
 NAME = "sources"
 _SPLITS = get_args(Split)
 _UNASSIGNED = ("", "train", "traces")
 _NEEDS_SOLUTION = ("sft", "validation")
+_SHOWN = 3  # names of files in one line
 _LOADED = "loaded.json"
 
 
@@ -75,7 +76,7 @@ class _Loading:
 
 
 def load_sources(config: CurationConfig, *, data_dir: Path | None, state: Path, log: StageLog) -> Loaded:
-    """Every source in order of priority; `data_dir` is one even where the recipe has no parquet source.
+    """Every source in order of priority; `data_dir` is one even where the recipe has no source of files.
 
     Raises ValueError for an unknown benchmark and for a source that cannot be read.
     """
@@ -93,6 +94,8 @@ def load_sources(config: CurationConfig, *, data_dir: Path | None, state: Path, 
 def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: StageLog) -> None:
     loading = _Loading(folder, config, {find_benchmark(name).name: [] for name in config.benchmarks})
     sources = _with_data_dir(config.sources, data_dir, log)
+    for line in reading_lines(places(config, data_dir)):
+        log.message(line)
     last_generator = max((n for n, source in enumerate(sources) if isinstance(source, ProceduralSource)), default=-1)
     for number, source in enumerate(sources):
         for row in _read(source, loading, data_dir=data_dir):
@@ -114,11 +117,25 @@ def _with_data_dir(sources: Sequence[Source], data_dir: Path | None, log: StageL
     if replaced := [source.name for source in sources if isinstance(source, HubSource)]:
         log.message(f"--data-dir is read in place of the hub sources {', '.join(replaced)}")
     sources = [source for source in sources if not isinstance(source, HubSource)]
-    if any(isinstance(source, ParquetSource) and source.folder == DATA_DIR for source in sources):
+    if any(isinstance(source, FileSource) and source.folder == DATA_DIR for source in sources):
         return sources
     names = {source.name for source in sources}
     name = next(name for name in ("local", DATA_DIR, "local data-dir") if name not in names)
-    return [*sources, ParquetSource(kind="parquet", name=name, folder=DATA_DIR)]
+    return [*sources, FileSource(kind="files", name=name, folder=DATA_DIR)]
+
+
+def reading_lines(found: Iterable[Place]) -> list[str]:
+    """A line for each way in which files are read, but for those that have all our columns."""
+    files: dict[str, list[str]] = {}
+    for place in found:
+        for name, reading in place.readings().items():
+            if not reading.is_uniform:
+                files.setdefault(reading.describe(), []).append(name)
+    return [f"{_some(names)}: {line}" for line, names in files.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterator[Row]:
@@ -136,10 +153,9 @@ def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterat
                     exclude=loading.prompts,
                 ),
             )
-        case ParquetSource():
-            folder = data_dir if source.folder == DATA_DIR else Path(source.folder)
-            assert folder is not None  # a plan without it is refused
-            yield from load_folder(folder, max_row_bytes=loading.config.max_row_bytes)
+        case FileSource():
+            place = place_of(source, loading.config, data_dir)
+            yield from load_files(place.path, columns=place.columns, max_row_bytes=loading.config.max_row_bytes)
         case HubSource():
             limit = loading.config.max_row_bytes
             yield from (fitted(problem, limit, where=source.name) for problem in _hub_problems(source))

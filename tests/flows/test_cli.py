@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
         (["run", "smoke", "--set", "seed"], "KEY=VALUE"),
         (["run", "smoke", "--until", "nothing"], "nothing"),
         (["run", "smoke", "--data-dir", "no/such/folder"], "no such folder"),
+        (["run", "smoke", "--columns", "prompt"], "'prompt' is no pair"),
+        (["run", "smoke", "--columns", "prompt=question"], "none was given"),
+        (["new", "my.toml", "--from", "lap-top"], "did you mean 'laptop'"),
         (["run", "smoke", "--rerun", "rl", "--arm", "mixd"], "did you mean 'mixed'"),
         (["run", "smoke", "--arm", "mixed"], "--rerun rl"),
         (["run", "smoke", "--rerun", "evaluation", "--until", "rl"], "the chain ends with rl"),
@@ -59,6 +62,19 @@ def test_a_data_folder_that_lacks_a_column_is_refused_by_name(ring, tmp_path: Pa
     assert "answer" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(ring.home.glob("artifacts/*/*/manifest.json"))
+
+
+def test_a_recipe_of_ones_own_with_files_of_ones_own_runs_from_any_folder(ring, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "quiz.csv").write_text("text,answer\nWhat is 6 times 7?,42\nWhat is 6 times 8?,\n")
+    (tmp_path / "mine" / "quiz-only.toml").write_text(
+        'from = "curate-public"\nwithout = ["curation.sources"]\n[[curation.sources]]\nkind = "files"\nname = "mine"\n'
+        'folder = "quiz.csv"\ncolumns = { prompt = "text", split = "heldout" }\n'
+    )
+    done = ring.json("run", "mine/quiz-only.toml")
+    metrics = done["stages"][0]["metrics"]
+    assert done["recipe"] == "quiz-only"
+    assert (metrics["curation/heldout_rows"], metrics["curation/dropped_by_cleansing"]) == (1, 1)
 
 
 def test_an_artifact_of_a_newer_format_is_refused(ring) -> None:

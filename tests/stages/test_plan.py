@@ -113,7 +113,7 @@ def fingerprint_of(stage: str, *overrides: str) -> str:
 @pytest.mark.parametrize(
     ("stage", "file", "override"),
     [
-        ("curation", "rows.parquet", "curation.sources=[{{kind='parquet', folder='{}'}}]"),
+        ("curation", "rows.csv", "curation.sources=[{{kind='files', folder='{}'}}]"),
         ("curation", "model.safetensors", "curation.duplicates.embeddings='{}'"),
         ("curation", "deeper/model.safetensors", "curation.decontamination.embeddings='{}'"),
         ("base", "deeper/model.safetensors", "base.checkpoint='{}'"),
@@ -123,11 +123,11 @@ def fingerprint_of(stage: str, *overrides: str) -> str:
 def test_a_folder_from_outside_counts_by_its_bytes(tmp_path: Path, stage: str, file: str, override: str) -> None:
     override = override.format(tmp_path)
     (tmp_path / file).parent.mkdir(exist_ok=True)
-    (tmp_path / file).write_text("one")
+    (tmp_path / file).write_text("question,answer\none,1\n")
     before = fingerprint_of(stage, override)
     (tmp_path / file).touch()
     assert fingerprint_of(stage, override) == before
-    (tmp_path / file).write_text("other")
+    (tmp_path / file).write_text("question,answer\nother,1\n")
     assert fingerprint_of(stage, override) != before
 
 

@@ -15,7 +15,9 @@ def test_every_recipe_loads_and_can_be_planned(name, tmp_path):
         resolved = load_recipe(name, overrides=[f"base.checkpoint='{tmp_path}'"])
     assert resolved.recipe.name == name
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "rows.parquet").write_bytes(b"")  # where a recipe reads a folder that it is given
+    (tmp_path / "data" / "rows.csv").write_text(
+        "question,answer\nWhat is 6 times 7?,42\n"
+    )  # where a recipe reads files
     assert next(spec.stage for spec in plan_chain(resolved.recipe, data_dir=tmp_path / "data")) == "curation"
 
 

@@ -108,6 +108,12 @@ def test_a_benchmark_without_rows_is_a_note(tmp_path, data_dir):
     assert len(notes) == 1 and notes[0].startswith("benchmark aime24: no source holds its rows")
 
 
+def test_many_benchmarks_without_rows_are_one_line(tmp_path, folder, problem):
+    config = CurationConfig(benchmarks=load_recipe("curate-public").recipe.curation.benchmarks)
+    (note,) = _run(tmp_path / "out", config=config, data_dir=folder(problem())).notes
+    assert note.startswith("benchmarks math500, aime24, aime25 and 22 more: no source holds their rows")
+
+
 def test_traces_are_verified_and_surplus_is_counted(tmp_path):
     _run(tmp_path / "out")
     sft = read_table(tmp_path / "out" / "sft.parquet")
@@ -243,7 +249,7 @@ def test_progress_names_the_steps(tmp_path):
 
 def test_a_file_without_a_column_is_named(tmp_path, data_dir):
     pq.write_table(pa.table({"id": ["0"], "prompt": ["What?"]}), data_dir / "broken.parquet")
-    with pytest.raises(ValueError, match=r"broken\.parquet: lacks the column domain"):
+    with pytest.raises(ValueError, match=r"broken\.parquet: no column is known as the answer"):
         _run(tmp_path / "out", data_dir=data_dir)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.config import CurationConfig, HubSource, ParquetSource, ProceduralSource
+from stages.config import CurationConfig, FileSource, HubSource, ProceduralSource
 from stages.curation.sources import assigned_split, load_sources
 from stages.stage import StageLog
 
@@ -43,7 +43,7 @@ def test_a_data_folder_is_a_source_even_where_the_recipe_has_none(load, rows, pr
 
 
 def test_a_data_folder_is_read_once_where_the_recipe_names_it(load, rows, problem, folder):
-    source = ParquetSource(kind="parquet", name="mine", folder="data-dir")
+    source = FileSource(kind="files", name="mine", folder="data-dir")
     loaded = load(CurationConfig(sources=(source,)), folder(problem()))
     assert [row["via"] for row in rows(loaded)] == ["mine"]
 
