@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from rich.tree import Tree
 
 from flows.commands import data, model, sandbox
 from flows.commands.judge import judge
-from flows.console import assembled, plain_console
+from flows.console import assembled, plain_console, say
 from flows.request import Request, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
@@ -82,8 +83,9 @@ def run(
     plan_request(request)  # a mistake is told before a server starts
     from flows.serve import temporary_server
 
-    with temporary_server(home):
-        document = _run_chain(request)
+    say("starting Prefect's server ...")
+    with temporary_server(home) as wait:
+        document = _run_chain(request, wait=wait)
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
@@ -99,20 +101,26 @@ def run(
     return 0
 
 
-def _run_chain(request: Request) -> dict[str, Any]:
+def _run_chain(request: Request, *, wait: Callable[[], None]) -> dict[str, Any]:
+    from prefect.exceptions import TerminationSignal
+
     from flows.chain import full_chain  # Prefect reads its settings when it is imported
     from flows.terminal import ACTIVE_DISPLAY, progress_display
 
+    wait()
     with progress_display() as display:
         ACTIVE_DISPLAY.set(display)
-        return full_chain(
-            request.recipe,
-            until=request.until,
-            rerun=request.rerun,
-            arm=request.arm,
-            overrides=list(request.overrides),
-            data_dir=str(request.data_dir) if request.data_dir else None,
-        )
+        try:
+            return full_chain(
+                request.recipe,
+                until=request.until,
+                rerun=request.rerun,
+                arm=request.arm,
+                overrides=list(request.overrides),
+                data_dir=str(request.data_dir) if request.data_dir else None,
+            )
+        except TerminationSignal as error:  # Prefect's own handler of SIGTERM, while a flow runs
+            raise KeyboardInterrupt(*error.args) from error
 
 
 @app.command

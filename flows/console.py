@@ -5,6 +5,7 @@ are written as escapes. Rich keeps its own colours beside the text, so that no t
 """
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,3 +41,9 @@ class _ShowingConsole(Console):
 def plain_console(*, stderr: bool = False) -> Console:
     """A console that takes brackets for brackets: ids and texts of data sets are not ours. What is to be styled is `assembled`."""
     return _ShowingConsole(stderr=stderr, markup=False, emoji=False)
+
+
+def say(text: str) -> None:
+    """One line on standard error, at once: what a person waits for."""
+    sys.stderr.write(f"{shown(text)}\n")
+    sys.stderr.flush()

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from flows.slots import Slots
 from stages.artifact import MANIFEST, Manifest, Store, folder_problems
 from stages.config import Runtime
-from stages.errors import StageError, TrackingError
+from stages.errors import StageError, StoppedError, TrackingError
 from stages.plan import DATA_DIR, PlannedStage, input_contents, up_to_date
 from stages.provenance import code_version, hardware, package_versions
 from stages.recipe import flatten
@@ -48,7 +48,7 @@ class Result:
 
     manifest: Manifest
     status: str
-    seconds: float
+    seconds: float  # of the work, or of waiting for another run that did it
 
 
 class Chain:
@@ -74,6 +74,12 @@ class Chain:
         self.specs = {spec.key: spec for spec in specs}
         self.slots = Slots(runtime.parallel_arms)
         self.is_stopped = threading.Event()  # set when the chain ends before its stages do
+        self.running: dict[str, str] = {}  # key -> title of each stage that is being built
+
+    def require_going(self, title: str) -> None:
+        """Raises StoppedError where the chain has ended before its stages."""
+        if self.is_stopped.is_set():
+            raise StoppedError(f"{title} was stopped; the same command goes on from its last checkpoint")
 
     def manifest(self, key: str) -> Manifest:
         """The sealed result of a stage that has been made sure of. Raises StageError where it vanished."""
@@ -84,30 +90,21 @@ class Chain:
         return manifest
 
 
-def is_valid(spec: PlannedStage, *, store: Store, display: Display) -> bool:
-    """Whether a sealed result stands there, every byte of it as its manifest says, made from the inputs that stand there now."""
+def why_build(spec: PlannedStage, *, store: Store) -> str | None:
+    """None where a sealed result stands there, every byte of it as its manifest says, made from the inputs that stand there now."""
     folder = store.place(spec.stage, spec.fingerprint)
     if not (folder / MANIFEST).is_file():
-        return False
+        return "not made yet"
     if found := folder_problems(folder):
-        display.message(
-            spec.key, f"the result {spec.fingerprint[:12]} is damaged and is built again: {'; '.join(found[:3])}"
-        )
-        return False
+        return f"the result {spec.fingerprint[:12]} is damaged and is built again: {'; '.join(found[:3])}"
     if not up_to_date(spec, store=store):
-        display.message(
-            spec.key,
-            f"the result {spec.fingerprint[:12]} was made from other bytes than its inputs hold now: built again",
-        )
-        return False
-    return True
+        return f"the result {spec.fingerprint[:12]} was made from other bytes than its inputs hold now: built again"
+    return None
 
 
 def is_settled(spec: PlannedStage, *, chain: Chain) -> bool:
     """Whether nothing is left to do: the result is valid, and so is its record, which a kill may have cut short."""
-    return is_valid(spec, store=chain.store, display=chain.display) and not chain.tracker.is_unfinished(
-        chain.manifest(spec.key)
-    )
+    return why_build(spec, store=chain.store) is None and not chain.tracker.is_unfinished(chain.manifest(spec.key))
 
 
 def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, rerun: bool) -> Result:
@@ -115,15 +112,38 @@ def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, 
 
     A rerun starts from the beginning: what was half built is forgotten.
     """
+    chain.require_going(spec.title)
     started = time.monotonic()
-    with chain.store.lock(spec.stage, spec.fingerprint):
-        if not rerun and is_valid(spec, store=chain.store, display=chain.display):
+    with _alone(spec, chain=chain):
+        reason = "made again, as asked" if rerun else why_build(spec, store=chain.store)
+        if reason is None:
             manifest = chain.manifest(spec.key)
             if chain.tracker.is_unfinished(manifest):
                 chain.tracker.finish_stage(manifest)
             return Result(manifest=manifest, status="cached", seconds=time.monotonic() - started)
+        chain.display.message(spec.key, f"starting: {reason}")
         partial = chain.store.prepare(spec.stage, spec.fingerprint, afresh=rerun)
-        return _build(spec, partial=partial, inputs=inputs, chain=chain, started=started)
+        return _build(spec, partial=partial, inputs=inputs, chain=chain, started=time.monotonic())
+
+
+@contextlib.contextmanager
+def _alone(spec: PlannedStage, *, chain: Chain) -> Generator[None]:
+    """Hold the result's lock. Where another run has it, say so, and wait as long as this chain goes on."""
+    began = time.monotonic()
+    said = False
+
+    def wait() -> None:
+        nonlocal said
+        if not said:
+            chain.display.message(spec.key, "waiting for another run that builds the same result")
+        said = True
+        chain.require_going(spec.title)
+        time.sleep(_POLL_SECONDS)
+
+    with chain.store.lock(spec.stage, spec.fingerprint, meanwhile=wait):
+        if said:
+            chain.display.message(spec.key, f"waited {time.monotonic() - began:.0f} s for another run")
+        yield
 
 
 def _build(
@@ -131,6 +151,7 @@ def _build(
 ) -> Result:
     before = chain.store.find(spec.stage, spec.fingerprint)
     run = _open_run(spec, partial=partial, inputs=inputs, chain=chain)
+    chain.running[spec.key] = spec.title
     try:
         (partial / STATE / _RUN_ID).write_text(run.run_id, encoding="utf-8")
         was_resumed = _run_child(spec, partial=partial, inputs=inputs, chain=chain, run=run)
@@ -142,6 +163,7 @@ def _build(
         with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
             run.fail(error)
         raise
+    del chain.running[spec.key]
     if before is not None:
         same = before.content == manifest.content
         chain.display.message(
@@ -209,6 +231,7 @@ def _run_child(
             stdout=log_file,
             stderr=subprocess.STDOUT,
             env=_environment(chain.runtime),
+            start_new_session=True,  # Ctrl-C is for us, who then end it and say so
         )
         try:
             return _follow(child, events=events, spec=spec, chain=chain, run=run, log_path=log_path)
@@ -275,8 +298,7 @@ def _follow(
                 _handle(event, spec=spec, chain=chain, run=run)
             if has_ended:
                 break
-            if chain.is_stopped.is_set():
-                raise StageError(f"{spec.title} was stopped; the same command goes on", is_user_mistake=False)
+            chain.require_going(spec.title)
             time.sleep(_POLL_SECONDS)
     if child.returncode != 0:
         message = f"{mistake}\nLog: {log_path}" if mistake else _failure(child.returncode, spec, log_path)

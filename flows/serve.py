@@ -11,14 +11,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from flows.settings import PROJECT_SETTINGS
 from stages.artifact import held
-from stages.tracking import tracking_uri
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0
@@ -60,10 +59,13 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
 
 
 @contextmanager
-def temporary_server(home: Path) -> Generator[None]:
-    """Prefect's server for one chain, unless one is named already. Unlike Prefect's own temporary one it ends with a killed chain."""
+def temporary_server(home: Path) -> Generator[Callable[[], None]]:
+    """Prefect's server for one chain, unless one is named already. Unlike Prefect's own temporary one it ends with a killed chain.
+
+    Yields a function that waits until it answers: what takes time to import is imported before.
+    """
     if "PREFECT_API_URL" in os.environ:
-        yield
+        yield lambda: None
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -83,17 +85,17 @@ def temporary_server(home: Path) -> Generator[None]:
         "PREFECT__SERVER_EPHEMERAL": "1",
         "PREFECT__SERVER_FINAL": "1",
     }
-    with (home / "server.log").open("ab") as log:
-        with held(home / "locks" / "prefect-server"):  # two servers that open a new database at once break each other
-            child = _start([*command, "--log-level", "error", "--lifespan", "on"], environment, log)
-            try:
-                _await_http(f"http://127.0.0.1:{port}/api/health", [child], log_path=home / "server.log")
-            except BaseException:
-                _stop([child])
-                raise
+    with (home / "server.log").open("ab") as log, ExitStack() as lock:
+        lock.enter_context(held(home / "locks" / "prefect-server"))  # two that open a new database at once break each other
+        child = _start([*command, "--log-level", "error", "--lifespan", "on"], environment, log)
+
+        def wait() -> None:
+            _await_http(f"http://127.0.0.1:{port}/api/health", [child], log_path=home / "server.log")
+            lock.close()
+
         try:
             os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-            yield
+            yield wait
         finally:
             os.environ.pop("PREFECT_API_URL", None)
             _stop([child])
@@ -111,6 +113,8 @@ def _require_free(host: str, port: int, *, option: str) -> None:
 
 
 def _mlflow_command(home: Path, host: str, port: int) -> list[str]:
+    from stages.tracking import tracking_uri  # MLflow takes seconds to import, and the servers shall start meanwhile
+
     return [
         "mlflow",
         "server",
