@@ -3,6 +3,7 @@
 Standard output carries results, standard error progress and messages. Heavy packages are imported by the command that needs them.
 """
 
+import gc
 import importlib.metadata
 import json
 import os
@@ -17,18 +18,23 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from flows.commands import data, model, sandbox
-from flows.commands.judge import judge
-from flows.console import assembled, plain_console, say
+from flows.console import assembled, plain_console, say, waiting
 from flows.request import Request, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
 from stages.config import StageName
 from stages.errors import StageError, TrackingError
+from stages.imports import heavy_imports
 from stages.plan import PlannedStage, outdated, plan_chain
 from stages.recipe import load_recipe, recipe_names, walk_values
 
 LEAST_FREE_BYTES = 20_000_000  # the databases of a first run alone take 8 MB
+COMMANDS = {  # name -> where it is, imported when it is called, and what it says of itself
+    "data": ("flows.commands.data:app", "Ask what curation did."),
+    "model": ("flows.commands.model:app", "Look at a model folder."),
+    "sandbox": ("flows.commands.sandbox:app", "Where answers that are code run."),
+    "judge": ("flows.commands.judge:judge", "Judge the responses of a file of JSON lines."),
+}
 
 app = App(
     name="ring",
@@ -37,10 +43,8 @@ app = App(
     version_flags=["--version"],
     error_console=plain_console(stderr=True),
 )
-app.command(data.app)
-app.command(model.app)
-app.command(sandbox.app)
-app.command(judge)
+for name, (place, text) in COMMANDS.items():
+    app.command(place, name=name, help=text)
 _out = plain_console()
 _err = plain_console(stderr=True)
 
@@ -80,7 +84,8 @@ def run(
     use_home(home)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=tuple(set_ or ()), data_dir=data_dir)
-    plan_request(request)  # a mistake is told before a server starts
+    with waiting("reading the recipe, and the code that its stages run"):
+        plan_request(request)  # a mistake is told before a server starts
     from flows.serve import temporary_server
 
     say("starting Prefect's server ...")
@@ -102,10 +107,11 @@ def run(
 
 
 def _run_chain(request: Request, *, wait: Callable[[], None]) -> dict[str, Any]:
-    from prefect.exceptions import TerminationSignal
+    with heavy_imports():  # Prefect reads its settings when it is imported
+        from prefect.exceptions import TerminationSignal
 
-    from flows.chain import full_chain  # Prefect reads its settings when it is imported
-    from flows.terminal import ACTIVE_DISPLAY, progress_display
+        from flows.chain import full_chain
+        from flows.terminal import ACTIVE_DISPLAY, progress_display
 
     wait()
     with progress_display() as display:
@@ -120,7 +126,7 @@ def _run_chain(request: Request, *, wait: Callable[[], None]) -> dict[str, Any]:
                 data_dir=str(request.data_dir) if request.data_dir else None,
             )
         except TerminationSignal as error:  # Prefect's own handler of SIGTERM, while a flow runs
-            raise KeyboardInterrupt(*error.args) from error
+            raise KeyboardInterrupt from error
 
 
 @app.command
@@ -273,7 +279,8 @@ def verify(
     """
     store = Store(ring_home())
     folders = [store.folder_of(id_)] if id_ else store.folders()
-    found = {folder: _problems(folder, store) for folder in folders}
+    with waiting(f"hashing the files of {len(folders)} results"):
+        found = {folder: _problems(folder, store) for folder in folders}
     if json_:
         problems = {folder.name: lines for folder, lines in found.items() if lines}
         sys.stdout.write(json.dumps({"checked": len(found), "problems": problems}) + "\n")
@@ -388,14 +395,17 @@ def _writable_home() -> Path:
 def main() -> None:
     """Entry point: a user's mistake is one message and exit code 2, without a traceback."""
     try:
-        code = app(result_action="return_value")
-    except KeyboardInterrupt:
-        _err.print("interrupted; the same command goes on where it stopped")
+        with waiting("importing what the command needs"):
+            command, bound, _ = app.parse_args()
+        code = command(*bound.args, **bound.kwargs)
+    except KeyboardInterrupt as error:
+        say(str(error) or "interrupted")
         code = 130
     except StageError as error:
         code = _tell(error, code=2 if error.is_user_mistake else 1)
     except (ValueError, TrackingError, OSError) as error:
         code = _tell(error, code=2)
+    gc.freeze()  # Python would look for cycles in all that was imported before it goes: seconds, after the last word was said
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from flows.forecast import Countdown
 from flows.slots import Slots
 from stages.artifact import MANIFEST, Manifest, Store, folder_problems
 from stages.config import Runtime
@@ -40,6 +41,9 @@ class Display(Protocol):
 
     def message(self, key: str, text: str) -> None:
         """One line for people."""
+
+    def outlook(self, text: str) -> None:
+        """What is left of the whole chain; told every second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,10 @@ class Chain:
         self.display = display
         self.prefect_run = prefect_run
         self.specs = {spec.key: spec for spec in specs}
+        self.countdown = Countdown(specs, places=runtime.parallel_arms)
         self.slots = Slots(runtime.parallel_arms)
         self.is_stopped = threading.Event()  # set when the chain ends before its stages do
-        self.running: dict[str, str] = {}  # key -> title of each stage that is being built
+        self.building: dict[str, str] = {}  # key -> title of each stage whose process runs
 
     def require_going(self, title: str) -> None:
         """Raises StoppedError where the chain has ended before its stages."""
@@ -114,7 +119,9 @@ def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, 
     """
     chain.require_going(spec.title)
     started = time.monotonic()
-    with _alone(spec, chain=chain):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(spec, chain=chain))
+        stack.callback(chain.countdown.end, spec.key)
         reason = "made again, as asked" if rerun else why_build(spec, store=chain.store)
         if reason is None:
             manifest = chain.manifest(spec.key)
@@ -151,7 +158,8 @@ def _build(
 ) -> Result:
     before = chain.store.find(spec.stage, spec.fingerprint)
     run = _open_run(spec, partial=partial, inputs=inputs, chain=chain)
-    chain.running[spec.key] = spec.title
+    chain.building[spec.key] = spec.title
+    chain.countdown.begin(spec.key)
     try:
         (partial / STATE / _RUN_ID).write_text(run.run_id, encoding="utf-8")
         was_resumed = _run_child(spec, partial=partial, inputs=inputs, chain=chain, run=run)
@@ -163,7 +171,7 @@ def _build(
         with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
             run.fail(error)
         raise
-    del chain.running[spec.key]
+    del chain.building[spec.key]
     if before is not None:
         same = before.content == manifest.content
         chain.display.message(
@@ -321,6 +329,7 @@ def _handle(event: Mapping[str, Any], *, spec: PlannedStage, chain: Chain, run: 
     if event["event"] == "metrics":
         run.metrics(event["step"], event["values"])
     elif event["event"] == "progress":
+        chain.countdown.progress(spec.key, done=event["done"], total=event["total"], unit=event["unit"])
         chain.display.progress(
             spec.key, done=event["done"], total=event["total"], unit=event["unit"], detail=event["detail"]
         )

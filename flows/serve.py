@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from flows.console import say
 from flows.settings import PROJECT_SETTINGS
 from stages.artifact import held
 
@@ -38,6 +39,7 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
     }
     children: list[subprocess.Popen[bytes]] = []
     signal.signal(signal.SIGTERM, _interrupt)
+    say(f"starting Prefect's server and MLflow, up to a minute; their log is {home / 'up.log'} ...")
     with (home / "up.log").open("ab") as log, _announced(home, api):
         try:
             children.append(
@@ -45,14 +47,16 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
             )
             children.append(_start(_mlflow_command(home, host, mlflow_port), environment, log))
             _await_http(f"{api}/health", children, log_path=home / "up.log")
+            say("Prefect's server answers; registering the deployments ...")
             _prefect(["work-pool", "create", "local", "--type", "process", "--overwrite"], environment, log)
             _prefect(["--no-prompt", "deploy", "--all"], environment, log)
             children.append(_start(["prefect", "worker", "start", "--pool", "local"], environment, log))
+            say("the worker starts; waiting for MLflow ...")
             _await_http(f"http://{host}:{mlflow_port}/health", children, log_path=home / "up.log")
             _greet(api, host, mlflow_port)
             return _watch(children, log_path=home / "up.log")
         except KeyboardInterrupt:
-            sys.stderr.write("stopping\n")
+            say("stopping both servers and the worker ...")
             return 0
         finally:
             _stop(children)
@@ -86,7 +90,8 @@ def temporary_server(home: Path) -> Generator[Callable[[], None]]:
         "PREFECT__SERVER_FINAL": "1",
     }
     with (home / "server.log").open("ab") as log, ExitStack() as lock:
-        lock.enter_context(held(home / "locks" / "prefect-server"))  # two that open a new database at once break each other
+        # two servers that open a new database at once break each other
+        lock.enter_context(held(home / "locks" / "prefect-server"))
         child = _start([*command, "--log-level", "error", "--lifespan", "on"], environment, log)
 
         def wait() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from flows.console import plain_console
+from flows.console import plain_console, waiting
 from ring_model.configuration import BailingMoeConfig
 
 app = App(name="model", help="Look at a model folder.")
@@ -40,7 +40,8 @@ def info(
         Print one JSON object instead of tables.
 
     """
-    document = _document(folder, ranks=ranks, micro_batch_tokens=micro_batch_tokens, context=context)
+    with waiting("importing PyTorch, and reading the names and shapes of the weights"):
+        document = _document(folder, ranks=ranks, micro_batch_tokens=micro_batch_tokens, context=context)
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0

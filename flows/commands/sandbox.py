@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data.sandbox import RUNGS, Rehearsal, Sandbox, SandboxError, rehearse
-from flows.console import plain_console
+from flows.console import plain_console, waiting
 
 app = App(name="sandbox", help="Where answers that are code run.")
 
@@ -27,7 +27,8 @@ def check(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fal
         Print one JSON object instead of a table.
 
     """
-    rehearsals = rehearse()
+    with waiting("trying to get out of every rung of the sandbox, about half a minute"):
+        rehearsals = rehearse()
     used = next((rehearsal.rung for rehearsal in rehearsals if rehearsal.works), None)
     if json_:
         sys.stdout.write(json.dumps(_document(rehearsals, used=used)) + "\n")
