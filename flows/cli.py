@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,11 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     "data": ("flows.commands.data:app", "Ask what curation did."),
     "model": ("flows.commands.model:app", "Look at a model folder."),
     "sandbox": ("flows.commands.sandbox:app", "Where answers that are code run."),
-    "judge": ("flows.commands.judge:judge", "Judge the responses of a file of JSON lines."),
+    "judge": (
+        "flows.commands.judge:judge",
+        "Judge the responses of a file of JSON lines; print one JSON line for each, in order. "
+        "Exit code 1 when a line cannot be read.",
+    ),
 }
 
 app = App(
@@ -394,6 +399,7 @@ def _writable_home() -> Path:
 
 def main() -> None:
     """Entry point: a user's mistake is one message and exit code 2, without a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         with waiting("importing what the command needs"):
             command, bound, _ = app.parse_args()
@@ -407,6 +413,10 @@ def main() -> None:
         code = _tell(error, code=2)
     gc.freeze()  # Python would look for cycles in all that was imported before it goes: seconds, after the last word was said
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _tell(error: Exception, *, code: int) -> int:

@@ -26,7 +26,7 @@ from stages.recipe import load_recipe
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = Path(__file__).with_name("stage_seconds.json")
 CALIBRATION_SECONDS = 60  # after that it is given up: importing PyTorch takes most of it
-WORTH_CALIBRATING = 120.0  # seconds of a chain
+WORTH_CALIBRATING = 60.0  # seconds of a chain
 SPREAD_FORMER, SPREAD_CALIBRATED, SPREAD_ELSEWHERE = (0.85, 1.3), (0.7, 1.5), (0.7, 3.0)
 SHARE_OF_TRAINING = {
     "base": 1.0,
@@ -83,11 +83,17 @@ def _is_alike(manifest: Manifest, spec: PlannedStage, *, runtime: Mapping[str, A
     document = manifest.document
     payload = document["payload"]
     return (
-        all(payload[name] == spec.payload[name] for name in ("stage", "arm", "config"))
+        all(payload[name] == spec.payload[name] for name in ("stage", "arm"))
+        and _settings(payload) == _settings(spec.payload)
         and document["status"] == "ran"
         and document["runtime"] == runtime
         and document["hardware"].get("processor") == hardware()["processor"]
     )
+
+
+def _settings(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a stage's time depends on, which the seed is not."""
+    return {name: value for name, value in payload["config"].items() if name != "seed"}
 
 
 def _cost_of(manifest: Manifest) -> Cost:
@@ -101,8 +107,8 @@ def _reference_costs(specs: Sequence[PlannedStage], *, recipe: Recipe, is_over: 
     if figures is None:
         return {}
     published = load_recipe(recipe.name).recipe
-    known = {spec.key: spec.payload["config"] for spec in plan_chain(published)}
-    specs = [spec for spec in specs if known.get(spec.key) == spec.payload["config"] and spec.key in figures["stages"]]
+    known = {spec.key: _settings(spec.payload) for spec in plan_chain(published) if spec.key in figures["stages"]}
+    specs = [spec for spec in specs if known.get(spec.key) == _settings(spec.payload)]
     total = sum(figures["stages"][spec.key]["seconds"] for spec in specs)
     here = calibration(recipe, is_over=is_over) if total > WORTH_CALIBRATING else None
     return {spec.key: _scaled(figures, spec, here) for spec in specs}
