@@ -23,7 +23,9 @@ def main(home: Path, name: str) -> None:
     specs = plan_chain(recipe)
     costs = former_costs(specs, runtime=recipe.runtime.model_dump(mode="json"), store=Store(home))
     if missing := [spec.title for spec in specs if spec.key not in costs]:
-        raise SystemExit(f"{home} holds no result of {', '.join(missing)} as {name} says, made here from beginning to end")
+        raise SystemExit(
+            f"{home} holds no result of {', '.join(missing)} as {name} says, made here from beginning to end"
+        )
     steps = calibration(recipe, is_over=threading.Event())
     if steps is None:
         raise SystemExit("`python -m stages.calibration` fails here; run it by hand to see why")
