@@ -209,6 +209,7 @@ def _document(plan: Plan, results: dict[str, Result], *, chain: Chain, started: 
             "fingerprint": spec.fingerprint,
             "status": results[spec.key].status,
             "seconds": results[spec.key].seconds,
+            "waited_seconds": results[spec.key].waited_seconds,
             "artifact": str(results[spec.key].manifest.folder),
             "metrics": results[spec.key].manifest.metrics,
         }

@@ -52,7 +52,8 @@ class Result:
 
     manifest: Manifest
     status: str
-    seconds: float  # of the work, or of waiting for another run that did it
+    seconds: float
+    waited_seconds: float = 0.0  # for another run that built the same result
 
 
 class Chain:
@@ -118,24 +119,25 @@ def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, 
     A rerun starts from the beginning: what was half built is forgotten.
     """
     chain.require_going(spec.title)
-    started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_alone(spec, chain=chain))
+        waited = stack.enter_context(_alone(spec, chain=chain))
         stack.callback(chain.countdown.end, spec.key)
+        started = time.monotonic()
         reason = "made again, as asked" if rerun else why_build(spec, store=chain.store)
         if reason is None:
             manifest = chain.manifest(spec.key)
             if chain.tracker.is_unfinished(manifest):
                 chain.tracker.finish_stage(manifest)
-            return Result(manifest=manifest, status="cached", seconds=time.monotonic() - started)
+            seconds = time.monotonic() - started
+            return Result(manifest=manifest, status="cached", seconds=seconds, waited_seconds=waited)
         chain.display.message(spec.key, f"starting: {reason}")
         partial = chain.store.prepare(spec.stage, spec.fingerprint, afresh=rerun)
-        return _build(spec, partial=partial, inputs=inputs, chain=chain, started=time.monotonic())
+        return _build(spec, partial=partial, inputs=inputs, chain=chain, started=started)
 
 
 @contextlib.contextmanager
-def _alone(spec: PlannedStage, *, chain: Chain) -> Generator[None]:
-    """Hold the result's lock. Where another run has it, say so, and wait as long as this chain goes on."""
+def _alone(spec: PlannedStage, *, chain: Chain) -> Generator[float]:
+    """Hold the result's lock; yields the seconds that another run had it. Say so, and wait as long as this chain goes on."""
     began = time.monotonic()
     said = False
 
@@ -148,9 +150,10 @@ def _alone(spec: PlannedStage, *, chain: Chain) -> Generator[None]:
         time.sleep(_POLL_SECONDS)
 
     with chain.store.lock(spec.stage, spec.fingerprint, meanwhile=wait):
+        waited = time.monotonic() - began if said else 0.0
         if said:
-            chain.display.message(spec.key, f"waited {time.monotonic() - began:.0f} s for another run")
-        yield
+            chain.display.message(spec.key, f"waited {waited:.0f} s for another run")
+        yield waited
 
 
 def _build(

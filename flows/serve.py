@@ -74,15 +74,6 @@ def temporary_server(home: Path) -> Generator[Callable[[], None]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [
-        "uvicorn",
-        "--factory",
-        "prefect.server.api.server:create_app",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
     environment = {
         **os.environ,
         "PREFECT_UI_ENABLED": "0",
@@ -92,7 +83,7 @@ def temporary_server(home: Path) -> Generator[Callable[[], None]]:
     with (home / "server.log").open("ab") as log, ExitStack() as lock:
         # two servers that open a new database at once break each other
         lock.enter_context(held(home / "locks" / "prefect-server"))
-        child = _start([*command, "--log-level", "error", "--lifespan", "on"], environment, log)
+        child = _start(["flows.prefect_server", str(port)], environment, log)
 
         def wait() -> None:
             _await_http(f"http://127.0.0.1:{port}/api/health", [child], log_path=home / "server.log")
