@@ -20,7 +20,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from flows.console import assembled, plain_console, say, waiting
-from flows.request import Request, plan_request
+from flows.request import Plan, Request, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
 from stages.config import StageName
@@ -90,12 +90,12 @@ def run(
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=tuple(set_ or ()), data_dir=data_dir)
     with waiting("reading the recipe, and the code that its stages run"):
-        plan_request(request)  # a mistake is told before a server starts
+        plan = plan_request(request)  # a mistake is told before a server starts
     from flows.serve import temporary_server
 
-    say("starting Prefect's server ...")
+    say("starting Prefect's server, importing Prefect and MLflow ...")
     with temporary_server(home) as wait:
-        document = _run_chain(request, wait=wait)
+        document = _run_chain(plan, home=home, wait=wait)
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
@@ -111,14 +111,19 @@ def run(
     return 0
 
 
-def _run_chain(request: Request, *, wait: Callable[[], None]) -> dict[str, Any]:
+def _run_chain(plan: Plan, *, home: Path, wait: Callable[[], None]) -> dict[str, Any]:
+    request = plan.request
     with heavy_imports():  # Prefect reads its settings when it is imported
         from prefect.exceptions import TerminationSignal
 
         from flows.chain import full_chain
         from flows.terminal import ACTIVE_DISPLAY, progress_display
+        from stages.tracking import Tracker
 
-    wait()
+    with waiting("opening the records", after_seconds=5.0):
+        Tracker(home, plan.resolved.recipe.name)  # MLflow's database is made, where there is none, beside the server's
+    with waiting("waiting for Prefect's server, which makes its database in a new home folder", after_seconds=5.0):
+        wait()
     with progress_display() as display:
         ACTIVE_DISPLAY.set(display)
         try:
@@ -339,7 +344,8 @@ def status(
 
     """
     store = Store(ring_home())
-    specs = plan_chain(load_recipe(recipe, overrides=set_ or []).recipe, data_dir=data_dir)
+    with waiting("reading the recipe, and the code that its stages run"):
+        specs = plan_chain(load_recipe(recipe, overrides=set_ or []).recipe, data_dir=data_dir)
     stale = outdated(specs, store=store)
     table = Table("stage", "arm", "fingerprint", "state", title=recipe, title_justify="left")
     for spec in specs:

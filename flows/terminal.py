@@ -145,9 +145,9 @@ class PlainDisplay:
 
 
 def progress_display() -> LiveDisplay | PlainDisplay:
-    """Bars on a terminal, lines elsewhere."""
+    """Bars on a terminal that can redraw them, lines elsewhere."""
     console = plain_console(stderr=True)
-    return LiveDisplay(console) if console.is_terminal else PlainDisplay()
+    return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay()
 
 
 ACTIVE_DISPLAY: ContextVar[LiveDisplay | PlainDisplay | None] = ContextVar("display", default=None)

@@ -1,5 +1,6 @@
 """What joins a chain and its workers, without running one."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,10 +11,11 @@ import time
 import pytest
 
 from flows import terminal
+from flows.console import plain_console
 from flows.launch import Chain, _alone, _environment
 from flows.serve import _remove_own
 from flows.stage_task import markdown_table
-from flows.terminal import PlainDisplay
+from flows.terminal import LiveDisplay, PlainDisplay, progress_display
 from stages.artifact import Store
 from stages.config import Runtime
 from stages.errors import StoppedError
@@ -101,3 +103,16 @@ def test_who_waits_for_another_run_says_so_and_can_be_stopped(tmp_path, capsys):
         assert said.count("waiting for another run") == 1
         assert ("waited" in capsys.readouterr().err) is not stops
     assert ends == ["built", "stopped"]
+
+
+def test_the_last_line_on_a_terminal_is_what_is_left_and_a_dumb_one_gets_lines(monkeypatch):
+    console = plain_console()
+    console.file = io.StringIO()
+    console._force_terminal = True
+    with LiveDisplay(console) as display:
+        display.progress("sft", done=1, total=2, unit="steps", detail="")
+        display.outlook("about 2 min left of the chain")
+    assert console.file.getvalue().rindex("about 2 min left") > console.file.getvalue().rindex("1/2 steps")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which Rich takes for a terminal
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(progress_display(), PlainDisplay)
