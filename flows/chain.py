@@ -5,7 +5,9 @@
 """
 
 import contextlib
+import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.forecast import forecast, in_words
 from flows.launch import Chain, Display, Result
 from flows.request import Plan, Request, plan_request
 from flows.stage_task import StageCall, submit
@@ -73,7 +76,8 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
     plan = plan_request(request)
     chain = open_chain(plan, display=display)
     try:
-        results = run_stages(plan, chain=chain)
+        with _foretold(plan, chain=chain):
+            results = run_stages(plan, chain=chain)
         document = _document(plan, results, chain=chain, started=started)
         chain.tracker.finish_chain(
             chain.run_id,
@@ -82,11 +86,49 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
         )
     except BaseException as error:
         chain.is_stopped.set()
+        if not isinstance(error, Exception):
+            display.message("chain", _what_stopped(chain))
         with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
             chain.tracker.fail_chain(chain.run_id, error)
         raise
     _announce_outdated(plan, chain=chain)
     return document
+
+
+@contextlib.contextmanager
+def _foretold(plan: Plan, *, chain: Chain) -> Generator[None]:
+    """Beside the chain: say how long it will take, then every second what is left. Nothing where all is there already."""
+    stale = outdated(plan.specs, store=chain.store)
+    todo = [spec for spec in plan.specs if spec.key in stale or _is_rerun(spec, plan.request)]
+    is_over = threading.Event()
+
+    def tell() -> None:
+        known = forecast(todo, recipe=plan.resolved.recipe, store=chain.store, is_over=is_over)
+        if not is_over.is_set():
+            chain.display.message("chain", in_words(known, plan.specs, places=chain.runtime.parallel_arms))
+        chain.countdown.expect(known)
+        while not is_over.wait(1.0):
+            chain.display.outlook(chain.countdown.left())
+
+    teller = threading.Thread(target=tell, name="forecast", daemon=True)
+    if todo:
+        teller.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        if todo:
+            teller.join()
+
+
+def _what_stopped(chain: Chain) -> str:
+    if not chain.building:
+        return "stopped; what was finished is kept, and the same command goes on from there"
+    titles = ", ".join(sorted(chain.building.values()))
+    return (
+        f"stopped: {titles}. What is half built is kept: the same command goes on from the last checkpoint, "
+        f"which is made every {chain.runtime.checkpoint_seconds:g} s"
+    )
 
 
 def open_chain(plan: Plan, *, display: Display) -> Chain:
@@ -167,6 +209,7 @@ def _document(plan: Plan, results: dict[str, Result], *, chain: Chain, started: 
             "fingerprint": spec.fingerprint,
             "status": results[spec.key].status,
             "seconds": results[spec.key].seconds,
+            "waited_seconds": results[spec.key].waited_seconds,
             "artifact": str(results[spec.key].manifest.folder),
             "metrics": results[spec.key].manifest.metrics,
         }

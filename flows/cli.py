@@ -3,32 +3,44 @@
 Standard output carries results, standard error progress and messages. Heavy packages are imported by the command that needs them.
 """
 
+import gc
 import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from flows.commands import data, model, sandbox
-from flows.commands.judge import judge
-from flows.commands.lineage import lineage
-from flows.commands.listing import list_artifacts
-from flows.commands.new import new
-from flows.commands.show import show
-from flows.commands.status import status
-from flows.commands.verify import verify
-from flows.console import plain_console
-from flows.request import Request, column_overrides, plan_request
+from flows.console import plain_console, say, waiting
+from flows.request import Plan, Request, column_overrides, plan_request
 from flows.settings import use_home
 from stages.artifact import ring_home
 from stages.config import StageName
 from stages.errors import StageError, TrackingError
+from stages.imports import heavy_imports
 
 LEAST_FREE_BYTES = 20_000_000  # the databases of a first run alone take 8 MB
+COMMANDS = {  # name -> where it is, imported when it is called, and what it says of itself
+    "show": ("flows.commands.show:show", "Print the values of a recipe and where each comes from."),
+    "new": ("flows.commands.new:new", "Begin a recipe of your own, which states only what differs from another one."),
+    "status": ("flows.commands.status:status", "Say for each stage of a recipe whether its result is there, damaged or out of date."),
+    "ls": ("flows.commands.listing:list_artifacts", "List the results of this home folder."),
+    "lineage": ("flows.commands.lineage:lineage", "Show what a result was made from, back to the raw problems."),
+    "verify": ("flows.commands.verify:verify", "Hash every file of every result, and compare with the manifests."),
+    "data": ("flows.commands.data:app", "Ask what curation did."),
+    "model": ("flows.commands.model:app", "Look at a model, or ask it."),
+    "sandbox": ("flows.commands.sandbox:app", "Where answers that are code run."),
+    "judge": (
+        "flows.commands.judge:judge",
+        "Judge the responses of a file of JSON lines; print one JSON line for each, in order. "
+        "Exit code 1 when a line cannot be read.",
+    ),
+}
 
 app = App(
     name="ring",
@@ -37,16 +49,8 @@ app = App(
     version_flags=["--version"],
     error_console=plain_console(stderr=True),
 )
-app.command(data.app)
-app.command(model.app)
-app.command(sandbox.app)
-app.command(judge)
-app.command(show)
-app.command(list_artifacts, name="ls")
-app.command(lineage)
-app.command(verify)
-app.command(status)
-app.command(new)
+for name, (place, text) in COMMANDS.items():
+    app.command(place, name=name, help=text)
 _out = plain_console()
 _err = plain_console(stderr=True)
 
@@ -93,11 +97,13 @@ def run(
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     overrides = (*column_overrides(columns), *(set_ or ()))
     request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=overrides, data_dir=data_dir)
-    plan_request(request)  # a mistake is told before a server starts
+    with waiting("reading the recipe, and the code that its stages run"):
+        plan = plan_request(request)  # a mistake is told before a server starts
     from flows.serve import temporary_server
 
-    with temporary_server(home):
-        document = _run_chain(request)
+    say("starting Prefect's server, importing Prefect and MLflow ...")
+    with temporary_server(home) as wait:
+        document = _run_chain(plan, home=home, wait=wait)
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
@@ -107,20 +113,32 @@ def run(
     return 0
 
 
-def _run_chain(request: Request) -> dict[str, Any]:
-    from flows.chain import full_chain  # Prefect reads its settings when it is imported
-    from flows.terminal import ACTIVE_DISPLAY, progress_display
+def _run_chain(plan: Plan, *, home: Path, wait: Callable[[], None]) -> dict[str, Any]:
+    request = plan.request
+    with heavy_imports():  # Prefect reads its settings when it is imported
+        from prefect.exceptions import TerminationSignal
 
+        from flows.chain import full_chain
+        from flows.terminal import ACTIVE_DISPLAY, progress_display
+        from stages.tracking import Tracker
+
+    with waiting("opening the records", after_seconds=5.0):
+        Tracker(home, plan.resolved.recipe.name)  # MLflow's database is made, where there is none, beside the server's
+    with waiting("waiting for Prefect's server, which makes its database in a new home folder", after_seconds=5.0):
+        wait()
     with progress_display() as display:
         ACTIVE_DISPLAY.set(display)
-        return full_chain(
-            request.recipe,
-            until=request.until,
-            rerun=request.rerun,
-            arm=request.arm,
-            overrides=list(request.overrides),
-            data_dir=str(request.data_dir) if request.data_dir else None,
-        )
+        try:
+            return full_chain(
+                request.recipe,
+                until=request.until,
+                rerun=request.rerun,
+                arm=request.arm,
+                overrides=list(request.overrides),
+                data_dir=str(request.data_dir) if request.data_dir else None,
+            )
+        except TerminationSignal as error:  # Prefect's own handler of SIGTERM, while a flow runs
+            raise KeyboardInterrupt from error
 
 
 @app.command
@@ -165,16 +183,24 @@ def _writable_home() -> Path:
 
 def main() -> None:
     """Entry point: a user's mistake is one message and exit code 2, without a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = app(result_action="return_value")
-    except KeyboardInterrupt:
-        _err.print("interrupted; the same command goes on where it stopped")
+        with waiting("importing what the command needs"):
+            command, bound, _ = app.parse_args()
+        code = command(*bound.args, **bound.kwargs)
+    except KeyboardInterrupt as error:
+        say(str(error) or "interrupted")
         code = 130
     except StageError as error:
         code = _tell(error, code=2 if error.is_user_mistake else 1)
     except (ValueError, TrackingError, OSError) as error:
         code = _tell(error, code=2)
+    gc.freeze()  # Python would look for cycles in all that was imported before it goes: seconds, after the last word was said
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _tell(error: Exception, *, code: int) -> int:

@@ -4,10 +4,12 @@ A name may hold what a terminal takes for a command (`\x1b[2K` clears the line) 
 are written as escapes. Rich keeps its own colours beside the text, so that no text of a segment needs to hold them.
 """
 
+import contextlib
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +57,19 @@ def program() -> str:
     """How `ring` was called, where a bare `ring` would not be found."""
     typed = sys.argv[0]
     return typed if Path(typed).name == "ring" and shutil.which("ring") is None else "ring"
+def say(text: str) -> None:
+    """One line on standard error, at once: what a person waits for."""
+    sys.stderr.write(f"{shown(text)}\n")
+    sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def waiting(text: str, *, after_seconds: float = 1.0) -> Generator[None]:
+    """Say what a person waits for, if it takes longer than a moment."""
+    timer = threading.Timer(after_seconds, say, [f"{text} ..."])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

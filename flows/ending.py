@@ -186,7 +186,7 @@ def _stages_table(document: Mapping[str, Any]) -> RowsTable:
         {
             "stage": entry["stage"],
             "arm": entry["arm"] or "",
-            "status": entry["status"],
+            "status": entry["status"] + (" (waited for another run)" if entry["waited_seconds"] else ""),
             "seconds": round(entry["seconds"], 1),
             "fingerprint": entry["fingerprint"][:12],
         }

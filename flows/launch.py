@@ -10,15 +10,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from flows.forecast import Countdown
 from flows.slots import Slots
 from stages.artifact import Manifest, Store
 from stages.config import Runtime
-from stages.errors import StageError, TrackingError
+from stages.errors import StageError, StoppedError, TrackingError
 from stages.local_files import DATA_DIR
 from stages.plan import PlannedStage, damage_of, input_contents, up_to_date
 from stages.provenance import code_version, hardware, package_versions
@@ -42,6 +43,9 @@ class Display(Protocol):
     def message(self, key: str, text: str) -> None:
         """One line for people."""
 
+    def outlook(self, text: str) -> None:
+        """What is left of the whole chain; told every second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -50,6 +54,7 @@ class Result:
     manifest: Manifest
     status: str
     seconds: float
+    waited_seconds: float = 0.0  # for another run that built the same result
 
 
 class Chain:
@@ -73,8 +78,15 @@ class Chain:
         self.display = display
         self.prefect_run = prefect_run
         self.specs = {spec.key: spec for spec in specs}
+        self.countdown = Countdown(specs, places=runtime.parallel_arms)
         self.slots = Slots(runtime.parallel_arms)
         self.is_stopped = threading.Event()  # set when the chain ends before its stages do
+        self.building: dict[str, str] = {}  # key -> title of each stage whose process runs
+
+    def require_going(self, title: str) -> None:
+        """Raises StoppedError where the chain has ended before its stages."""
+        if self.is_stopped.is_set():
+            raise StoppedError(f"{title} was stopped; the same command goes on from its last checkpoint")
 
     def manifest(self, key: str) -> Manifest:
         """The sealed result of a stage that has been made sure of. Raises StageError where it vanished."""
@@ -85,29 +97,20 @@ class Chain:
         return manifest
 
 
-def fault(spec: PlannedStage, *, store: Store) -> str:
-    """Why a result cannot be taken: a byte of it is not as its manifest says, or it was made from other inputs than stand there now.
-
-    Empty where it can.
-    """
+def why_build(spec: PlannedStage, *, store: Store) -> str | None:
+    """None where a sealed result stands there, every byte of it as its manifest says, made from the inputs that stand there now."""
     if damage := damage_of(spec, store=store):
-        return f"is damaged and is built again: {damage}"
+        return f"the result {spec.fingerprint[:12]} is damaged and is built again: {damage}"
     if store.find(spec.stage, spec.fingerprint) is None:
-        return "is not there"
-    return "" if up_to_date(spec, store=store) else "was made from other bytes than its inputs hold now: built again"
-
-
-def is_valid(spec: PlannedStage, *, store: Store, display: Display) -> bool:
-    """Whether a result that can be taken stands there; says why one that stands there cannot."""
-    why = fault(spec, store=store)
-    if why and store.place(spec.stage, spec.fingerprint).is_dir():
-        display.message(spec.key, f"the result {spec.fingerprint[:12]} {why}")
-    return not why
+        return "not made yet"
+    if not up_to_date(spec, store=store):
+        return f"the result {spec.fingerprint[:12]} was made from other bytes than its inputs hold now: built again"
+    return None
 
 
 def is_settled(spec: PlannedStage, *, chain: Chain) -> bool:
     """Whether nothing is left to do: the result is valid, and so is its record, which a kill may have cut short."""
-    return not fault(spec, store=chain.store) and not chain.tracker.is_unfinished(chain.manifest(spec.key))
+    return why_build(spec, store=chain.store) is None and not chain.tracker.is_unfinished(chain.manifest(spec.key))
 
 
 def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, rerun: bool) -> Result:
@@ -115,15 +118,42 @@ def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, 
 
     A rerun starts from the beginning: what was half built is forgotten.
     """
-    started = time.monotonic()
-    with chain.store.lock(spec.stage, spec.fingerprint):
-        if not rerun and is_valid(spec, store=chain.store, display=chain.display):
+    chain.require_going(spec.title)
+    with contextlib.ExitStack() as stack:
+        waited = stack.enter_context(_alone(spec, chain=chain))
+        stack.callback(chain.countdown.end, spec.key)
+        started = time.monotonic()
+        reason = "made again, as asked" if rerun else why_build(spec, store=chain.store)
+        if reason is None:
             manifest = chain.manifest(spec.key)
             if chain.tracker.is_unfinished(manifest):
                 chain.tracker.finish_stage(manifest)
-            return Result(manifest=manifest, status="cached", seconds=time.monotonic() - started)
+            seconds = time.monotonic() - started
+            return Result(manifest=manifest, status="cached", seconds=seconds, waited_seconds=waited)
+        chain.display.message(spec.key, f"starting: {reason}")
         partial = chain.store.prepare(spec.stage, spec.fingerprint, afresh=rerun)
         return _build(spec, partial=partial, inputs=inputs, chain=chain, started=started)
+
+
+@contextlib.contextmanager
+def _alone(spec: PlannedStage, *, chain: Chain) -> Generator[float]:
+    """Hold the result's lock; yields the seconds that another run had it. Say so, and wait as long as this chain goes on."""
+    began = time.monotonic()
+    said = False
+
+    def wait() -> None:
+        nonlocal said
+        if not said:
+            chain.display.message(spec.key, "waiting for another run that builds the same result")
+        said = True
+        chain.require_going(spec.title)
+        time.sleep(_POLL_SECONDS)
+
+    with chain.store.lock(spec.stage, spec.fingerprint, meanwhile=wait):
+        waited = time.monotonic() - began if said else 0.0
+        if said:
+            chain.display.message(spec.key, f"waited {waited:.0f} s for another run")
+        yield waited
 
 
 def _build(
@@ -131,6 +161,8 @@ def _build(
 ) -> Result:
     before = chain.store.find(spec.stage, spec.fingerprint)
     run = _open_run(spec, partial=partial, inputs=inputs, chain=chain)
+    chain.building[spec.key] = spec.title
+    chain.countdown.begin(spec.key)
     try:
         (partial / STATE / _RUN_ID).write_text(run.run_id, encoding="utf-8")
         was_resumed = _run_child(spec, partial=partial, inputs=inputs, chain=chain, run=run)
@@ -142,6 +174,7 @@ def _build(
         with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
             run.fail(error)
         raise
+    del chain.building[spec.key]
     if before is not None:
         same = before.content == manifest.content
         chain.display.message(
@@ -212,6 +245,7 @@ def _run_child(
             stdout=log_file,
             stderr=subprocess.STDOUT,
             env=_environment(chain.runtime),
+            start_new_session=True,  # Ctrl-C is for us, who then end it and say so
         )
         try:
             return _follow(child, events=events, spec=spec, chain=chain, run=run, log_path=log_path)
@@ -278,8 +312,7 @@ def _follow(
                 _handle(event, spec=spec, chain=chain, run=run)
             if has_ended:
                 break
-            if chain.is_stopped.is_set():
-                raise StageError(f"{spec.title} was stopped; the same command goes on", is_user_mistake=False)
+            chain.require_going(spec.title)
             time.sleep(_POLL_SECONDS)
     if child.returncode != 0:
         message = f"{mistake}\nLog: {log_path}" if mistake else _failure(child.returncode, spec, log_path)
@@ -302,6 +335,7 @@ def _handle(event: Mapping[str, Any], *, spec: PlannedStage, chain: Chain, run: 
     if event["event"] == "metrics":
         run.metrics(event["step"], event["values"])
     elif event["event"] == "progress":
+        chain.countdown.progress(spec.key, done=event["done"], total=event["total"], unit=event["unit"])
         chain.display.progress(
             spec.key, done=event["done"], total=event["total"], unit=event["unit"], detail=event["detail"]
         )

@@ -11,14 +11,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from flows.console import say
 from flows.settings import PROJECT_SETTINGS
 from stages.artifact import held
-from stages.tracking import tracking_uri
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0
@@ -39,6 +39,7 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
     }
     children: list[subprocess.Popen[bytes]] = []
     signal.signal(signal.SIGTERM, _interrupt)
+    say(f"starting Prefect's server and MLflow, up to a minute; their log is {home / 'up.log'} ...")
     with (home / "up.log").open("ab") as log, _announced(home, api):
         try:
             children.append(
@@ -46,54 +47,52 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
             )
             children.append(_start(_mlflow_command(home, host, mlflow_port), environment, log))
             _await_http(f"{api}/health", children, log_path=home / "up.log")
+            say("Prefect's server answers; making the work pool ...")
             _prefect(["work-pool", "create", "local", "--type", "process", "--overwrite"], environment, log)
+            say("registering the deployments ...")
             _prefect(["--no-prompt", "deploy", "--all"], environment, log)
             children.append(_start(["prefect", "worker", "start", "--pool", "local"], environment, log))
+            say("the worker starts; waiting for MLflow ...")
             _await_http(f"http://{host}:{mlflow_port}/health", children, log_path=home / "up.log")
             _greet(api, host, mlflow_port)
             return _watch(children, log_path=home / "up.log")
         except KeyboardInterrupt:
-            sys.stderr.write("stopping\n")
+            say("stopping both servers and the worker ...")
             return 0
         finally:
             _stop(children)
 
 
 @contextmanager
-def temporary_server(home: Path) -> Generator[None]:
-    """Prefect's server for one chain, unless one is named already. Unlike Prefect's own temporary one it ends with a killed chain."""
+def temporary_server(home: Path) -> Generator[Callable[[], None]]:
+    """Prefect's server for one chain, unless one is named already. Unlike Prefect's own temporary one it ends with a killed chain.
+
+    Yields a function that waits until it answers: what takes time to import is imported before.
+    """
     if "PREFECT_API_URL" in os.environ:
-        yield
+        yield lambda: None
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [
-        "uvicorn",
-        "--factory",
-        "prefect.server.api.server:create_app",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
     environment = {
         **os.environ,
         "PREFECT_UI_ENABLED": "0",
         "PREFECT__SERVER_EPHEMERAL": "1",
         "PREFECT__SERVER_FINAL": "1",
     }
-    with (home / "server.log").open("ab") as log:
-        with held(home / "locks" / "prefect-server"):  # two servers that open a new database at once break each other
-            child = _start([*command, "--log-level", "error", "--lifespan", "on"], environment, log)
-            try:
-                _await_http(f"http://127.0.0.1:{port}/api/health", [child], log_path=home / "server.log")
-            except BaseException:
-                _stop([child])
-                raise
+    with (home / "server.log").open("ab") as log, ExitStack() as lock:
+        # two servers that open a new database at once break each other
+        lock.enter_context(held(home / "locks" / "prefect-server"))
+        child = _start(["flows.prefect_server", str(port)], environment, log)
+
+        def wait() -> None:
+            _await_http(f"http://127.0.0.1:{port}/api/health", [child], log_path=home / "server.log")
+            lock.close()
+
         try:
             os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-            yield
+            yield wait
         finally:
             os.environ.pop("PREFECT_API_URL", None)
             _stop([child])
@@ -111,6 +110,8 @@ def _require_free(host: str, port: int, *, option: str) -> None:
 
 
 def _mlflow_command(home: Path, host: str, port: int) -> list[str]:
+    from stages.tracking import tracking_uri  # MLflow takes seconds to import, and the servers shall start meanwhile
+
     return [
         "mlflow",
         "server",

@@ -11,8 +11,10 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
+from prefect.states import Cancelled, State
 
 from flows.launch import Chain, Result, ensure, is_settled
+from stages.errors import StoppedError
 from stages.plan import PlannedStage
 
 
@@ -39,12 +41,15 @@ def _cache_key(_context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
     result_serializer="json",
     retries=0,
 )
-def stage_task(title: str, call: StageCall, upstream: list[str]) -> str:
-    """Make sure that the stage's result stands in the store; returns its fingerprint."""
+def stage_task(title: str, call: StageCall, upstream: list[str]) -> str | State:
+    """Make sure that the stage's result stands in the store; returns its fingerprint, or that the task was cancelled."""
     spec, chain = call.spec, call.chain
     inputs = {key: chain.manifest(key) for key in spec.inputs}
-    with chain.slots.taken(spec.ranks):
-        call.result = ensure(spec, inputs=inputs, chain=chain, rerun=call.rerun)
+    try:
+        with chain.slots.taken(spec.ranks):
+            call.result = ensure(spec, inputs=inputs, chain=chain, rerun=call.rerun)
+    except StoppedError as error:
+        return Cancelled(message=str(error))
     create_markdown_artifact(
         markdown(spec, call.result),
         key=_artifact_key(chain, spec),

@@ -16,10 +16,10 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -263,12 +263,24 @@ def folder_problems(folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def held(lock: Path) -> Generator[None]:
-    """One holder of a lock file at a time, over threads and processes; released by the kernel when its holder dies."""
+def held(lock: Path, *, meanwhile: Callable[[], None] | None = None) -> Generator[None]:
+    """One holder of a lock file at a time, over threads and processes; released by the kernel when its holder dies.
+
+    `meanwhile` is called over and over while another holds it, and may raise to give up.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as stream:
+        while meanwhile and not _try_lock(stream):
+            meanwhile()
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def _try_lock(stream: IO[str]) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,9 +328,11 @@ class Store:
         """The one result whose fingerprint begins with `prefix`. Raises ArtifactError for none, several or a damaged one."""
         return read_manifest(self.folder_of(prefix))
 
-    def lock(self, stage: str, identity: str) -> contextlib.AbstractContextManager[None]:
-        """One builder per result."""
-        return held(self.home / "locks" / f"{stage}-{identity}")
+    def lock(
+        self, stage: str, identity: str, *, meanwhile: Callable[[], None] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        """One builder per result; `meanwhile` as for `held`."""
+        return held(self.home / "locks" / f"{stage}-{identity}", meanwhile=meanwhile)
 
     def prepare(self, stage: str, identity: str, *, afresh: bool) -> Path:
         """The folder to build in, free of what killed builders left in it and beside it; empty when `afresh`. Under the lock."""

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +35,7 @@ def code_digest(module: str, *, root: Path = ROOT) -> str:
     """sha256 over the normalised sources of `module` and every first-party module it reaches. `module` is a dotted name."""
     digest = hashlib.sha256()
     for name, path in sorted(reached_modules(module, root=root).items()):
-        digest.update(f"{name}\0{_normalised(path, path.stat().st_mtime_ns)}\0".encode())
+        digest.update(f"{name}\0{_source(path, path.stat().st_mtime_ns).normalised}\0".encode())
         for beside in _package_files(path):
             digest.update(f"{name}/{beside.name}\0".encode() + beside.read_bytes())
     return digest.hexdigest()
@@ -57,8 +58,10 @@ def reached_modules(module: str, *, root: Path = ROOT) -> dict[str, Path]:
         if path is None or name in found or name in NOT_IDENTITY:
             continue
         found[name] = path
-        is_package = path.name == "__init__.py"
-        pending.extend(_imports(path, package=name if is_package else name.rpartition(".")[0]))
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        for base, names in _source(path, path.stat().st_mtime_ns).imports:
+            base = _absolute(base, package=package)
+            pending += [base, *(f"{base}.{item}" for item in names)]
         pending.extend(_parents(name))
     return found
 
@@ -76,15 +79,34 @@ def _parents(name: str) -> Iterator[str]:
         yield name
 
 
-def _imports(path: Path, *, package: str) -> Iterator[str]:
-    for node in ast.walk(_parsed(path)):
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a file's syntax tree says. `imports`: module, with a dot in front for each level above, and the names taken from it."""
+
+    normalised: str
+    imports: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@functools.cache
+def _source(path: Path, _modified_ns: int) -> _Source:
+    """Read once a process while the file stays: stages share most modules, and parsing takes most of a plan's time."""
+    tree = _parsed(path)
+    return _Source(imports=tuple(_imports(tree)), normalised=_normalised(tree))
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, ()) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            yield "." * node.level + (node.module or ""), tuple(alias.name for alias in node.names)
+
+
+def _absolute(base: str, *, package: str) -> str:
+    module = base.lstrip(".")
+    level = len(base) - len(module)
+    above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+    return ".".join([*above, *([module] if module else [])])
 
 
 def _parsed(path: Path) -> ast.Module:
@@ -96,9 +118,7 @@ def _parsed(path: Path) -> ast.Module:
     return ast.parse(text)
 
 
-@functools.cache
-def _normalised(path: Path, _modified_ns: int) -> str:
-    tree = _parsed(path)
+def _normalised(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = _without_docstring(node.body)

@@ -9,5 +9,9 @@ class StageError(RuntimeError):
         self.is_user_mistake = is_user_mistake
 
 
+class StoppedError(RuntimeError):
+    """A person stopped the chain; what is half built stays."""
+
+
 class TrackingError(RuntimeError):
     """A record could not be written."""

@@ -23,12 +23,13 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - a second, which would else follow when the database is opened
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
 from stages.artifact import Manifest, held
-from stages.errors import TrackingError
+from stages.errors import StoppedError, TrackingError
 from stages.stage import Row
 
 PARAMS_PER_CALL = 100
@@ -80,13 +81,18 @@ def _close(client: MlflowClient, run_id: str, *, status: str, error: str) -> Non
 
 @contextlib.contextmanager
 def _closed_on_failure(client: MlflowClient, run_id: str) -> Generator[None]:
-    """Close the run as failed when what follows fails, as far as that can still be recorded; the failure goes on."""
+    """Close the run when what follows fails, as far as that can still be recorded; the failure goes on."""
     try:
         yield
     except BaseException as error:
         with contextlib.suppress(MlflowException, OSError):
-            _close(client, run_id, status="failed", error=_described(error))
+            _close(client, run_id, status=_status(error), error=_described(error))
         raise
+
+
+def _status(error: BaseException) -> str:
+    """What a person stopped (Ctrl-C, SIGTERM, a cancelled flow run) was killed; anything else failed."""
+    return "failed" if isinstance(error, Exception) and not isinstance(error, StoppedError) else "killed"
 
 
 def _described(error: BaseException) -> str:
@@ -154,10 +160,10 @@ class StageRun:
             self.client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FINISHED))
 
     def fail(self, error: BaseException) -> None:
-        """Close the run as failed."""
+        """Close the run of a stage that failed, or that a person stopped."""
         with _reported("a failed stage in MLflow"):
             self.flush()
-            _close(self.client, self.run_id, status="failed", error=_described(error))
+            _close(self.client, self.run_id, status=_status(error), error=_described(error))
 
     def _log_tables(self, manifest: Manifest) -> None:
         there = {
@@ -348,9 +354,8 @@ class Tracker:
 
     def fail_chain(self, run_id: str, error: BaseException) -> None:
         """Close the run of a chain that failed, or that a person stopped."""
-        status = "failed" if isinstance(error, Exception) else "killed"
         with _reported("a failed chain in MLflow"):
-            _close(self.client, run_id, status=status, error=_described(error))
+            _close(self.client, run_id, status=_status(error), error=_described(error))
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         entries = [Param(key, str(value)[:6000]) for key, value in params.items()]

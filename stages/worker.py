@@ -29,6 +29,7 @@ from stages.config import (
     SelectionConfig,
     SftConfig,
 )
+from stages.imports import heavy_imports
 from stages.stage import STATE, StageLog, StageRecord
 
 CONFIGS: dict[str, type[Record]] = {  # by module
@@ -85,7 +86,8 @@ def _run(job: dict[str, Any], log: StageLog, means: dict[str, Any]) -> None:
     config = CONFIGS[job["module"]].model_validate(job["config"])
     inputs = {name: Path(folder) for name, folder in job["inputs"].items()}
     out = Path(job["out"])
-    stage = importlib.import_module(job["module"])
+    with heavy_imports():
+        stage = importlib.import_module(job["module"])
     imported = time.monotonic()
     record: StageRecord = stage.run(
         config, inputs=inputs, runtime=Runtime.model_validate(job["runtime"]), out=out, log=log, **means

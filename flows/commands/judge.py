@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from data.domains import DOMAINS, FAILED_STATUSES, Judge, Policy, Verdict
 from data.domains.extraction import Program, language_named
 from data.schema import Problem
-from flows.console import shown
+from flows.console import shown, waiting
 
 _BATCH = 64
 _SHOWN = 60  # characters of what cannot be read
@@ -81,7 +81,8 @@ def judge(
         packages=packages,
     ) as judge_:
         for batch in _batches(_rows(file, domain=domain)):
-            verdicts = _verdicts(batch, judge_)
+            with waiting(f"judging line {batch[0].line} and following"):
+                verdicts = _verdicts(batch, judge_)
             for row, verdict in zip(batch, verdicts, strict=True):
                 num_rows += 1
                 statuses[verdict.status] += 1

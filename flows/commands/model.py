@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from data.domains import DOMAINS
 from data.schema import Problem
-from flows.console import near, plain_console
+from flows.console import near, plain_console, waiting
 from flows.models import find_model
 from ring_model.configuration import BailingMoeConfig
 from stages.artifact import Store, ring_home
@@ -46,7 +46,8 @@ def info(
 
     """
     folder = find_model(model, store=Store(ring_home()))
-    document = _document(folder, ranks=ranks, micro_batch_tokens=micro_batch_tokens, context=context)
+    with waiting("importing PyTorch, and reading the names and shapes of the weights"):
+        document = _document(folder, ranks=ranks, micro_batch_tokens=micro_batch_tokens, context=context)
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0

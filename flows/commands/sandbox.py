@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from data.sandbox import RUNGS, Probe, Rehearsal, Sandbox, SandboxError, rehearse
-from flows.console import plain_console
+from flows.console import plain_console, waiting
 from flows.tables import rows_table
 
 app = App(name="sandbox", help="Where answers that are code run.")
@@ -27,7 +27,8 @@ def check(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fal
         Print one JSON object instead of a table.
 
     """
-    rehearsals = rehearse()
+    with waiting("trying to get out of every rung of the sandbox, about half a minute"):
+        rehearsals = rehearse()
     used = next((rehearsal.rung for rehearsal in rehearsals if rehearsal.works), None)
     if json_:
         sys.stdout.write(json.dumps(_document(rehearsals, used=used)) + "\n")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.console import plain_console, program
+from flows.console import plain_console, program, waiting
 from flows.request import column_overrides
 from flows.tables import rows_table
 from stages.artifact import Store, ring_home
@@ -38,7 +38,8 @@ def status(
     """
     store = Store(ring_home())
     overrides = [*column_overrides(columns), *(set_ or [])]
-    specs = plan_chain(load_recipe(recipe, overrides=overrides).recipe, data_dir=data_dir)
+    with waiting("reading the recipe, and the code that its stages run"):
+        specs = plan_chain(load_recipe(recipe, overrides=overrides).recipe, data_dir=data_dir)
     stale = outdated(specs, store=store)
     rows = [
         {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.console import assembled, plain_console
+from flows.console import assembled, plain_console, waiting
 from stages.artifact import Manifest, Store, folder_problems, ring_home
 
 _out = plain_console()
@@ -32,7 +32,8 @@ def verify(
     """
     store = Store(ring_home())
     folders = [store.folder_of(id_)] if id_ else store.folders()
-    found = {folder: _problems(folder, store) for folder in folders}
+    with waiting(f"hashing the files of {len(folders)} results"):
+        found = {folder: _problems(folder, store) for folder in folders}
     if json_:
         problems = {folder.name: lines for folder, lines in found.items() if lines}
         sys.stdout.write(json.dumps({"checked": len(found), "problems": problems}) + "\n")

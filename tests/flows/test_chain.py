@@ -41,8 +41,16 @@ def test_every_stage_runs_once_and_is_sealed(smoke) -> None:
 
 def test_progress_is_told_on_standard_error_with_a_rate(smoke) -> None:
     for stage in ("curation", "base", "sft", "selection", "rl phased", "rl mixed", "evaluation"):
-        assert any(line.startswith(stage) for line in smoke.terminal.splitlines()), stage
+        lines = [line for line in smoke.terminal.splitlines() if line.startswith(stage)]
+        assert "starting: not made yet" in lines[0], stage
+        assert len(lines) > 1, stage
     assert "steps/s" in smoke.terminal
+
+
+def test_a_chain_says_what_it_waits_for_and_how_long_it_will_take(smoke) -> None:
+    lines = smoke.terminal.splitlines()
+    assert any(line.startswith("starting Prefect's server") for line in lines[:2])
+    assert any(line.startswith("chain ") and ("about" in line or "no forecast" in line) for line in lines)
 
 
 def test_results_have_intervals_for_every_model_domain_and_the_harder_level(smoke) -> None:
@@ -146,7 +154,9 @@ def test_a_flipped_byte_is_found_and_that_result_alone_is_built_again(smoke) -> 
     before = content(entry)
     path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
     assert entry["fingerprint"] in smoke.ring("verify", "--json", code=1).stdout
-    again = by_key(smoke.ring.json("run", "smoke"))
+    done = smoke.ring("run", "smoke", "--json")
+    assert done.stderr.count("is damaged and is built again") == 1
+    again = by_key(json.loads(done.stdout))
     assert {key for key, stage in again.items() if stage["status"] != "cached"} == {"evaluation"}
     assert content(again["evaluation"]) == before
 
@@ -181,23 +191,26 @@ def test_interrupted_in_base_and_killed_in_sft_rl_and_evaluation_a_chain_ends_wi
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
+    assert "stopped: base. What is half built is kept" in errors
     assert_all_ended(ring.home)
-    for pattern in (
-        "artifacts/sft/*.partial/.state/training/files.json",
-        "artifacts/rl/*.partial/.state/training/files.json",
-        "artifacts/evaluation/*.partial/.state/samples/*/*.parquet",
+    assert {run.info.status for run in runs_of(ring.home)} == {"FINISHED", "KILLED"}
+    for number, pattern in (
+        (signal.SIGTERM, "artifacts/sft/*.partial/.state/training/files.json"),
+        (signal.SIGKILL, "artifacts/rl/*.partial/.state/training/files.json"),
+        (signal.SIGKILL, "artifacts/evaluation/*.partial/.state/samples/*/*.parquet"),
     ):
         process = ring.start(*command)
         wait_for(process, ring.home, pattern)
-        process.kill()
-        process.wait()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, "stopped: sft" in errors) in ((130, True), (-signal.SIGKILL, False))
         assert_all_ended(ring.home)
     document = json.loads(ring(*command).stdout)
     undisturbed, resumed = by_key(smoke.document), by_key(document)
     for key in STAGES[:-1]:  # the report names runs and seconds
         assert content(resumed[key]) == content(undisturbed[key]), key
     assert document["results"] == smoke.document["results"]
-    assert {run.info.status for run in runs_of(ring.home)} <= {"FINISHED", "KILLED", "FAILED"}
+    assert {run.info.status for run in runs_of(ring.home)} <= {"FINISHED", "KILLED"}
     assert resumed["evaluation"]["status"] == "resumed"
     sealed = {key: read_manifest(Path(entry["artifact"])).document["status"] for key, entry in resumed.items()}
     assert sealed["base"] == sealed["sft"] == "resumed"
@@ -214,6 +227,7 @@ def test_two_chains_at_once_in_one_home_share_and_do_not_corrupt(ring) -> None:
         documents.append(by_key(json.loads(out)))
     assert documents[0]["curation"]["artifact"] == documents[1]["curation"]["artifact"]
     assert sorted(document["curation"]["status"] for document in documents) == ["cached", "ran"]
+    assert [document["curation"]["waited_seconds"] > 0 for document in documents].count(True) <= 1
     assert documents[0]["base"]["fingerprint"] != documents[1]["base"]["fingerprint"]
     assert ring.json("verify") == {"checked": 3, "problems": {}}
 

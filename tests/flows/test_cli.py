@@ -1,15 +1,20 @@
 """A user's mistake is one message that says what, where and what to do; exit code 2, no traceback, nothing half-written."""
 
+import importlib
 import json
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cyclopts import App
 
+from flows.cli import COMMANDS
+from flows.console import waiting
 from stages.artifact import FORMAT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,3 +156,19 @@ def test_every_command_explains_itself(ring, command: str) -> None:
 
 def test_version_is_the_packages(ring) -> None:
     assert "0.1.0" in ring("--version").stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_is_imported_when_it_is_called_says_of_itself_what_the_list_says(name):
+    place, text = COMMANDS[name]
+    module, _, attribute = place.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    assert text == (found.help if isinstance(found, App) else found.__doc__.splitlines()[0])
+
+
+def test_only_what_takes_long_is_announced(capsys):
+    with waiting("reading"):
+        pass
+    with waiting("counting", after_seconds=0.01):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == "counting ...\n"

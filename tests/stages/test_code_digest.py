@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from stages.code_digest import code_digest, reached_modules
+from stages.code_digest import _source, code_digest, reached_modules
 
 
 @pytest.fixture
@@ -70,7 +70,9 @@ def test_a_slip_of_the_parser_among_threads_is_tried_again_and_a_lasting_one_is_
         return parse(text)
 
     monkeypatch.setattr(ast, "parse", slipping)
+    _source.cache_clear()
     assert code_digest("stages.report") == digest
     slips.extend([SystemError("broken")] * 100)
+    _source.cache_clear()
     with pytest.raises(SystemError, match="broken"):
         code_digest("stages.report")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.artifact import Store, fingerprint
-from stages.errors import TrackingError
+from stages.errors import StoppedError, TrackingError
 from stages.tracking import Tracker, metric_name, process_stamp
 
 
@@ -145,14 +145,21 @@ def test_a_table_of_text_is_recorded_as_it_is(tracker, home):
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "ended"), [(ValueError("no"), "failed", "FAILED"), (KeyboardInterrupt(), "killed", "KILLED")]
+    ("error", "status", "ended"),
+    [
+        (ValueError("no"), "failed", "FAILED"),
+        (StoppedError("by a person"), "killed", "KILLED"),
+        (KeyboardInterrupt(), "killed", "KILLED"),
+    ],
 )
-def test_a_chain_that_stops_says_how_and_why(tracker, error, status, ended):
+def test_a_chain_and_its_stage_that_stop_say_how_and_why(tracker, error, status, ended):
     run_id = tracker.start_chain("chain", tags={}, params={})
     tracker.fail_chain(run_id, error)
-    stored = tracker.client.get_run(run_id)
-    assert (stored.info.status, stored.data.tags["ring.status"]) == (ended, status)
-    assert stored.data.tags["ring.error"].startswith(type(error).__name__)
+    stage = open_stage(tracker)
+    stage.fail(error)
+    for stored in map(tracker.client.get_run, (run_id, stage.run_id)):
+        assert (stored.info.status, stored.data.tags["ring.status"]) == (ended, status)
+        assert stored.data.tags["ring.error"].startswith(type(error).__name__)
 
 
 def test_a_run_whose_parameters_cannot_be_recorded_is_closed_as_failed(tracker):
