@@ -98,6 +98,8 @@ def open_chain(plan: Plan, *, display: Display) -> Chain:
     flow_run = str(context.flow_run.id) if context and context.flow_run else None
     recipe, request = plan.resolved.recipe, plan.request
     tracker = Tracker(home, recipe.name)
+    for note in tracker.notes:
+        display.message("records", note)
     name = f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')} {(flow_run or '--------')[:8]}"
     params = {
         **flatten(recipe),

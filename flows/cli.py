@@ -1,4 +1,5 @@
-"""The `ring` command. Exit codes: 0 done, 1 a check does not hold, 2 a user's mistake, 130 interrupted.
+"""The `ring` command. Exit codes: 0 done, 1 a check does not hold, 2 a user's mistake, 130 interrupted,
+141 nobody reads the output any more.
 
 Standard output carries results, standard error progress and messages. Heavy packages are imported by the command that needs them.
 """
@@ -18,7 +19,8 @@ from rich.tree import Tree
 
 from flows.commands import data, model, sandbox
 from flows.commands.judge import judge
-from flows.console import assembled, plain_console
+from flows.console import UNHEARD, assembled, leave_pipe, plain_console
+from flows.environment import prepare
 from flows.request import Request, plan_request
 from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
@@ -26,6 +28,7 @@ from stages.config import StageName
 from stages.errors import StageError, TrackingError
 from stages.plan import PlannedStage, outdated, plan_chain
 from stages.recipe import load_recipe, recipe_names, walk_values
+from stages.tracking_uri import browse_command
 
 LEAST_FREE_BYTES = 20_000_000  # the databases of a first run alone take 8 MB
 
@@ -80,9 +83,9 @@ def run(
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=tuple(set_ or ()), data_dir=data_dir)
     plan_request(request)  # a mistake is told before a server starts
-    from flows.serve import temporary_server
+    from flows.serve import refusals_told, temporary_server
 
-    with temporary_server(home):
+    with temporary_server(home), refusals_told():
         document = _run_chain(request)
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
@@ -92,7 +95,7 @@ def run(
     show_chain(document, console=_out)
     _out.print(f"report: {document['report']}", highlight=False, soft_wrap=True)
     _out.print(
-        f"records: .venv/bin/mlflow ui --backend-store-uri sqlite:///{home / 'mlflow.db'}   (or: ring up)",
+        f"records: {browse_command(home)}   (or: ring up)",
         highlight=False,
         soft_wrap=True,
     )
@@ -380,14 +383,16 @@ def _writable_home() -> Path:
 def main() -> None:
     """Entry point: a user's mistake is one message and exit code 2, without a traceback."""
     try:
+        prepare()
         code = app(result_action="return_value")
+        sys.stdout.flush()
     except KeyboardInterrupt:
         _err.print("interrupted; the same command goes on where it stopped")
         code = 130
     except StageError as error:
         code = _tell(error, code=2 if error.is_user_mistake else 1)
     except (ValueError, TrackingError, OSError) as error:
-        code = _tell(error, code=2)
+        code = UNHEARD if isinstance(error, BrokenPipeError) and leave_pipe() else _tell(error, code=2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

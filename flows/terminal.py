@@ -1,5 +1,6 @@
 """What a person sees while a chain runs (standard error) and when it is done (standard output)."""
 
+import contextlib
 import logging
 import sys
 import threading
@@ -113,8 +114,9 @@ class PlainDisplay:
         if self._log is not None:
             self._log.info(line)
         else:
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
+            with contextlib.suppress(BrokenPipeError):  # progress that nobody reads any more stops nothing
+                sys.stderr.write(f"{line}\n")
+                sys.stderr.flush()
 
 
 def progress_display() -> LiveDisplay | PlainDisplay:
