@@ -154,7 +154,7 @@ def _mlflow_command(home: Path, host: str, port: int) -> list[str]:
         "server",
         "--backend-store-uri",
         tracking_uri(home),
-        "--artifacts-destination",
+        "--default-artifact-root",  # files lie where this home's own runs put them, whoever makes the experiment
         (home / "mlruns").as_uri(),
         "--host",
         host,

@@ -269,6 +269,11 @@ class Tracker:
         if known is None:
             place = None if is_server(uri) else (self._home / "mlruns" / self.recipe).as_uri()
             return self.client.create_experiment(name, artifact_location=place)
+        if known.artifact_location.startswith("mlflow-artifacts:") and not is_server(uri):
+            raise TrackingError(
+                f"the files of the experiment {name} in {without_password(uri)} are kept by a tracking server: "
+                "set MLFLOW_TRACKING_URI to its address (http://host:5000)"
+            )
         if known.lifecycle_stage != LifecycleStage.ACTIVE:
             self.client.restore_experiment(known.experiment_id)
             self.notes.append(
