@@ -34,6 +34,7 @@ MAX_PARALLEL = 8  # threads that wait for stages; `runtime.parallel_arms` says h
     flow_run_name="{recipe}",
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_PARALLEL),
     validate_parameters=True,
+    retries=0,
 )
 def full_chain(
     recipe: str,
@@ -60,6 +61,7 @@ def full_chain(
     flow_run_name="{recipe} {stage}",
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_PARALLEL),
     validate_parameters=True,
+    retries=0,
 )
 def single_stage(recipe: str, stage: StageName, arm: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
     """Rerun one stage (of RL: one arm, or all), taking what it needs from the cache; says which later stages are out of date."""

@@ -22,7 +22,7 @@ from flows.commands.judge import judge
 from flows.console import UNHEARD, assembled, leave_pipe, plain_console
 from flows.environment import prepare
 from flows.request import Request, plan_request
-from flows.settings import use_home
+from flows.settings import choose_server, use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
 from stages.config import StageName
 from stages.errors import StageError, TrackingError
@@ -37,6 +37,7 @@ app = App(
     version=lambda: importlib.metadata.version("ring-in-the-open"),
     help="Train a reasoning model in the open, and check every number on the way.",
     version_flags=["--version"],
+    console=plain_console(),
     error_console=plain_console(stderr=True),
 )
 app.command(data.app)
@@ -80,6 +81,7 @@ def run(
     """
     home = _writable_home()
     use_home(home)
+    choose_server(home)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=tuple(set_ or ()), data_dir=data_dir)
     plan_request(request)  # a mistake is told before a server starts

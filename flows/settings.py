@@ -39,6 +39,10 @@ def use_home(home: Path) -> None:
     _require_http_client()
     pin_tracking()
     _keep_prefect_in(home)
+
+
+def choose_server(home: Path) -> None:
+    """The Prefect server of a chain, if there is one already. Raises ValueError where the one that the user names does not answer."""
     if url := _named_server():
         require_prefect(url)
     elif url := running_server(home):

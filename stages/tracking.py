@@ -43,6 +43,7 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from stages.artifact import Manifest, held
 from stages.errors import TrackingError
@@ -258,7 +259,7 @@ class Tracker:
         uri = tracking_uri(home)
         with _reported(f"in {without_password(uri)}"), held(self._lock):
             if database := sqlite_path(uri):
-                _require_writable(database)
+                _open_database(database, uri, files=home / "mlruns")
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             self.experiment_id = self._experiment(uri)
             self._close_dead_runs()
@@ -424,8 +425,12 @@ class Tracker:
             )
 
 
-def _require_writable(database: Path) -> None:
-    """MLflow tries for 100 s before it gives up on a database (measured); this tells at once."""
+def _open_database(database: Path, uri: str, *, files: Path) -> None:
+    """Make the database, or see that it can be written: MLflow tries for 100 s before it gives up (measured); this tells at once.
+
+    MLflow gives a new one an experiment 0 with files below the folder where the command runs, whose name it does not quote.
+    """
+    is_new = not database.exists()
     try:
         with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -433,6 +438,8 @@ def _require_writable(database: Path) -> None:
             connection.rollback()
     except sqlite3.Error as error:
         raise OSError(f"{database}: {error}") from error
+    if is_new:
+        SqlAlchemyStore(uri, files.as_uri())
 
 
 def _drop_error(client: MlflowClient, run_id: str) -> None:

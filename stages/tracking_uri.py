@@ -75,13 +75,13 @@ def pin_tracking() -> None:
 
 
 def _absolute(uri: str) -> str:
-    scheme, slashes, rest = uri.partition(":///")
+    _, slashes, rest = uri.partition(":///")
     if not slashes or not rest or rest.startswith(":memory:"):
         raise ValueError(f"{VARIABLE}={uri} keeps nothing; name a file (sqlite:////folder/records.db), {_UNSET}")
     if rest.startswith(("/", "file:")):
         return uri
     name, mark, query = rest.partition("?")
-    return f"{scheme}:///{quote(str(Path.cwd()))}/{name}{mark}{query}"
+    return f"{sqlite_uri(Path.cwd() / unquote(name))}{mark}{query}"
 
 
 def _require_answer(uri: str) -> None:
