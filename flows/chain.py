@@ -37,6 +37,7 @@ MAX_PARALLEL = 8  # threads that wait for stages; `runtime.parallel_arms` says h
     flow_run_name="{recipe}",
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_PARALLEL),
     validate_parameters=True,
+    retries=0,
 )
 def full_chain(
     recipe: str,
@@ -63,6 +64,7 @@ def full_chain(
     flow_run_name="{recipe} {stage}",
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_PARALLEL),
     validate_parameters=True,
+    retries=0,
 )
 def single_stage(recipe: str, stage: StageName, arm: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
     """Rerun one stage (of RL: one arm, or all), taking what it needs from the cache; says which later stages are out of date."""
@@ -140,6 +142,8 @@ def open_chain(plan: Plan, *, display: Display) -> Chain:
     flow_run = str(context.flow_run.id) if context and context.flow_run else None
     recipe, request = plan.resolved.recipe, plan.request
     tracker = Tracker(home, recipe.name)
+    for note in tracker.notes:
+        display.message("records", note)
     name = f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')} {(flow_run or '--------')[:8]}"
     params = {
         **flatten(recipe),

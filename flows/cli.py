@@ -1,4 +1,5 @@
-"""The `ring` command. Exit codes: 0 done, 1 a check does not hold, 2 a user's mistake, 130 interrupted.
+"""The `ring` command. Exit codes: 0 done, 1 a check does not hold, 2 a user's mistake, 130 interrupted,
+141 nobody reads the output any more.
 
 Standard output carries results, standard error progress and messages. Heavy packages are imported by the command that needs them.
 """
@@ -16,9 +17,10 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from flows.console import plain_console, say, waiting
+from flows.console import UNHEARD, leave_pipe, plain_console, say, waiting
+from flows.environment import prepare
 from flows.request import Plan, Request, column_overrides, plan_request
-from flows.settings import use_home
+from flows.settings import choose_server, use_home
 from stages.artifact import ring_home
 from stages.config import StageName
 from stages.errors import StageError, TrackingError
@@ -47,6 +49,7 @@ app = App(
     version=lambda: importlib.metadata.version("ring-in-the-open"),
     help="Train a reasoning model in the open, and check every number on the way.",
     version_flags=["--version"],
+    console=plain_console(),
     error_console=plain_console(stderr=True),
 )
 for name, (place, text) in COMMANDS.items():
@@ -94,15 +97,16 @@ def run(
     """
     home = _writable_home()
     use_home(home)
+    choose_server(home)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     overrides = (*column_overrides(columns), *(set_ or ()))
     request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=overrides, data_dir=data_dir)
     with waiting("reading the recipe, and the code that its stages run"):
         plan = plan_request(request)  # a mistake is told before a server starts
-    from flows.serve import temporary_server
+    from flows.serve import refusals_told, temporary_server
 
     say("starting Prefect's server, importing Prefect and MLflow ...")
-    with temporary_server(home) as wait:
+    with temporary_server(home) as wait, refusals_told():
         document = _run_chain(plan, home=home, wait=wait)
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
@@ -185,16 +189,18 @@ def main() -> None:
     """Entry point: a user's mistake is one message and exit code 2, without a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        prepare()
         with waiting("importing what the command needs"):
             command, bound, _ = app.parse_args()
         code = command(*bound.args, **bound.kwargs)
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         say(str(error) or "interrupted")
         code = 130
     except StageError as error:
         code = _tell(error, code=2 if error.is_user_mistake else 1)
     except (ValueError, TrackingError, OSError) as error:
-        code = _tell(error, code=2)
+        code = UNHEARD if isinstance(error, BrokenPipeError) and leave_pipe() else _tell(error, code=2)
     gc.freeze()  # Python would look for cycles in all that was imported before it goes: seconds, after the last word was said
     sys.exit(code if isinstance(code, int) else 0)
 

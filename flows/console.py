@@ -5,7 +5,9 @@ are written as escapes. Rich keeps its own colours beside the text, so that no t
 """
 
 import contextlib
+import os
 import re
+import select
 import shutil
 import sys
 import threading
@@ -17,6 +19,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+UNHEARD = 141  # exit code of a program whose reader has gone (`| head`), as a shell gives it for SIGPIPE
 # Control characters but \t and \n; marks, embeddings, overrides and isolates of direction; lone surrogates.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -31,6 +34,16 @@ def assembled(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*((shown(part[0]), part[1]) if isinstance(part, tuple) else shown(part) for part in parts))
 
 
+def leave_pipe() -> bool:
+    """Whether nobody reads standard output any more; what is still to be written then goes nowhere, without an error at exit."""
+    poll = select.poll()
+    poll.register(1, 0)
+    if not any(events & select.POLLERR for _, events in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return True
+
+
 class _ShowingConsole(Console):
     """Everything that is printed goes through `render`; `render_str` comes before widths are measured."""
 
@@ -40,6 +53,13 @@ class _ShowingConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=shown(segment.text))
+
+    def on_broken_pipe(self) -> None:
+        """Results that nobody reads end the command; progress that nobody reads does not."""
+        self.quiet = True
+        if not self.stderr:
+            leave_pipe()
+            raise SystemExit(UNHEARD)
 
 
 def plain_console(*, stderr: bool = False) -> Console:

@@ -29,6 +29,7 @@ from stages.tracking import TIME_FORMAT, StageRun, Tracker
 from stages.worker import RECORD
 
 ROOT = Path(__file__).resolve().parent.parent
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # of sums, whose order decides about bytes
 _RUN_ID = "mlflow_run_id"
 _POLL_SECONDS = 0.05
 logger = logging.getLogger("ring")
@@ -273,7 +274,7 @@ def _environment(runtime: Runtime) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONSAFEPATH": "1",
-        "OMP_NUM_THREADS": str(runtime.threads),
+        **dict.fromkeys(THREADS, str(runtime.threads)),
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }

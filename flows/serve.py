@@ -5,6 +5,7 @@ All end with it: on Ctrl-C or SIGTERM they are asked to stop, then killed; if it
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,19 +17,26 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+import httpx
+
 from flows.console import say
-from flows.settings import PROJECT_SETTINGS
+from flows.environment import bypass_proxies
+from flows.settings import PROJECT_SETTINGS, WRITTEN_BY_US, chosen_database
 from stages.artifact import held
+from stages.tracking_uri import browse_command, is_server, tracking_uri, without_password
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Refused\w*)\b(: |$)")
 
 
 def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
     """Run until interrupted. Raises ValueError for a port in use."""
     for name, port in (("--prefect-port", prefect_port), ("--mlflow-port", mlflow_port)):
         _require_free(host, port, option=name)
+    bypass_proxies(host)
+    records = None if is_server(tracking_uri(home)) else f"http://{host}:{mlflow_port}"  # a server has a UI of its own
     api = f"http://{host}:{prefect_port}/api"
     environment = {
         **os.environ,
@@ -45,16 +53,18 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
             children.append(
                 _start(["prefect", "server", "start", "--host", host, "--port", str(prefect_port)], environment, log)
             )
-            children.append(_start(_mlflow_command(home, host, mlflow_port), environment, log))
+            if records:
+                children.append(_start(_mlflow_command(home, host, mlflow_port), environment, log))
             _await_http(f"{api}/health", children, log_path=home / "up.log")
             say("Prefect's server answers; making the work pool ...")
             _prefect(["work-pool", "create", "local", "--type", "process", "--overwrite"], environment, log)
             say("registering the deployments ...")
             _prefect(["--no-prompt", "deploy", "--all"], environment, log)
             children.append(_start(["prefect", "worker", "start", "--pool", "local"], environment, log))
-            say("the worker starts; waiting for MLflow ...")
-            _await_http(f"http://{host}:{mlflow_port}/health", children, log_path=home / "up.log")
-            _greet(api, host, mlflow_port)
+            say("the worker starts" + ("; waiting for MLflow ..." if records else ""))
+            if records:
+                _await_http(f"{records}/health", children, log_path=home / "up.log")
+            _greet(api, records or browse_command(home))
             return _watch(children, log_path=home / "up.log")
         except KeyboardInterrupt:
             say("stopping both servers and the worker ...")
@@ -98,6 +108,35 @@ def temporary_server(home: Path) -> Generator[Callable[[], None]]:
             _stop([child])
 
 
+@contextmanager
+def refusals_told() -> Generator[None]:
+    """Where the server refuses what Prefect's client asks, or goes away: one message. Raises ValueError."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        code = error.response.status_code
+        hint = (
+            "set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING to what the server was started with"
+            if code in (401, 403)
+            else "is it a Prefect 3 server?"
+        )
+        raise ValueError(f"{_server()} answered {code} to {error.request.url.path}: {hint}") from error
+    except httpx.TransportError as error:
+        raise ValueError(
+            f"{_server()} answers no longer ({error}); the same command goes on where this one stopped"
+        ) from error
+    except RuntimeError as error:
+        if not str(error).startswith(("Failed to reach API", "Found incompatible versions")):
+            raise
+        raise ValueError(
+            f"{_server()}: {error}. Unset PREFECT_API_URL to use a server of this command's own"
+        ) from error
+
+
+def _server() -> str:
+    return f"the Prefect server at {without_password(os.environ.get('PREFECT_API_URL', 'this machine'))}"
+
+
 def _require_free(host: str, port: int, *, option: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -110,13 +149,13 @@ def _require_free(host: str, port: int, *, option: str) -> None:
 
 
 def _mlflow_command(home: Path, host: str, port: int) -> list[str]:
-    from stages.tracking import tracking_uri  # MLflow takes seconds to import, and the servers shall start meanwhile
-
     return [
         "mlflow",
         "server",
         "--backend-store-uri",
         tracking_uri(home),
+        "--default-artifact-root",  # files lie where this home's own runs put them, whoever makes the experiment
+        (home / "mlruns").as_uri(),
         "--host",
         host,
         "--port",
@@ -173,7 +212,29 @@ def _await_http(url: str, children: Sequence[subprocess.Popen[bytes]], *, log_pa
 def _require_alive(children: Sequence[subprocess.Popen[bytes]], log_path: Path) -> None:
     for child in children:
         if child.poll() is not None:
-            raise ValueError(f"{child.args} ended with code {child.returncode}; see {log_path}")
+            raise ValueError(
+                f"{_name(child)} ended with code {child.returncode}: {_last_error(log_path)}\nSee {log_path}{_database_hint()}"
+            )
+
+
+def _name(child: subprocess.Popen[bytes]) -> str:
+    words = child.args if isinstance(child.args, list) else [child.args]
+    return "Prefect's server" if "uvicorn" in words else f"`{' '.join(str(word) for word in words[2:5])}`"
+
+
+def _last_error(log_path: Path) -> str:
+    """The last exception that stands in a log with the two lines that explain it, else the last line."""
+    lines = [
+        line.rstrip() for line in log_path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+    ]
+    starts = [number for number, line in enumerate(lines) if _EXCEPTION.match(line)]
+    chosen = lines[starts[-1] : starts[-1] + 3] if starts else lines[-1:]
+    return " ".join(line.strip() for line in chosen)[:1000]
+
+
+def _database_hint() -> str:
+    names = chosen_database()
+    return f". Prefect's database is set by {', '.join(names)}: is it right, and does it answer?" if names else ""
 
 
 def _watch(children: Sequence[subprocess.Popen[bytes]], *, log_path: Path) -> int:
@@ -182,9 +243,9 @@ def _watch(children: Sequence[subprocess.Popen[bytes]], *, log_path: Path) -> in
         time.sleep(0.5)
 
 
-def _greet(api: str, host: str, mlflow_port: int) -> None:
+def _greet(api: str, records: str) -> None:
     sys.stdout.write(
-        f"Prefect  {api.removesuffix('/api')}\nMLflow   http://{host}:{mlflow_port}/#/experiments?workflowType=machine_learning\n\n"
+        f"Prefect  {api.removesuffix('/api')}\nMLflow   {records}/#/experiments?workflowType=machine_learning\n\n"
         f"In another terminal:\n  export PREFECT_API_URL={api}\n  .venv/bin/prefect deployment run full-chain/laptop\n"
         "  .venv/bin/prefect deployment run stage/laptop -p stage=rl\nCtrl-C stops both.\n"
     )
@@ -194,10 +255,11 @@ def _greet(api: str, host: str, mlflow_port: int) -> None:
 @contextmanager
 def _announced(home: Path, api: str) -> Generator[None]:
     """While the servers run, `ring run` uses them, and so does `prefect` in the project's folder."""
-    texts = {
-        home / "up.url": api,
-        PROJECT_SETTINGS: f'# written by `ring up`, removed when it stops\n[api]\nurl = "{api}"\n',
-    }
+    texts = {home / "up.url": api}
+    if _is_ours(PROJECT_SETTINGS):
+        texts[PROJECT_SETTINGS] = f'{WRITTEN_BY_US}[api]\nurl = "{api}"\n'
+    else:
+        sys.stderr.write(f"{PROJECT_SETTINGS} is not written: `prefect` needs the `export` below\n")
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     try:
@@ -205,6 +267,13 @@ def _announced(home: Path, api: str) -> Generator[None]:
     finally:
         for path, text in texts.items():
             _remove_own(path, text)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the file may be written: in a folder of ours, and no file that a person wrote."""
+    if not path.exists():
+        return os.access(path.parent, os.W_OK)
+    return os.access(path, os.W_OK) and path.read_text(encoding="utf-8").startswith(WRITTEN_BY_US)
 
 
 def _remove_own(path: Path, text: str) -> None:

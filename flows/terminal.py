@@ -1,5 +1,6 @@
 """What a person sees while a chain runs, on standard error."""
 
+import contextlib
 import logging
 import sys
 import threading
@@ -141,8 +142,9 @@ class PlainDisplay:
         if self._log is not None:
             self._log.info(line)
         else:
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
+            with contextlib.suppress(BrokenPipeError):  # progress that nobody reads any more stops nothing
+                sys.stderr.write(f"{line}\n")
+                sys.stderr.flush()
 
 
 def progress_display() -> LiveDisplay | PlainDisplay:

@@ -27,6 +27,8 @@ from stages.stage import STATE
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+LONGEST_HOME = 400  # bytes; SQLite opens no file beyond 512
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in no address of a database, and on no line
 _HALF_WRITTEN = re.compile(r"\..+\.\d+")  # `.name.<pid>`, what `write_json` and `write_table` rename when it is whole
 
 
@@ -382,5 +384,19 @@ def _readable(folder: Path) -> Manifest | None:
 
 
 def ring_home() -> Path:
-    """RING_HOME, else ./.ring."""
-    return Path(os.environ.get("RING_HOME", ".ring")).absolute()
+    """RING_HOME, else ./.ring. Raises ValueError for a name that not every program below can carry."""
+    named = os.environ.get("RING_HOME") or ".ring"
+    try:
+        home = Path(named).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"RING_HOME={named}: {error} Name the folder itself") from error
+    if found := _UNWRITABLE.search(str(home)):
+        raise ValueError(
+            f"the home folder {str(home)!r} holds {found[0]!r}, a control character or no UTF-8; set RING_HOME to another folder"
+        )
+    if len(os.fsencode(home)) > LONGEST_HOME:
+        raise ValueError(
+            f"RING_HOME={named[:60]}... has {len(os.fsencode(home))} bytes, at most {LONGEST_HOME} can be used (SQLite's limit); "
+            "set it to a folder nearer to the root"
+        )
+    return home

@@ -34,7 +34,10 @@ def code_version() -> dict[str, str | bool | None]:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+        trusted = ["-c", f"safe.directory={ROOT}"]  # the source may be another user's; we run it already
+        done = subprocess.run(
+            ["git", *trusted, "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

@@ -12,6 +12,8 @@ import calendar
 import contextlib
 import json
 import os
+import platform
+import re
 import sqlite3
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -22,20 +24,42 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault(
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5"
+)  # a server that is gone is told after half a minute, not after four
+os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"  # a record that was accepted stands there
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - a second, which would else follow when the database is opened
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunStatus, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LifecycleStage,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+    RunStatus,
+    RunTag,
+)
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from stages.artifact import Manifest, held
 from stages.errors import StoppedError, TrackingError
 from stages.stage import Row
+from stages.tracking_uri import is_server, sqlite_path, tracking_uri, without_password
 
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 1000
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # of `made_at` in a manifest
 _PROCESS = "ring.process"  # pid and start time of the process that holds a run open
+_HOME = (
+    "ring.home"  # machine and folder of the process that holds it open: a tracking server has the runs of others, too
+)
+_DELETED = re.compile(r"The (experiment|run) (\S+) must be in the 'active' state")
+_ID_OPTION = {"experiment": "--experiment-id", "run": "--run-id"}
 _ENDS = {"done": RunStatus.FINISHED, "failed": RunStatus.FAILED, "killed": RunStatus.KILLED}
 
 
@@ -44,24 +68,31 @@ def _reported(what: str) -> Generator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise TrackingError(
-            f"cannot record {what}: {error}. The chain stops, because a run without records cannot be checked: "
-            "is the disk full, or the home folder read-only?"
-        ) from error
+        raise TrackingError(f"cannot record {what}: {_first_line(error)}. {_advice(error)}") from error
     except Exception as error:
         if type(error).__module__.startswith("sqlalchemy"):
-            raise TrackingError(f"cannot record {what}: {error}") from error
+            raise TrackingError(f"cannot record {what}: {_first_line(error)}") from error
         raise
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
+def _advice(error: Exception) -> str:
+    """What a person can do."""
+    if deleted := _DELETED.search(str(error)):
+        kind, identity = deleted.groups()
+        return f"It was deleted in MLflow: `mlflow {kind}s restore {_ID_OPTION[kind]} {identity}` brings it back"
+    return (
+        "The chain stops, because a run without records cannot be checked: "
+        "is the disk full, the home folder read-only, or the tracking server gone?"
+    )
 
 
 def metric_name(name: str) -> str:
     """The name under which MLflow holds a metric."""
     return name.replace("@", "_at_")
-
-
-def tracking_uri(home: Path) -> str:
-    """Database of a home folder."""
-    return f"sqlite:///{home / 'mlflow.db'}"
 
 
 def process_stamp(pid: int) -> str | None:
@@ -227,31 +258,57 @@ class Tracker:
     def __init__(self, home: Path, recipe: str) -> None:
         """Open (or make) the database and the experiment, and close runs whose process died."""
         self.recipe = recipe
+        self.notes: list[str] = []  # what a person should hear of how it was opened
         home.mkdir(parents=True, exist_ok=True)
+        self._home = home
         self._lock = home / "mlflow.lock"
-        with _reported(f"in {home / 'mlflow.db'}"), held(self._lock):
-            _require_writable(home / "mlflow.db")
-            self.client = MlflowClient(tracking_uri=tracking_uri(home))
-            self.experiment_id = self._experiment(home)
+        uri = tracking_uri(home)
+        with _reported(f"in {without_password(uri)}"), held(self._lock):
+            if database := sqlite_path(uri):
+                _open_database(database, uri, files=home / "mlruns")
+            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            self.experiment_id = self._experiment(uri)
             self._close_dead_runs()
 
-    def _experiment(self, home: Path) -> str:
+    def _experiment(self, uri: str) -> str:
         name = f"ring/{self.recipe}"
         known = self.client.get_experiment_by_name(name)
-        return (
-            known.experiment_id
-            if known
-            else self.client.create_experiment(name, artifact_location=(home / "mlruns" / self.recipe).as_uri())
-        )
+        if known is None:
+            place = None if is_server(uri) else (self._home / "mlruns" / self.recipe).as_uri()
+            return self.client.create_experiment(name, artifact_location=place)
+        if known.artifact_location.startswith("mlflow-artifacts:") and not is_server(uri):
+            raise TrackingError(
+                f"the files of the experiment {name} in {without_password(uri)} are kept by a tracking server: "
+                "set MLFLOW_TRACKING_URI to its address (http://host:5000)"
+            )
+        if known.lifecycle_stage != LifecycleStage.ACTIVE:
+            self.client.restore_experiment(known.experiment_id)
+            self.notes.append(
+                f"the experiment {name} had been deleted in MLflow and is restored, with its runs, to record this one"
+            )
+        return known.experiment_id
 
     def _close_dead_runs(self) -> None:
-        """Runs of any recipe: a home folder has one database."""
+        """Runs of any recipe that were made from this home: one database may serve several, on several machines."""
         experiments = self.client.search_experiments(filter_string="name LIKE 'ring/%'", max_results=1000)
         ids = [experiment.experiment_id for experiment in experiments]
         for run in self.client.search_runs(ids, "attributes.status = 'RUNNING'", max_results=10_000):
+            is_ours = run.data.tags.get(_HOME, self._place) == self._place
             stamp = run.data.tags.get(_PROCESS, "")
-            if stamp != process_stamp(int(stamp.partition(":")[0] or 0)):
+            if is_ours and stamp != process_stamp(int(stamp.partition(":")[0] or 0)):
                 _close(self.client, run.info.run_id, status="killed", error="the process that held the run open died")
+
+    @property
+    def _place(self) -> str:
+        return f"{platform.node()}:{self._home}"
+
+    def _stamp(self) -> dict[str, str]:
+        return {
+            _PROCESS: process_stamp(os.getpid()) or "",
+            _HOME: self._place,
+            "mlflow.source.name": "ring",
+            "mlflow.user": "ring",
+        }
 
     def start_chain(self, name: str, *, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
         """Open the run of a chain; returns its id."""
@@ -269,7 +326,7 @@ class Tracker:
         run = self.client.create_run(
             self.experiment_id,
             run_name=name,
-            tags={"ring.recipe": self.recipe, "ring.status": "running", **_stamp(), **tags},
+            tags={"ring.recipe": self.recipe, "ring.status": "running", **self._stamp(), **tags},
         )
         with _closed_on_failure(self.client, run.info.run_id):
             self._log_params(run.info.run_id, params)
@@ -296,14 +353,23 @@ class Tracker:
         return StageRun(self.client, self.experiment_id, run_id, self._lock)
 
     def _known(self, run_id: str) -> bool:
+        """Whether a stage can go on in a run: it is there, was not deleted, and belongs to this recipe."""
+        run = self._find(run_id)
+        return run is not None and run.info.experiment_id == self.experiment_id
+
+    def _find(self, run_id: str) -> Run | None:
+        """None where the run was deleted, or the records are other ones."""
         try:
-            return self.client.get_run(run_id).info.experiment_id == self.experiment_id
-        except MlflowException:
-            return False
+            run = self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
     def _continue(self, run_id: str, *, parent: str) -> StageRun:
         """First say which process holds the run, then that it runs: else another chain's start would take it for dead."""
-        for key, value in {"mlflow.parentRunId": parent, **_stamp(), "ring.status": "running"}.items():
+        for key, value in {"mlflow.parentRunId": parent, **self._stamp(), "ring.status": "running"}.items():
             self.client.set_tag(run_id, key, value)
         with _closed_on_failure(self.client, run_id):
             _drop_error(self.client, run_id)
@@ -321,11 +387,8 @@ class Tracker:
     def is_unfinished(self, manifest: Manifest) -> bool:
         """Whether the run that made a sealed result is there, but was cut short before its end was recorded."""
         with _reported("a cached stage in MLflow"):
-            try:
-                run = self.client.get_run(manifest.document["mlflow_run_id"])
-            except MlflowException:
-                return False  # the database is another one
-            return run.info.status != RunStatus.to_string(RunStatus.FINISHED)
+            run = self._find(manifest.document["mlflow_run_id"])
+        return run is not None and run.info.status != RunStatus.to_string(RunStatus.FINISHED)
 
     def finish_stage(self, manifest: Manifest) -> None:
         """Finish the run of a sealed result from its manifest. Call it under the result's lock."""
@@ -367,8 +430,12 @@ class Tracker:
             )
 
 
-def _require_writable(database: Path) -> None:
-    """MLflow tries for 100 s before it gives up on a database (measured); this tells at once."""
+def _open_database(database: Path, uri: str, *, files: Path) -> None:
+    """Make the database, or see that it can be written: MLflow tries for 100 s before it gives up (measured); this tells at once.
+
+    MLflow gives a new one an experiment 0 with files below the folder where the command runs, whose name it does not quote.
+    """
+    is_new = not database.exists()
     try:
         with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -376,10 +443,8 @@ def _require_writable(database: Path) -> None:
             connection.rollback()
     except sqlite3.Error as error:
         raise OSError(f"{database}: {error}") from error
-
-
-def _stamp() -> dict[str, str]:
-    return {_PROCESS: process_stamp(os.getpid()) or "", "mlflow.source.name": "ring", "mlflow.user": "ring"}
+    if is_new:
+        SqlAlchemyStore(uri, files.as_uri())
 
 
 def _drop_error(client: MlflowClient, run_id: str) -> None:

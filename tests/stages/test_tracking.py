@@ -200,3 +200,87 @@ def test_runs_that_bring_the_same_new_data_set_at_once_are_all_recorded(tracker,
     for run in runs:
         assert len(tracker.client.get_run(run.run_id).inputs.dataset_inputs) == 5
         run.fail(RuntimeError("over"))
+
+
+# ---------------------------------------------------------------- what a user deletes, sets or shares
+
+
+@pytest.fixture
+def deleted_from(tmp_path):
+    tracker = Tracker(tmp_path, "test")
+    return tmp_path, tracker
+
+
+def test_a_deleted_experiment_is_restored_and_a_person_hears_of_it(deleted_from):
+    home, tracker = deleted_from
+    before = tracker.start_chain("before", tags={}, params={})
+    tracker.client.delete_experiment(tracker.experiment_id)
+    with pytest.raises(TrackingError, match=f"mlflow experiments restore --experiment-id {tracker.experiment_id}`"):
+        tracker.start_chain("now", tags={}, params={})
+    again = Tracker(home, "test")
+    assert again.experiment_id == tracker.experiment_id
+    assert "ring/test" in again.notes[0]
+    assert again.client.get_run(before).info.lifecycle_stage == "active"
+    assert not Tracker(home, "test").notes
+
+
+def test_a_stage_does_not_go_on_in_a_run_that_was_deleted(tracker, home):
+    first = open_stage(tracker)
+    manifest = sealed(home, {"gone": 1.0}, run_id=first.run_id)
+    tracker.client.delete_run(first.run_id)
+    assert open_stage(tracker, resume=first.run_id).run_id != first.run_id
+    assert not tracker.is_unfinished(manifest)
+    with pytest.raises(TrackingError, match=f"mlflow runs restore --run-id {first.run_id}`"):
+        first.finish(manifest)
+
+
+def test_a_run_of_another_machine_or_home_is_not_closed(tracker, home):
+    run_id = tracker.start_chain("elsewhere", tags={}, params={})
+    for key, value in {"ring.home": "other:/home", "ring.process": "1:1"}.items():
+        tracker.client.set_tag(run_id, key, value)
+    Tracker(home, "test")
+    assert tracker.client.get_run(run_id).info.status == "RUNNING"
+    tracker.client.set_tag(
+        run_id, "ring.home", tracker.client.get_run(open_stage(tracker).run_id).data.tags["ring.home"]
+    )
+    Tracker(home, "test")
+    assert tracker.client.get_run(run_id).info.status == "KILLED"
+
+
+def test_no_variable_of_mlflow_diverts_or_delays_a_record(tmp_path):
+    other = {
+        "MLFLOW_ENABLE_ASYNC_LOGGING": "true",
+        "MLFLOW_REGISTRY_URI": f"sqlite:///{tmp_path}/registry.db",
+        "MLFLOW_EXPERIMENT_NAME": "other",
+        "MLFLOW_EXPERIMENT_ID": "77",
+        "MLFLOW_RUN_ID": "0" * 32,
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"{tmp_path}/elsewhere",
+        "MLFLOW_TRACKING_URI": "sqlite:///records.db",
+    }
+    script = """
+import os, sys; from pathlib import Path; from stages.tracking_uri import pin_tracking; pin_tracking()
+from stages.tracking import Tracker
+tracker = Tracker(Path(sys.argv[1]), "test")
+run = tracker.start_stage("sft", parent="p", resume=None, tags={}, params={}, datasets=[])
+run.metrics(1, {"loss": 1.0}); run.flush()
+tracker.client.log_dict(run.run_id, {}, "x.json")
+print([m.value for m in tracker.client.get_metric_history(run.run_id, "loss")], flush=True)
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "home")],
+        env={**os.environ, **other, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "[1.0]", done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "records.db"}
+    assert len(list(tmp_path.glob("home/mlruns/test/*/artifacts/x.json"))) == 1
+
+
+def test_an_experiment_whose_files_a_server_keeps_is_refused_without_that_server(tmp_path):
+    tracker = Tracker(tmp_path, "test")
+    tracker.client.create_experiment("ring/served", artifact_location="mlflow-artifacts:/1")
+    with pytest.raises(TrackingError, match="set MLFLOW_TRACKING_URI to its address"):
+        Tracker(tmp_path, "served")
