@@ -24,7 +24,8 @@ from flows.settings import use_home
 from stages.artifact import Manifest, Store, folder_problems, ring_home
 from stages.config import StageName
 from stages.errors import StageError, TrackingError
-from stages.plan import PlannedStage, outdated, plan_chain
+from stages.machine import elsewhere_line, machine_kind, made_elsewhere
+from stages.plan import PlannedStage, kept_results, outdated, plan_chain
 from stages.recipe import load_recipe, recipe_names, walk_values
 
 LEAST_FREE_BYTES = 20_000_000  # the databases of a first run alone take 8 MB
@@ -319,13 +320,18 @@ def status(
 
     """
     store = Store(ring_home())
-    specs = plan_chain(load_recipe(recipe, overrides=set_ or []).recipe, data_dir=data_dir)
+    resolved = load_recipe(recipe, overrides=set_ or []).recipe
+    specs = plan_chain(resolved, data_dir=data_dir)
     stale = outdated(specs, store=store)
     table = Table("stage", "arm", "fingerprint", "state", title=recipe, title_justify="left")
     for spec in specs:
         state = _state(spec, store=store) if spec.key in stale else "up to date"
         table.add_row(spec.stage, spec.arm or "", spec.fingerprint[:12], state)
     _out.print(table)
+    here = machine_kind(resolved.runtime.device)
+    kept = {key: one.document for key, one in kept_results(specs, store=store).items()}
+    if elsewhere := made_elsewhere(kept, here=here):
+        _out.print(elsewhere_line(elsewhere, here=here), highlight=False, soft_wrap=True)
     return 0
 
 

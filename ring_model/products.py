@@ -5,6 +5,7 @@ same torch, does not: on an AMD EPYC (one thread) 230 to 260 GFLOP/s against 110
 against 100 for the products of transposes that weight gradients are. It costs 10 microseconds more a call, so that few rows go to MKL.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -14,7 +15,18 @@ from torch import Tensor, nn
 ROWS = 32
 """oneDNN gets multiples of so many rows; the rest goes to MKL. Below this oneDNN's overhead of a call is more than it saves."""
 _MANY_ROWS, _ROWS_OF_MANY = 512, 128
-_HAS_ONEDNN = torch.backends.mkldnn.is_available()
+FORCE = "RING_MATMUL"
+
+
+def matmul_kernel() -> str:
+    """What multiplies float32 matrices on this CPU: `mkl` or `onednn`; `RING_MATMUL` decides where it is set."""
+    wanted = os.environ.get(FORCE)
+    if wanted not in (None, "mkl", "onednn"):
+        raise ValueError(f"{FORCE}={wanted}: must be mkl or onednn")
+    return wanted or ("onednn" if torch.backends.mkldnn.is_available() else "mkl")
+
+
+_HAS_ONEDNN = matmul_kernel() == "onednn"
 
 
 def product(a_MK: Tensor, b_NK: Tensor) -> Tensor:
