@@ -27,7 +27,7 @@ LEVELS = {  # the widest of which all are there
     "sve": ("sve",),
     "neon": ("asimd",),
 }
-FORCES = (  # of the environment: each makes torch, MKL or oneDNN compute otherwise than the processor asks for
+FORCES = (  # of the environment: each makes torch, MKL, oneDNN or numpy compute otherwise than the processor asks for
     "RING_MATMUL",
     "ATEN_CPU_CAPABILITY",
     "MKL_CBWR",
@@ -36,6 +36,7 @@ FORCES = (  # of the environment: each makes torch, MKL or oneDNN compute otherw
     "ONEDNN_MAX_CPU_ISA",
     "DNNL_MAX_CPU_ISA",
     "ONEDNN_DEFAULT_FPMATH_MODE",
+    "NPY_DISABLE_CPU_FEATURES",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
 UNKNOWN = "unknown (made before machines were recorded)"
