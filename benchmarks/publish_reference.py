@@ -26,4 +26,9 @@ def main(recipe_name: str, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m benchmarks.publish_reference RECIPE [KEY=VALUE ...]")
+    try:
+        main(sys.argv[1], sys.argv[2:])
+    except ValueError as error:
+        sys.exit(f"publish_reference: {error}")
