@@ -3,6 +3,7 @@
 import sys
 
 from benchmarks import (
+    byte_agreement,
     checkpoint,
     contamination_challenge,
     contamination_rate,
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "curation_scale": curation_scale.main,
     "seeds": seeds.main,
     "sandbox": sandbox.main,
+    "byte_agreement": byte_agreement.main,
     "judging": judging.main,
     "judging_mutations": judging_mutations.main,
     "judging_peers": judging_peers.main,

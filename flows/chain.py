@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Generator
@@ -24,8 +25,10 @@ from flows.terminal import active_display
 from stages.artifact import Store, ring_home
 from stages.config import STAGES, StageName
 from stages.errors import TrackingError
-from stages.plan import PlannedStage, outdated, plan_chain
+from stages.machine import elsewhere_line, machine_kind, made_elsewhere
+from stages.plan import PlannedStage, kept_results, outdated, plan_chain
 from stages.recipe import flatten
+from stages.reference import compare, read_reference
 from stages.results import chain_metrics, chain_results, publish_report
 from stages.tracking import Tracker
 
@@ -93,6 +96,8 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
         with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
             chain.tracker.fail_chain(chain.run_id, error)
         raise
+    for line in document["reference"]:
+        display.message("reference", line)
     _announce_outdated(plan, chain=chain)
     return document
 
@@ -144,6 +149,8 @@ def open_chain(plan: Plan, *, display: Display) -> Chain:
     tracker = Tracker(home, recipe.name)
     for note in tracker.notes:
         display.message("records", note)
+    here = machine_kind(recipe.runtime.device)
+    elsewhere = _kept_elsewhere(plan, store=store, here=here)
     name = f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')} {(flow_run or '--------')[:8]}"
     params = {
         **flatten(recipe),
@@ -151,7 +158,10 @@ def open_chain(plan: Plan, *, display: Display) -> Chain:
         "request.rerun": request.rerun,
         "request.overrides": request.overrides,
     }
-    run_id = tracker.start_chain(name, tags={"ring.prefect_flow_run": flow_run or ""}, params=params)
+    tags = {"ring.prefect_flow_run": flow_run or "", "ring.machine": here, "ring.made_elsewhere": json.dumps(elsewhere)}
+    run_id = tracker.start_chain(name, tags=tags, params=params)
+    if elsewhere:
+        display.message("machine", elsewhere_line(elsewhere, here=here))
     return Chain(
         plan.specs,
         store=store,
@@ -161,6 +171,13 @@ def open_chain(plan: Plan, *, display: Display) -> Chain:
         display=display,
         prefect_run=flow_run,
     )
+
+
+def _kept_elsewhere(plan: Plan, *, store: Store, here: str) -> dict[str, str]:
+    """Stages whose result this run takes as it stands and another kind of machine made, with that kind."""
+    rerun = {spec.key for spec in plan.specs if _is_rerun(spec, plan.request)}
+    kept = kept_results(plan.specs, store=store)
+    return made_elsewhere({key: one.document for key, one in kept.items() if key not in rerun}, here=here)
 
 
 def run_stages(plan: Plan, *, chain: Chain) -> dict[str, Result]:
@@ -204,7 +221,8 @@ def _finish(call: StageCall) -> Result:
 
 def _document(plan: Plan, results: dict[str, Result], *, chain: Chain, started: float) -> dict[str, Any]:
     manifests = {key: result.manifest for key, result in results.items()}
-    title = f"{plan.resolved.recipe.report.title}: {plan.resolved.recipe.name}"
+    recipe, here = plan.resolved.recipe, machine_kind(chain.runtime.device)
+    title = f"{recipe.report.title}: {recipe.name}"
     report = publish_report(manifests, title=title, home=chain.store.home, chain=chain.run_id)
     stages = [
         {
@@ -220,13 +238,16 @@ def _document(plan: Plan, results: dict[str, Result], *, chain: Chain, started: 
         for spec in plan.specs
     ]
     return {
-        "recipe": plan.resolved.recipe.name,
+        "recipe": recipe.name,
         "chain": chain.run_id,
         "seconds": time.monotonic() - started,
         "mlflow_run_id": chain.run_id,
         "report": str(report),
         "stages": stages,
         "results": chain_results(manifests),
+        "machine": here,
+        "made_elsewhere": made_elsewhere({key: one.document for key, one in manifests.items()}, here=here),
+        "reference": compare(manifests, recipe=recipe.name, seed=recipe.seed, kind=here, entries=read_reference()),
     }
 
 

@@ -17,6 +17,7 @@ from stages.config import STAGES
 from stages.findings import chain_findings
 from stages.prompting import chosen_model, model_folder
 from stages.recipe import load_recipe
+from stages.tracking_uri import browse_command
 
 MOST_LINES = 40  # of the words
 _MOST_NOTES = 3
@@ -127,7 +128,7 @@ def _models(models: Mapping[str, tuple[str, Path]], results: Mapping[str, Mappin
 
 def _places(document: Mapping[str, Any], *, home: Path) -> Iterator[str]:
     yield f"Report:  {near(Path(document['report']))}"
-    yield f"Records: {near(home / 'mlflow.db')} (`{program()} up` shows them in the browser)"
+    yield f"Records: {browse_command(home)}   (or: {program()} up)"
 
 
 def _next(document: Mapping[str, Any], request: Request) -> Iterator[str]:

@@ -19,8 +19,8 @@ from typing import Any
 
 from stages.artifact import Manifest, Store
 from stages.config import Recipe
+from stages.machine import machine_kind
 from stages.plan import PlannedStage, plan_chain
-from stages.provenance import hardware
 from stages.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +87,7 @@ def _is_alike(manifest: Manifest, spec: PlannedStage, *, runtime: Mapping[str, A
         and _settings(payload) == _settings(spec.payload)
         and document["status"] == "ran"
         and document["runtime"] == runtime
-        and document["hardware"].get("processor") == hardware()["processor"]
+        and document["hardware"].get("kind") == machine_kind(runtime["device"])
     )
 
 

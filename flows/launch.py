@@ -374,7 +374,7 @@ def _seal(
         "ranks": spec.ranks,
         "code": code_version(),
         "packages": package_versions(),
-        "hardware": hardware(),
+        "hardware": {**hardware(device=chain.runtime.device), "arithmetic": record["arithmetic"]},
         "mlflow_run_id": run.run_id,
         "prefect_flow_run_id": chain.prefect_run,
         "made_at": time.strftime(TIME_FORMAT, time.gmtime()),

@@ -243,6 +243,13 @@ def outdated(specs: Sequence[PlannedStage], *, store: Store) -> set[str]:
     return found
 
 
+def kept_results(specs: Sequence[PlannedStage], *, store: Store) -> dict[str, Manifest]:
+    """By stage the results that a run would take as they stand, as far as manifests tell."""
+    stale = outdated(specs, store=store)
+    found = {spec.key: store.find(spec.stage, spec.fingerprint) for spec in specs if spec.key not in stale}
+    return {key: manifest for key, manifest in found.items() if manifest}
+
+
 def _input_holds(entry: Mapping[str, str], store: Store) -> bool:
     if "stage" not in entry:
         return True  # a data folder: its content is in the fingerprint

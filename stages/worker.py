@@ -30,6 +30,7 @@ from stages.config import (
     SftConfig,
 )
 from stages.imports import heavy_imports
+from stages.provenance import arithmetic
 from stages.stage import STATE, StageLog, StageRecord
 
 CONFIGS: dict[str, type[Record]] = {  # by module
@@ -89,9 +90,8 @@ def _run(job: dict[str, Any], log: StageLog, means: dict[str, Any]) -> None:
     with heavy_imports():
         stage = importlib.import_module(job["module"])
     imported = time.monotonic()
-    record: StageRecord = stage.run(
-        config, inputs=inputs, runtime=Runtime.model_validate(job["runtime"]), out=out, log=log, **means
-    )
+    runtime = Runtime.model_validate(job["runtime"])
+    record: StageRecord = stage.run(config, inputs=inputs, runtime=runtime, out=out, log=log, **means)
     if os.environ.get("RANK", "0") == "0":
         write_json(out / "tables.json", record.tables)
         (out / STATE).mkdir(exist_ok=True)
@@ -99,6 +99,7 @@ def _run(job: dict[str, Any], log: StageLog, means: dict[str, Any]) -> None:
             out / STATE / RECORD,
             {
                 **asdict(record),
+                "arithmetic": arithmetic(device=runtime.device),
                 "timings": {**_usage(imported - started), "wall_seconds": time.monotonic() - started, **record.timings},
             },
         )

@@ -13,6 +13,7 @@ from flows.console import assembled, plain_console
 from flows.tables import rows_table, wrapped
 from stages.artifact import Manifest, Store, ring_home
 from stages.config import STAGES
+from stages.machine import machine_line
 
 _out = plain_console()
 _INDENT = "    "
@@ -50,6 +51,7 @@ def lineage(
         return 0
     for manifest in found.manifests:
         _show(manifest, found)
+    _show_machines(found)
     for manifest in found.manifests:
         if manifest.stage == "curation":
             _show_raw(manifest)
@@ -97,6 +99,16 @@ def _parent(name: str, entry: Mapping[str, str], found: Lineage) -> str:
         " (no longer there)" if parent is None else "" if parent.content == entry["content"] else " (other bytes now)"
     )
     return f"{title} {entry['fingerprint'][:8]}{state}"
+
+
+def _show_machines(found: Lineage) -> None:
+    """Each machine once, with what it made."""
+    made: dict[str, list[str]] = {}
+    for manifest in reversed(found.manifests):
+        made.setdefault(machine_line(manifest.document), []).append(f"{manifest.stage} {manifest.arm or ''}".rstrip())
+    for machine, titles in made.items():
+        for line in wrapped(f"{', '.join(titles)}: made on {machine}", width=_out.width, indent=_INDENT):
+            _out.print(line, highlight=False, soft_wrap=True)
 
 
 # ---------------------------------------------------------------- raw data

@@ -9,7 +9,8 @@ from flows.console import plain_console, program, waiting
 from flows.request import column_overrides
 from flows.tables import rows_table
 from stages.artifact import Store, ring_home
-from stages.plan import PlannedStage, damage_of, outdated, plan_chain
+from stages.machine import elsewhere_line, machine_kind, made_elsewhere
+from stages.plan import PlannedStage, damage_of, kept_results, outdated, plan_chain
 from stages.recipe import load_recipe
 
 _out = plain_console()
@@ -39,7 +40,8 @@ def status(
     store = Store(ring_home())
     overrides = [*column_overrides(columns), *(set_ or [])]
     with waiting("reading the recipe, and the code that its stages run"):
-        specs = plan_chain(load_recipe(recipe, overrides=overrides).recipe, data_dir=data_dir)
+        loaded = load_recipe(recipe, overrides=overrides).recipe
+        specs = plan_chain(loaded, data_dir=data_dir)
     stale = outdated(specs, store=store)
     rows = [
         {
@@ -50,6 +52,10 @@ def status(
         for spec in specs
     ]
     _out.print(rows_table(rows, title=recipe), end="")
+    here = machine_kind(loaded.runtime.device)
+    kept = {key: one.document for key, one in kept_results(specs, store=store).items()}
+    if elsewhere := made_elsewhere(kept, here=here):
+        _out.print(elsewhere_line(elsewhere, here=here), highlight=False, soft_wrap=True)
     return 0
 
 

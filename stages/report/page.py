@@ -9,6 +9,7 @@ import jinja2
 from stages.artifact import Manifest, read_manifest
 from stages.config import STAGES, ReportConfig, Runtime
 from stages.findings import chain_findings
+from stages.machine import machine_line
 from stages.report.charts import bar_chart, interval_chart, line_chart
 from stages.stage import Row, StageLog, StageRecord
 
@@ -49,6 +50,7 @@ def render(title: str, manifests: Mapping[str, Manifest]) -> str:
         title=title,
         findings=chain_findings(ordered),
         stages=[_stage_row(key, manifest) for key, manifest in ordered.items()],
+        machines=_machines(ordered),
         notes=_notes(ordered),
         sections=[*_sections(ordered)],
         samples=ordered["evaluation"].tables()["samples"] if "evaluation" in ordered else [],
@@ -67,6 +69,14 @@ def _stage_row(key: str, manifest: Manifest) -> Row:
         "code": (document["code"]["commit"] or "-")[:10],
         "MLflow run": document["mlflow_run_id"],
     }
+
+
+def _machines(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:
+    """Each machine in a line, with the stages that it made."""
+    made: dict[str, list[str]] = {}
+    for key, manifest in manifests.items():
+        made.setdefault(machine_line(manifest.document), []).append(key)
+    return [(machine, ", ".join(keys)) for machine, keys in made.items()]
 
 
 def _notes(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:

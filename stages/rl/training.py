@@ -22,6 +22,7 @@ from ring_model.policy import micro_batches, pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, RlOptimizer, Runtime
 from stages.ledger import StepLedger, replay
+from stages.model_card import write_card
 from stages.prompting import MODEL
 from stages.rl.losses import TokenBatch, step_loss
 from stages.rl.objectives import Response, Share, Shares, choose_shares, tokens_per_step
@@ -304,6 +305,7 @@ class _Run:
         if self._writes:
             save_model(self.model, self.out / MODEL)
             self.tokenizer.save(self.out / MODEL)
+            write_card(self.out / MODEL)
         self.ledger.close()
         progress = self.progress
         metrics = {

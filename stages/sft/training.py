@@ -25,6 +25,7 @@ from ring_model.policy import PackedRows, ResponseLogprobs, micro_batches, pack_
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, Training
 from stages.ledger import StepLedger, checkpoint_name, replay
+from stages.model_card import write_card
 from stages.prompting import MODEL
 from stages.routing import Load, no_routing, routing_metrics, step_load, uniform_load, weighed_routing
 from stages.sft.batches import Batch, Plan, PlannedStep, Row, Rows, plan_steps, share_of_rank
@@ -292,6 +293,7 @@ class _Run:
             folder = self.out / (checkpoint_name(epoch) if self.job.keeps_epochs else MODEL)
             save_model(self.job.model, folder)
             self.job.tokenizer.save(folder)
+            write_card(folder)
         self.step_started = time.monotonic()
 
     def save(self) -> None:
