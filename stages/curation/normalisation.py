@@ -56,12 +56,17 @@ def words(text: str) -> list[str]:
     >>> words(r"Compute \(\dfrac{1}{2} \cdot 6\).")
     ['compute', '1', '/', '2', '*', '6']
     """
+    return folded(written_words(text))
+
+
+def written_words(text: str) -> list[str]:
+    """As `words`, with numbers in digits or spelled, as they are written."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_SIGNS))
     text = linear_fractions(_THOUSANDS.sub(_without_commas, text.casefold()))
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
-    return folded(_WORD.findall(text))
+    return _WORD.findall(text)
 
 
 _LABEL = re.compile(

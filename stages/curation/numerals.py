@@ -68,7 +68,7 @@ _PHRASES = (
 )
 _STARTS = frozenset(phrase[0] for phrase, _ in _PHRASES)
 _LOOKED_AT = (_SPELLED | _STARTS | {"a"}) - {"/", "^", "power", "root", *_ENDINGS}
-_MOST_DIGITS = 15  # that a float holds
+_MOST_DIGITS = 15  # that a float holds, and signs of a Chinese numeral
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +314,7 @@ def _chinese(words: Sequence[str], place: int) -> _Read:
 def _end_of_numeral(words: Sequence[str], start: int) -> int:
     """Behind the signs from `start` on that are one numeral: punctuation is gone, so 二十三一 are two, and 二百分之五, too."""
     end = start
-    while _at(words, end) in _CHINESE and not _starts_another(words, start, end):
+    while _at(words, end) in _CHINESE and end - start < _MOST_DIGITS and not _starts_another(words, start, end):
         end += 1
     return end
 

@@ -16,7 +16,7 @@ from data.benchmarks import find_benchmark
 from data.schema import Problem, problems_from_table, read_table, table_from_problems, write_table
 from data.sources.hub import load_hub
 from data.sources.parquet import Row, fitted, load_folder
-from data.sources.procedural import generate_problems
+from data.sources.procedural import Material, generate_problems, num_spare, plant
 from stages.artifact import write_json
 from stages.config import CurationConfig, HubSource, ParquetSource, ProceduralSource, Source, Split
 from stages.curation.funnel import Step, finished, save_batch
@@ -53,6 +53,7 @@ class _Loading:
     taken: dict[int, int] = field(default_factory=dict)  # hash of an id -> hash of its prompt
     shared: Counter[str] = field(default_factory=Counter)  # how often an id was taken already
     prompts: set[str] = field(default_factory=set)  # that a later generator must not draw
+    heldout: list[Problem] = field(default_factory=list)  # generated, for dirt to leak
     rows: list[Candidate] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
     num_batches: int = 0
@@ -124,18 +125,7 @@ def _with_data_dir(sources: Sequence[Source], data_dir: Path | None, log: StageL
 def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterator[Row]:
     match source:
         case ProceduralSource():
-            yield from map(
-                Row,
-                generate_problems(
-                    name=source.name,
-                    split=source.split,
-                    num_problems=source.num_problems,
-                    kinds=source.kinds,
-                    levels=source.levels,
-                    seed=loading.config.seed,
-                    exclude=loading.prompts,
-                ),
-            )
+            yield from map(Row, _drawn(source, loading))
         case ParquetSource():
             folder = data_dir if source.folder == DATA_DIR else Path(source.folder)
             assert folder is not None  # a plan without it is refused
@@ -143,6 +133,26 @@ def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterat
         case HubSource():
             limit = loading.config.max_row_bytes
             yield from (fitted(problem, limit, where=source.name) for problem in _hub_problems(source))
+
+
+def _drawn(source: ProceduralSource, loading: _Loading) -> Iterator[Problem]:
+    """The rows of a generator, which do not depend on whether dirt follows them."""
+    shares = source.dirt.model_dump() if source.dirt else {}
+    problems = generate_problems(
+        name=source.name,
+        split=source.split,
+        num_problems=source.num_problems + num_spare(shares, source.num_problems),
+        kinds=source.kinds,
+        levels=source.levels,
+        seed=loading.config.seed,
+        exclude=loading.prompts,
+    )
+    clean, spare = problems[: source.num_problems], problems[source.num_problems :]
+    yield from clean
+    material = Material(clean, spare, loading.heldout)
+    yield from plant(source.name, material, shares=shares, split=source.split, seed=loading.config.seed)
+    if source.split == "heldout":
+        loading.heldout.extend(clean)
 
 
 def _hub_problems(source: HubSource) -> Iterable[Problem]:

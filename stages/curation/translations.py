@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from stages.curation.language import language_of
-from stages.curation.normalisation import answer_words, numbers, words
+from stages.curation.normalisation import answer_words, words
 
 _EVIDENCE = 12.0  # nats: inverse document frequencies of the shared facts and of the answer, added up
 _PAIR = {"en", "zh"}
@@ -37,6 +37,7 @@ class Kept:
     answer: str  # normalised
     written: Facts  # numbers in digits, and formulas
     spelled: Facts  # numbers in words, which a translation may also write in digits
+    in_order: tuple[str, ...]  # all numbers
 
     @classmethod
     def of(cls, text: str, answer: str = "") -> "Kept":
@@ -44,11 +45,13 @@ class Kept:
         text = _THOUSANDS.sub("", text)
         numbers_ = Counter(_number(float(digits) * _SCALES[scale.lower()]) for digits, scale in _DIGITS.findall(text))
         formulas = Counter(set(_formula_facts(text)))
+        in_order = tuple(_all_numbers(text))
         return cls(
             language_of(text),
             " ".join(answer_words(answer)),
             numbers_ + formulas,
-            Counter(_all_numbers(text)) - numbers_,
+            Counter(in_order) - numbers_,
+            in_order,
         )
 
     @property
@@ -71,8 +74,16 @@ def _formula_facts(text: str) -> Iterator[str]:
 def _all_numbers(text: str) -> Iterator[str]:
     """In digits or spelled, without one, which is an article, too."""
     found = words(text)
-    values = [float(number) for number in numbers(found)] + [_TIMES[word] for word in found if word in _TIMES]
+    values = (_TIMES.get(word) or (float(word) if word[0].isdigit() else 0) for word in found)
     yield from (_number(value) for value in values if value > 1)
+
+
+def _order(one: Kept, other: Kept) -> float:
+    """What the same numbers in the same order say beside that they are the same: one order of so many."""
+    if one.in_order != other.in_order:
+        return 0.0
+    orders = math.lgamma(len(one.in_order) + 1)
+    return orders - sum(math.lgamma(count + 1) for count in Counter(one.in_order).values())
 
 
 class Translations:
@@ -105,7 +116,7 @@ class Translations:
             return 0.0
         forth, back = one.written & other.facts, other.written & one.facts
         answer = math.log((len(self._rows) + 1) / (self._answers[other.answer] + 1))
-        if self._weight(forth | back) + answer < _EVIDENCE:
+        if self._weight(forth | back) + _order(one, other) + answer < _EVIDENCE:
             return 0.0
         shares = [(self._weight(forth), self._weight(one.written)), (self._weight(back), self._weight(other.written))]
         return min(shared / whole if whole else 1.0 for shared, whole in shares)

@@ -86,10 +86,15 @@ DROPPED = [  # reason, columns, a part of the evidence
     ("answer in the prompt", {"prompt": r"Find x. As x = 40 + 2, it is \boxed{042}."}, r"\boxed{042}"),
     ("prompt cut off", {"prompt": "Find the sum of all the..."}, "the..."),
     ("prompt cut off", {"prompt": "Find the sum of x,"}, "x,"),
+    ("prompt cut off", {"prompt": "compute left to right mod 7 : 6 * 2 *"}, "6 * 2 *"),
+    ("prompt cut off", {"prompt": r"Find $x$ if $x = 3 \times"}, r"\times"),
+    ("prompt cut off", {"domain": "science", "prompt": "find energy : mass = 9 -"}, "9 -"),
     ("prompt cut off", {"prompt": r"Solve \begin{array}{c} x = 1"}, r"1 \begin, 0 \end"),
 ]
 KEPT = [
     {"prompt": "What is the value?", "answer": '["a", ' + "9" * 5000 + "]"},
+    {"prompt": "What is x? *Proposed by S. Berlov*"},
+    {"prompt": "Compute: 3 + 4 ="},
     {"prompt": "A picture 10 inches wide has a frame. How wide is that?"},
     {"prompt": "Find all x.", "answer": "no solution"},
     {"prompt": "What is 6 times 7?\n\tGive a number."},
