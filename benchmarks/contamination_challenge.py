@@ -159,7 +159,17 @@ _SMALL = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 ).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_PARTS = {2: "half", 3: "third", 4: "quarter", 5: "fifth", 6: "sixth", 7: "seventh", 8: "eighth", 9: "ninth", 10: "tenth"}
+_PARTS = {
+    2: "half",
+    3: "third",
+    4: "quarter",
+    5: "fifth",
+    6: "sixth",
+    7: "seventh",
+    8: "eighth",
+    9: "ninth",
+    10: "tenth",
+}
 
 
 def _in_words(number: int) -> str:
@@ -200,7 +210,11 @@ def _spelled(text: str, rng: random.Random) -> str:
 def _in_digits(text: str, _rng: random.Random) -> str:
     """The other way round: what is spelled in digits."""
     spelled = {word: str(value) for value, word in enumerate(_SMALL) if value > 1}
-    spelled |= {word: str(10 * value) for value, word in enumerate(_TENS, start=2)} | {"half": "1/2", "third": "3rd", "fourth": "4th"}
+    spelled |= {word: str(10 * value) for value, word in enumerate(_TENS, start=2)} | {
+        "half": "1/2",
+        "third": "3rd",
+        "fourth": "4th",
+    }
     return re.sub(r"[A-Za-z]+", lambda found: spelled.get(found[0].lower(), found[0]), text)
 
 

@@ -69,7 +69,7 @@ class Teacher(Record):
 
 
 class Dirt(Record):
-    """Rows planted behind those of a generated source, wrong on purpose; each a share of `num_problems` (`data/sources/procedural/dirt.py`)."""
+    """Rows planted behind those of a generated source, wrong on purpose; each is a share of the source's `num_problems`."""
 
     copies: float = ours(0, "copies of the source's own rows, verbatim and disguised", ge=0, le=1)
     leaks: float = ours(0, "copies of rows of the held-out split, verbatim and disguised", ge=0, le=1)
@@ -102,7 +102,9 @@ class ProceduralSource(Record):
     @model_validator(mode="after")
     def _dirt_fits_the_split(self) -> "ProceduralSource":
         if self.dirt is not None and self.split in ("heldout", "probe"):
-            raise ValueError(f"dirt is for rows that are trained on; source {self.name} feeds {self.split}: leave it out")
+            raise ValueError(
+                f"dirt is for rows that are trained on; source {self.name} feeds {self.split}: leave it out"
+            )
         if self.dirt is not None and self.dirt.broken_traces and self.split == "rl":
             raise ValueError(
                 f"dirt.broken_traces is for splits that are trained on solutions (base, sft, validation); source {self.name}"

@@ -277,7 +277,11 @@ def _gives_answer(problem: Problem, _config: CurationConfig) -> str | None:
 
 
 _CUT = re.compile(r"(?:(?<![A-Z])[a-z]{2,}\s*(?:\.\.\.|…)|\b(?:and|or|the|an|with|of)|,)\s*$")
-_OPEN_FORMULA = re.compile(r"(?:\s[-+*/<>^]|[+/^(\[,]|\\(?:times|cdot|frac|sqrt))\s*$")
+_OPEN_FORMULA = re.compile(
+    r"(?:\s[-+*/<>^]|[+/^(\[,]|\\(?:times|cdot|frac|sqrt)|\bsolve\b[^=]*=|\b[a-z]{2,}\s*=)\s*$"
+    r"|[(\[（][^)\]）]*(?<![.?!。？\s])\s*$",  # a bracket that nothing closes, and no end of a sentence
+    re.IGNORECASE,
+)
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{")
 
 

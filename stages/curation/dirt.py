@@ -1,4 +1,4 @@
-"""What became of dirt: rows that a generated source planted, wrong on purpose, and that say so in `meta` (`data/sources/procedural/dirt.py`).
+"""What became of dirt: rows that a generated source planted, wrong on purpose, and that say so in `meta`.
 
 Dropped is what a step took for a reason of its own; what reached the mixture slipped through, whether or not there was room for it.
 """
@@ -81,7 +81,8 @@ def dirt_rows(found: Fates) -> list[Row]:
 def dirt_note(found: Fates, steps: Sequence[Step]) -> str:
     """The same in words."""
     missed = ", ".join(
-        f"{kind} {form} ({count})" for (kind, form), count in sorted(found.slipped.items(), key=lambda item: (-item[1], item[0]))[:3]
+        f"{kind} {form} ({count})"
+        for (kind, form), count in sorted(found.slipped.items(), key=lambda item: (-item[1], item[0]))[:3]
     )
     judged = [step for step in steps if step.name != mixture.NAME]
     others = sum(step.num_dropped for step in judged) - found.dropped.total()

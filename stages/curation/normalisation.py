@@ -1,8 +1,8 @@
 """The text that problems are compared by: what two spellings of the same problem share, and two problems do not.
 
 Kept: letters, numbers, operators, brackets, primes and factorials, so that `6 * 2` and `6 + 2`, or `4 ( x + 5 )` and `4 x + 5`,
-stay apart. Dropped: case, white space, LaTeX layout and delimiters, punctuation, hyphens inside words. Numbers are in one form, spelled or not
-(`numerals`).
+stay apart. Dropped: case, white space, LaTeX layout and delimiters, punctuation, hyphens inside words. Numbers are in one form, spelled
+or not (see `numerals`).
 """
 
 import hashlib
@@ -43,7 +43,9 @@ _WORD = re.compile(
     rf"[{_SINGLE}{_SYMBOLS}]|[^\W\d_{_SINGLE}]+|\d+(?:\.\d+)?|<=|>=|[-+*/=<>^%|()\[\]]|(?<=\b[a-z])'(?![a-z])|(?<=[\d)])!|(?<=\b[a-z])!"
 )
 
-_THOUSANDS = re.compile(r"(?<![\d.,(\[{])\d{1,3}(?:(?:,|\{,\}|,\\!|\\,)\d{3})+(?![\d,)\]])")  # but `(1,250)` are two numbers
+_THOUSANDS = re.compile(
+    r"(?<![\d.,(\[{])\d{1,3}(?:(?:,|\{,\}|,\\!|\\,)\d{3})+(?![\d,)\]])"
+)  # but `(1,250)` are two numbers
 
 
 def _without_commas(number: re.Match[str]) -> str:

@@ -2,9 +2,9 @@ r"""Numbers in one form, however they are written: spelled in English or Chinese
 
 In and out: the words of a text (`normalisation.words`), so it serves comparison only and no row is changed by it.
 LaTeX fractions are written on a line before there are words, `\frac{x}{6}` as `(x)/(6)`.
-`three` and 三 are `3`, `twenty-one` is `21`, `2.5 million` is `2500000`, `third` and `3rd` are `3 th`, `five sixths`, `(5)/(6)` and 六分之五
-are `5 / 6`, `squared` is `^ 2`, `twox` is `2 x`. Left as they are: `one` and 一 outside of formulas and of larger numbers, since they are an article or
-a pronoun more often; `first` and `second`, which also say when; 十, 百, 千 and 万 where they count nothing, as in 千克.
+`three` and 三 are `3`, `twenty-one` is `21`, `2.5 million` is `2500000`, `third` and `3rd` are `3 th`, `five sixths`, `(5)/(6)` and
+六分之五 are `5 / 6`, `squared` is `^ 2`, `twox` is `2 x`. Left as they are: `one` and 一 outside of formulas and of larger numbers, since
+they are an article or a pronoun more often; `first` and `second`, which also say when; 百, 千 and 万 where they count nothing, as in 千克.
 """
 
 import re
@@ -16,7 +16,8 @@ from data.domains.extraction import closing_braces
 _SMALL = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"
+        " nineteen".split()
     )
 }
 _TENS = {
@@ -272,9 +273,7 @@ def _below_thousand(words: Sequence[str], place: int) -> _Value | None:
     return _Value(value + rest.value, rest.end) if rest else _Value(value, end)
 
 
-def _rest(
-    words: Sequence[str], place: int, read: Callable[[Sequence[str], int], _Value | None]
-) -> _Value | None:
+def _rest(words: Sequence[str], place: int, read: Callable[[Sequence[str], int], _Value | None]) -> _Value | None:
     """What is spelled behind a hundred or a scale, with or without `and`."""
     place += _at(words, place) == "and"
     return None if _is_number(_at(words, place)) else read(words, place)

@@ -19,7 +19,10 @@ from stages.stage import Row
 def record_tables(
     config: CurationConfig, loaded: Loaded, steps: Sequence[Step], pool: Pool, planted: Mapping[str, int]
 ) -> dict[str, list[Row]]:
-    """Every table; `conversions`, `leaks` and `benchmarks` only where there are any. `planted` are the rows of dirt that each step dropped."""
+    """Every table; `conversions`, `leaks` and `benchmarks` only where there are any.
+
+    `planted` are the rows of dirt that each step dropped.
+    """
     tables = {
         "funnel": [_funnel_row(step, planted) for step in steps],
         "reasons": [

@@ -1,9 +1,9 @@
 """Answer verification (paper 2.3): no row is kept whose solution, or whose gold answer, the judge of RL and evaluation rejects.
 
 Generated rows with a teacher: up to `max_tries` proposals, the first that verifies becomes the solution (rejection sampling).
-Rows of files and data sets, and generated ones with a solution of their own (dirt): the solution must verify; in rl and probe a mathematics or science row without a good one is kept,
-with an empty solution, if the judge accepts its gold answer given back; a code row needs a reference program that passes its
-tests, unless `code_without_reference` keeps those that have none.
+Rows of files and data sets, and generated ones with a solution of their own (dirt): the solution must verify; in rl and probe a
+mathematics or science row without a good one is kept, with an empty solution, if the judge accepts its gold answer given back; a code
+row needs a reference program that passes its tests, unless `code_without_reference` keeps those that have none.
 A failure of the judge is a reason of its own, never a wrong answer. Tests of code must refuse answers that are none (`canaries`), and
 leave RL where an answer's own operators decide (`weak_tests`).
 

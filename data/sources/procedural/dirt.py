@@ -5,13 +5,14 @@ In: clean rows of a source, further rows that it drew, rows of the held-out spli
 
 | kind | made of | forms |
 | --- | --- | --- |
-| copy | a clean row of the source | verbatim, respelled (capital, number, `\times`), numbers in words, wrapped in other words, parts reordered |
+| copy | a clean row of the source | verbatim, respelled (capital, number, `\times`), numbers in words, reordered, wrapped in words |
 | leak | a row of the held-out split | the same |
 | broken trace | a row of its own with the teacher's solution | wrong step, wrong answer, no box, cut off, goes round in circles |
 | cut off | a row of its own | its prompt ends between two words, or inside one |
 | malformed | a row of its own | bad encoding, answer lost, picture, options, answer given, tests cut |
 
-The forms of a kind take turns; one that a row has no place for (options for a program) leaves it to another. Rows are a pure function of the arguments.
+The forms of a kind take turns; one that a row has no place for (options for a program) leaves it to another.
+Rows are a pure function of the arguments.
 """
 
 import json

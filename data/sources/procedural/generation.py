@@ -66,8 +66,8 @@ def generate_problems(
 def describe(sources: Iterable[str]) -> str:
     """What the generated problems among rows with these sources are, by domain; empty where there are none.
 
-    >>> describe(["procedural/list", "gsm8k", "procedural/fit"])
-    'generated problems: code is what a list of named operations makes of four digits, or the line of Python a * x + b that passes three tests'
+    >>> describe(["procedural/list", "gsm8k", "procedural/lin"])
+    'generated problems: math is linear equations with one unknown; code is what a list of named operations makes of four digits'
     """
     names = {source.removeprefix(_SOURCE) for source in sources if source.startswith(_SOURCE)}
     kinds: dict[str, list[str]] = {}

@@ -89,12 +89,17 @@ DROPPED = [  # reason, columns, a part of the evidence
     ("prompt cut off", {"prompt": "compute left to right mod 7 : 6 * 2 *"}, "6 * 2 *"),
     ("prompt cut off", {"prompt": r"Find $x$ if $x = 3 \times"}, r"\times"),
     ("prompt cut off", {"domain": "science", "prompt": "find energy : mass = 9 -"}, "9 -"),
+    ("prompt cut off", {"domain": "science", "prompt": "find energy : mass = 9 kg , distance ="}, "distance ="),
+    ("prompt cut off", {"prompt": "solve 4 ( x + 5"}, "( x + 5"),
+    ("prompt cut off", {"prompt": "solve 4 x + 5 ="}, "+ 5 ="),
     ("prompt cut off", {"prompt": r"Solve \begin{array}{c} x = 1"}, r"1 \begin, 0 \end"),
 ]
 KEPT = [
     {"prompt": "What is the value?", "answer": '["a", ' + "9" * 5000 + "]"},
     {"prompt": "What is x? *Proposed by S. Berlov*"},
     {"prompt": "Compute: 3 + 4 ="},
+    {"prompt": "Express it as a decimal (not as a percent."},
+    {"prompt": r"Find its values on $[1, +\infty[$."},
     {"prompt": "A picture 10 inches wide has a frame. How wide is that?"},
     {"prompt": "Find all x.", "answer": "no solution"},
     {"prompt": "What is 6 times 7?\n\tGive a number."},

@@ -65,7 +65,14 @@ def test_numbers_that_differ_stay_apart(one, other):
 
 @pytest.mark.parametrize(
     "text",
-    ["one of them has no one", "first of all wait a second", "tens of tents tend to one", "一个一样的", "千克", "the twos"],
+    [
+        "one of them has no one",
+        "first of all wait a second",
+        "tens of tents tend to one",
+        "一个一样的",
+        "千克",
+        "the twos",
+    ],
 )
 def test_words_that_are_no_numbers_stay(text):
     assert not any(word[0].isdigit() for word in words(text))
@@ -76,7 +83,9 @@ def test_one_is_a_number_inside_a_formula_alone():
     assert words("twenty one") == ["21"] and words("one hundred") == ["100"]
 
 
-@pytest.mark.parametrize("text", [r"\frac", r"\frac{1", r"\frac{1}{2", r"\frac{1}", r"\frac}{", "two", "百", "分之", "a"])
+@pytest.mark.parametrize(
+    "text", [r"\frac", r"\frac{1", r"\frac{1}{2", r"\frac{1}", r"\frac}{", "two", "百", "分之", "a"]
+)
 def test_what_breaks_off_stays(text):
     assert linear_fractions(text) == text
     assert isinstance(words(text), list)

@@ -19,7 +19,13 @@ def test_a_worked_solution_becomes_the_thought_before_its_last_box(problem):
 
 @pytest.mark.parametrize(
     ("end", "answer"),
-    [(r"\boxed 7", "7"), (r"$x=\boxed 7$.", "7"), (r"\boxed -7.5.", "-7.5"), (r"\boxed\frac12", r"\frac12"), (r"\fbox x", "x")],
+    [
+        (r"\boxed 7", "7"),
+        (r"$x=\boxed 7$.", "7"),
+        (r"\boxed -7.5.", "-7.5"),
+        (r"\boxed\frac12", r"\frac12"),
+        (r"\fbox x", "x"),
+    ],
 )
 def test_a_box_without_braces_is_an_answer(problem, end, answer):
     assert trace_of(problem(solution=f"It is {end}")) == f"It is {end}\n</think>\n\n\\boxed{{{answer}}}"

@@ -27,13 +27,13 @@ def _of(rows, kind, form):
 
 
 def test_every_row_says_what_it_is_and_each_kind_has_its_share():
-    rows, _ = _planted()
+    rows, _ = _planted(num_clean=200)
     counts = Counter(row.metadata["dirt"]["kind"] for row in rows)
-    assert counts == {"copy": 20, "leak": 10, "broken trace": 20, "cut off": 10, "malformed": 30}
-    assert [row.id for row in rows] == [f"a-dirt-{number:06d}" for number in range(90)]
+    assert counts == {"copy": 40, "leak": 20, "broken trace": 40, "cut off": 20, "malformed": 60}
+    assert [row.id for row in rows] == [f"a-dirt-{number:06d}" for number in range(180)]
     assert {row.split for row in rows} == {"sft"}
     forms = Counter((row.metadata["dirt"]["kind"], row.metadata["dirt"]["form"]) for row in rows)
-    assert forms["copy", "verbatim"] in (4, 5) and forms["broken trace", "cut off"] in (4, 5)
+    assert forms["copy", "verbatim"] == 8 == forms["broken trace", "cut off"]
     assert forms.keys() == {(kind, form) for kind, forms in DIRT.values() for form in forms}
 
 
@@ -60,7 +60,7 @@ def test_traces_are_broken_as_they_say():
         for form in sound
         for row in _of(rows, "broken trace", form)
     ]
-    assert len(judged) in (12, 13)
+    assert len(judged) == 12
     with Judge() as judge:
         verdicts = judge.verify([(trace, problem) for _, problem, trace in judged])
     assert [verdict.status for verdict in verdicts] == [sound[form] for form, _, _ in judged]
@@ -76,5 +76,7 @@ def test_a_cut_prompt_is_the_beginning_of_another_one():
 
 
 def test_more_leaks_than_held_out_rows_are_refused():
-    with pytest.raises(ValueError, match=r"source a: dirt\.leaks asks for 50 rows, and there are 40 .* lower the share"):
+    with pytest.raises(
+        ValueError, match=r"source a: dirt\.leaks asks for 50 rows, and there are 40 .* lower the share"
+    ):
         _planted(shares={"leaks": 0.5})
