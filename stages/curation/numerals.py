@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from data.domains.extraction import closing_braces
 
-_SMALL = {
+_SMALL: dict[str, int] = {
     word: value
     for value, word in enumerate(
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"
         " nineteen".split()
     )
 }
-_TENS = {
+_TENS: dict[str, int] = {
     word: 10 * value
     for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
 }

@@ -1,10 +1,10 @@
 """Which measured row a text in another language is a translation of, by what a translation keeps: numbers, formulas and the answer.
 
 No model, and no dictionary but number words (`numerals`). Two rows are compared when one is English, the other Chinese, and their
-answers are equal. What either writes in digits or in formulas must stand in the other one, where a number may also be spelled ("three", "twice", 三).
-The likeness is the share of it that does, weighted by rarity, in the direction in which it is smaller. Few or common facts say nothing
-however well they agree ("2, 3, answer 5"), so those that are shared, with the answer, must also be rare enough together: `_EVIDENCE`.
-All numbers in the same order count for that as well: one order of the many that there are.
+answers are equal. What either writes in digits or in formulas must stand in the other one, where a number may also be spelled ("three",
+"twice", 三). The likeness is the share of it that does, weighted by rarity, in the direction in which it is smaller. Few or common facts
+say nothing however well they agree ("2, 3, answer 5"), so those that are shared, with the answer, must also be rare enough together:
+`_EVIDENCE`. All numbers in the same order count for that as well: one order of the many that there are.
 
 Rows are indexed by answer and fact, so a text meets only those that share both, and time is linear in the text of the candidates.
 """
