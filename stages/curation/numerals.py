@@ -63,12 +63,13 @@ _SPELLED = frozenset(
 _PHRASES = (
     (("raised", "to", "the", "power", "of"), ("^",)),
     (("to", "the", "power", "of"), ("^",)),
-    (("the", "square", "root", "of"), ("sqrt",)),
     (("square", "root", "of"), ("sqrt",)),
     (("percent",), ("%",)),
 )
 _STARTS = frozenset(phrase[0] for phrase, _ in _PHRASES)
-_LOOKED_AT = (_SPELLED | _STARTS | {"a"}) - {"/", "^", "power", "root", *_ENDINGS}
+_LOOKED_AT = (_SPELLED | _STARTS) - {"/", "^", "power", "root", *_ENDINGS, *_PLURAL_PARTS, *_ALL_SCALES, "quarter"}
+_BEHIND_NUMBERS = frozenset({*_ALL_SCALES, *_PARTS, *_PLURAL_PARTS, *_ENDINGS, *_AFTER_DIGITS, "^"})
+_BESIDE_BRACKETS = frozenset(("/", "sqrt"))
 _MOST_DIGITS = 15  # that a float holds, and signs of a Chinese numeral
 
 
@@ -96,19 +97,20 @@ def folded(words: Sequence[str]) -> list[str]:
     """
     if _SPELLED.isdisjoint(words):
         return list(words)
-    words = [part for word in words for part in _GLUED.get(word, (word,))]
+    if not _GLUED.keys().isdisjoint(words):
+        words = [part for word in words for part in _GLUED.get(word, (word,))]
     found: list[str] = []
     place = 0
-    while place < len(words):
-        word = words[place]
-        if word in _LOOKED_AT or _is_number(word):
-            read = _read(words, place)
+    for position, (word, after) in enumerate(zip(words, [*words[1:], ""], strict=True)):
+        if position < place:
+            continue
+        if word in _LOOKED_AT or (after in _BEHIND_NUMBERS and (word == "a" or _is_number(word))):
+            read = _read(words, position)
             found.extend(read.words)
             place = read.end
         else:
             found.append(word)
-            place += 1
-    return _without_brackets(found)
+    return _without_brackets(found) if "(" in found and not _BESIDE_BRACKETS.isdisjoint(found) else found
 
 
 def _is_number(word: str) -> bool:
@@ -147,7 +149,7 @@ def _without_brackets(words: Sequence[str]) -> list[str]:
     place = 0
     while place < len(words):
         is_pair = words[place] == "(" and _at(words, place + 2) == ")"
-        if is_pair and (_at(words, place - 1) in ("/", "sqrt") or _at(words, place + 3) == "/"):
+        if is_pair and (_at(words, place - 1) in _BESIDE_BRACKETS or _at(words, place + 3) == "/"):
             found.append(words[place + 1])
             place += 3
         else:

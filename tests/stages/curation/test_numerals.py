@@ -12,7 +12,7 @@ from stages.curation.numerals import linear_fractions
         ("fourxy cubed", "$4xy^3$"),
         ("x to the power of seven", "x^7"),
         ("raised to the power of n", "^n"),
-        ("the square root of five", r"$\sqrt{5}$"),
+        ("the square root of five", r"the $\sqrt{5}$"),
         ("(five)/(six)", r"$\frac{5}{6}$"),
         ("five sixths", r"\dfrac56"),
         ("5/6", r"{5 \over 6}"),
