@@ -54,6 +54,7 @@ class _Loading:
     shared: Counter[str] = field(default_factory=Counter)  # how often an id was taken already
     prompts: set[str] = field(default_factory=set)  # that a later generator must not draw
     heldout: list[Problem] = field(default_factory=list)  # generated, for dirt to leak
+    soiled: dict[str, list[Problem]] = field(default_factory=dict)  # the rows of sources that dirt is planted behind
     rows: list[Candidate] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
     num_batches: int = 0
@@ -94,7 +95,9 @@ def load_sources(config: CurationConfig, *, data_dir: Path | None, state: Path, 
 def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: StageLog) -> None:
     loading = _Loading(folder, config, {find_benchmark(name).name: [] for name in config.benchmarks})
     sources = _with_data_dir(config.sources, data_dir, log)
-    last_generator = max((n for n, source in enumerate(sources) if isinstance(source, ProceduralSource)), default=-1)
+    generators = [number for number, source in enumerate(sources) if isinstance(source, ProceduralSource)]
+    soiled = [source for source in sources if isinstance(source, ProceduralSource) and source.dirt]
+    last_generator = len(sources) if soiled else max(generators, default=-1)
     for number, source in enumerate(sources):
         for row in _read(source, loading, data_dir=data_dir):
             problem = _with_own_id(row.problem, loading)
@@ -102,6 +105,9 @@ def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: S
                 loading.prompts.add(problem.prompt)
             _place(replace(row, problem=problem), source, loading)
         log.progress(number + 1, len(sources), unit="sources", detail=source.name)
+    for source in soiled:
+        for problem in _dirt(source, loading):
+            _place(Row(problem), source, loading)
     loading.flush()
     rows = [problem for problems in loading.benchmarks.values() for problem in problems]
     write_table(table_from_problems(rows), folder / "benchmarks.parquet")
@@ -135,24 +141,39 @@ def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterat
             yield from (fitted(problem, limit, where=source.name) for problem in _hub_problems(source))
 
 
-def _drawn(source: ProceduralSource, loading: _Loading) -> Iterator[Problem]:
-    """The rows of a generator, which do not depend on whether dirt follows them."""
-    shares = source.dirt.model_dump() if source.dirt else {}
+def _drawn(source: ProceduralSource, loading: _Loading) -> list[Problem]:
     problems = generate_problems(
         name=source.name,
         split=source.split,
-        num_problems=source.num_problems + num_spare(shares, source.num_problems),
+        num_problems=source.num_problems,
         kinds=source.kinds,
         levels=source.levels,
         seed=loading.config.seed,
         exclude=loading.prompts,
     )
-    clean, spare = problems[: source.num_problems], problems[source.num_problems :]
-    yield from clean
-    material = Material(clean, spare, loading.heldout)
-    yield from plant(source.name, material, shares=shares, split=source.split, seed=loading.config.seed)
     if source.split == "heldout":
-        loading.heldout.extend(clean)
+        loading.heldout.extend(problems)
+    if source.dirt:
+        loading.soiled[source.name] = problems
+    return problems
+
+
+def _dirt(source: ProceduralSource, loading: _Loading) -> list[Problem]:
+    """Planted when all sources are read, so that every other row is the same with and without it."""
+    shares = source.dirt.model_dump() if source.dirt else {}
+    clean, seed = loading.soiled.get(source.name, []), loading.config.seed
+    spare = generate_problems(
+        name=f"{source.name}-dirt",
+        split=source.split,
+        num_problems=num_spare(shares, len(clean)),
+        kinds=source.kinds,
+        levels=source.levels,
+        seed=seed,
+        exclude=loading.prompts,
+    )
+    loading.prompts.update(problem.prompt for problem in spare)
+    material = Material(clean, spare, loading.heldout)
+    return plant(source.name, material, shares=shares, split=source.split, seed=seed)
 
 
 def _hub_problems(source: HubSource) -> Iterable[Problem]:

@@ -38,7 +38,7 @@ class Material:
     """What dirt is made of."""
 
     clean: Sequence[Problem]
-    spare: Sequence[Problem]  # one for each row that is no copy and no leak
+    spare: Sequence[Problem]  # of the same kinds, one for each row that is no copy and no leak
     heldout: Sequence[Problem]
 
 
