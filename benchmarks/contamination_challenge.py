@@ -155,6 +155,69 @@ def _renumbered(text: str, rng: random.Random) -> str:
     return re.sub(r"(?<![\w.^_{])\d+(?![\w}])", lambda found: str(int(found[0]) + rng.randint(1, 7)), text)
 
 
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_PARTS = {
+    2: "half",
+    3: "third",
+    4: "quarter",
+    5: "fifth",
+    6: "sixth",
+    7: "seventh",
+    8: "eighth",
+    9: "ninth",
+    10: "tenth",
+}
+
+
+def _in_words(number: int) -> str:
+    if number < 20:
+        return _SMALL[number]
+    if number < 100:
+        return _TENS[number // 10 - 2] + (f"-{_SMALL[number % 10]}" if number % 10 else "")
+    for scale, name in ((10**6, "million"), (1000, "thousand"), (100, "hundred")):
+        if number >= scale:
+            rest = number % scale
+            joint = " and " if scale == 100 else " "
+            return f"{_in_words(number // scale)} {name}" + (f"{joint}{_in_words(rest)}" if rest else "")
+    raise AssertionError(number)
+
+
+def _parts(above: str, below: str) -> str:
+    """`five sixths`, or the fraction on a line."""
+    if not (above.isdecimal() and below.isdecimal() and int(below) in _PARTS and int(above) < 20):
+        return f"({above})/({below})"
+    name = _PARTS[int(below)]
+    plural = "halves" if name == "half" else f"{name}s"
+    return f"{_in_words(int(above))} {name if above == '1' else plural}"
+
+
+def _spelled(text: str, rng: random.Random) -> str:
+    """Nine in ten numbers in words, powers and simple fractions, too; a coefficient may stick to its letter."""
+    text = re.sub(r"\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}", lambda found: _parts(found[1], found[2]), text)
+    text = re.sub(r"\^\{?2\}?(?![\d}])", " squared", text)
+    text = re.sub(r"\^\{?3\}?(?![\d}])", " cubed", text)
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    return re.sub(
+        r"(?<![\w.,\\])\d{1,7}(?![\d.,]\d)",
+        lambda found: _in_words(int(found[0])) if rng.random() < 0.9 else found[0],
+        text,
+    )
+
+
+def _in_digits(text: str, _rng: random.Random) -> str:
+    """The other way round: what is spelled in digits."""
+    spelled = {word: str(value) for value, word in enumerate(_SMALL) if value > 1}
+    spelled |= {word: str(10 * value) for value, word in enumerate(_TENS, start=2)} | {
+        "half": "1/2",
+        "third": "3rd",
+        "fourth": "4th",
+    }
+    return re.sub(r"[A-Za-z]+", lambda found: spelled.get(found[0].lower(), found[0]), text)
+
+
 def _combined(text: str, rng: random.Random) -> str:
     return _wrapped(_noisy(_relatexed(_renamed(text, rng), rng), rng), rng)
 
@@ -169,6 +232,11 @@ DISGUISES: dict[str, Callable[[str, random.Random], str]] = {
     "reworded": _reworded,
     "renumbered": _renumbered,
     "combined": _combined,
+    "spelled": _spelled,
+    "in digits": _in_digits,
+    "spelled, in a story": lambda text, rng: _told(_spelled(text, rng), rng),
+    "spelled and renamed": lambda text, rng: _renamed(_spelled(text, rng), rng),
+    "spelled and combined": lambda text, rng: _combined(_spelled(text, rng), rng),
 }
 
 

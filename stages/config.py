@@ -68,6 +68,20 @@ class Teacher(Record):
     _styles = field_validator("styles")(_shares)
 
 
+class Dirt(Record):
+    """Rows planted behind those of a generated source, wrong on purpose; each is a share of the source's `num_problems`."""
+
+    copies: float = ours(0, "copies of the source's own rows, verbatim and disguised", ge=0, le=1)
+    leaks: float = ours(0, "copies of rows of the held-out split, verbatim and disguised", ge=0, le=1)
+    broken_traces: float = ours(
+        0, "solutions with a wrong step or answer, without a box, cut off, or going round in circles", ge=0, le=1
+    )
+    cut_off: float = ours(0, "prompts that end in the middle", ge=0, le=1)
+    malformed: float = ours(
+        0, "bad encoding, a lost answer, a picture, options, the answer in the prompt, cut tests", ge=0, le=1
+    )
+
+
 class ProceduralSource(Record):
     """A seeded generator of problems that feeds one split."""
 
@@ -81,8 +95,22 @@ class ProceduralSource(Record):
     )
     levels: dict[int, float] = needed("share of each difficulty level, 1 to 4")
     teacher: Teacher | None = ours(None, "writes the solution; none leaves it empty")
+    dirt: Dirt | None = ours(None, "rows that are wrong on purpose, to see what curation drops; none: none")
 
     _kinds = field_validator("kinds", "levels")(_shares)
+
+    @model_validator(mode="after")
+    def _dirt_fits_the_split(self) -> "ProceduralSource":
+        if self.dirt is not None and self.split in ("heldout", "probe"):
+            raise ValueError(
+                f"dirt is for rows that are trained on; source {self.name} feeds {self.split}: leave it out"
+            )
+        if self.dirt is not None and self.dirt.broken_traces and self.split == "rl":
+            raise ValueError(
+                f"dirt.broken_traces is for splits that are trained on solutions (base, sft, validation); source {self.name}"
+                " feeds rl, where a row without a good solution stays: leave it out"
+            )
+        return self
 
 
 class FileSource(Record):
@@ -239,6 +267,18 @@ class CurationConfig(Record):
         names = [source.name for source in sources]
         if len(set(names)) < len(names):
             raise ValueError(f"sources need different names; these are {', '.join(names)}")
+        return sources
+
+    @field_validator("sources")
+    @classmethod
+    def _leaks_have_a_heldout_row(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        generated = [source for source in sources if isinstance(source, ProceduralSource)]
+        for number, source in enumerate(generated):
+            if source.dirt and source.dirt.leaks and all(before.split != "heldout" for before in generated[:number]):
+                raise ValueError(
+                    f"source {source.name}: dirt.leaks copies rows of the held-out split, which no generated source before it feeds:"
+                    " put one there, or leave leaks out"
+                )
         return sources
 
     @field_validator("benchmarks")

@@ -115,7 +115,7 @@ class _Box:
 
 def _boxes(text: str) -> list[_Box]:
     r"""All boxes, by where they start. What is no box, as a bare `\boxed` before a word, is left out."""
-    closing = _closing_braces(text)
+    closing = closing_braces(text)
     found = (_box(text, command, closing) for command in _BOX.finditer(text))
     return [box for box in found if box is not None]
 
@@ -148,7 +148,7 @@ def _end_of_arguments(text: str, position: int, closing: Mapping[int, int]) -> i
             return position
 
 
-def _closing_braces(text: str) -> dict[int, int]:
+def closing_braces(text: str) -> dict[int, int]:
     """Where each opening brace that is closed is closed."""
     opened: list[int] = []
     closing: dict[int, int] = {}

@@ -21,6 +21,7 @@ _TITLES = {
     "mixture": "The mixture, asked and reached",
     "conversions": "Choice questions that became open ones",
     "reasons": "Why rows were dropped",
+    "dirt": "Rows that were planted, wrong on purpose",
     "leaks": "Benchmark rows that training sets gave away (dropped)",
     "overlaps": "Rows of a benchmark that stand in another one (kept)",
     "benchmarks": "Benchmarks",

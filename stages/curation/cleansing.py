@@ -277,15 +277,20 @@ def _gives_answer(problem: Problem, _config: CurationConfig) -> str | None:
 
 
 _CUT = re.compile(r"(?:(?<![A-Z])[a-z]{2,}\s*(?:\.\.\.|…)|\b(?:and|or|the|an|with|of)|,)\s*$")
+_OPEN_FORMULA = re.compile(
+    r"(?:\s[-+*/<>^]|[+/^(\[,]|\\(?:times|cdot|frac|sqrt)|\bsolve\b[^=]*=|\b[a-z]{2,}\s*=)\s*$"
+    r"|[(\[（][^)\]）]*(?<![.?!。？\s])\s*$",  # a bracket that nothing closes, and no end of a sentence
+    re.IGNORECASE,
+)
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{")
 
 
 def _cut_off(problem: Problem, _config: CurationConfig) -> str | None:
-    """Ends in the middle of a sentence, or leaves a LaTeX environment open."""
+    """Ends in the middle of a sentence or of a formula, or leaves a LaTeX environment open."""
     prompt = problem.prompt
     if problem.domain == "code":
         return None
-    if problem.domain == "math" and (found := _CUT.search(prompt)):
+    if found := _OPEN_FORMULA.search(prompt) or (problem.domain == "math" and _CUT.search(prompt)):
         return f"ends with {prompt[max(0, found.start() - 40) :].strip()!r}"
     opened = [found[1] for found in _ENVIRONMENT.finditer(prompt)]
     if opened.count("begin") > opened.count("end"):

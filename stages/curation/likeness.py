@@ -16,7 +16,8 @@ from itertools import pairwise
 import numpy as np
 from scipy import sparse
 
-from stages.curation.normalisation import masked, numbers, without_label, words
+from stages.curation.normalisation import masked, numbers, without_label, words, written_words
+from stages.curation.numerals import folded
 from stages.curation.sketches import shingles
 
 _LEAST_SHARED = 0.4  # weighted share of a row's words in a text, below which it is not compared
@@ -41,12 +42,14 @@ class View:
     triples: Parts  # three neighbouring words, numbers masked, too
     shingles: frozenset[str]
     numbers: Counter[str]
+    digits: Counter[str]  # the numbers that are written in digits
 
     @classmethod
     def of(cls, text: str) -> "View":
         """Of a text as it is written."""
         text = _without_code(without_label(text))
-        plain = words(text)
+        written = written_words(text)
+        plain = folded(written)
         hidden = [
             "v" if len(word) == 1 and word.isascii() and word.isalpha() else word
             for word in words(_NAME.sub("name", text))
@@ -58,6 +61,7 @@ class View:
             frozenset(zip(bare, bare[1:], bare[2:], strict=False)),
             frozenset(shingles(" ".join(plain))),
             Counter(numbers(plain)),
+            Counter(numbers(written)),
         )
 
 
@@ -73,7 +77,7 @@ class Match:
 
     row: int
     likeness: float
-    numbers: float  # of its numbers; 1 where it has none
+    numbers: float  # of its numbers, or of those in digits if more of them are there; 1 where it has none
     without_numbers: float  # of its triples of words with numbers masked; 0 where it says little beside numbers
 
 
@@ -126,12 +130,12 @@ class Likeness:
         self.num_rows = len(rows)
         self.num_words = [sum(not word[0].isdigit() for word in words(row)) for row in rows]  # beside numbers
         self._num_tokens = [len(row.split()) for row in rows]
-        self._numbers: list[Counter[str]] = []
+        self._numbers: list[tuple[Counter[str], Counter[str]]] = []  # all, and those in digits
         self._kinds = {kind: _Parts() for kind in _KINDS}
         spread: Counter[str] = Counter()
         found: list[frozenset[str]] = []
         for view in map(View.of, rows):
-            self._numbers.append(view.numbers)
+            self._numbers.append((view.numbers, view.digits))
             found.append(view.words)
             spread.update(view.words)
             for kind, parts in self._kinds.items():
@@ -197,11 +201,15 @@ class Likeness:
         letters, triples = self._shares("shingles", rows, view), self._shares("triples", rows, view)
         matches = []
         for row in rows:
-            own = self._numbers[row]
-            found = sum((own & view.numbers).values()) / own.total() if own else 1.0
+            found = self._share_of_numbers(row, view)
             without_numbers = triples[row] if self.num_words[row] >= _LEAST_PLAIN_WORDS else 0.0
             matches.append(Match(row, (pairs[row] + letters[row]) / 2, found, without_numbers))
         return matches
+
+    def _share_of_numbers(self, row: int, view: View) -> float:
+        """A slip in a spelled number hides it, so where the digits are all there, they will do."""
+        shares = [(own & view.numbers).total() / own.total() for own in self._numbers[row] if own]
+        return max(shares, default=1.0)
 
     def _shares(self, kind: str, rows: Sequence[int], view: View) -> dict[int, float]:
         parts = self._kinds[kind]

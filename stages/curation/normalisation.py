@@ -1,7 +1,8 @@
 """The text that problems are compared by: what two spellings of the same problem share, and two problems do not.
 
 Kept: letters, numbers, operators, brackets, primes and factorials, so that `6 * 2` and `6 + 2`, or `4 ( x + 5 )` and `4 x + 5`,
-stay apart. Dropped: case, white space, LaTeX layout and delimiters, punctuation, hyphens inside words.
+stay apart. Dropped: case, white space, LaTeX layout and delimiters, punctuation, hyphens inside words. Numbers are in one form, spelled
+or not (see `numerals`).
 """
 
 import hashlib
@@ -9,14 +10,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from stages.curation.numerals import folded, linear_fractions
+
 _SPELLINGS = (  # applied in order
-    (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"\\frac \1 \2 "),
+    (re.compile(r"\\over(?![a-z])"), "/"),
     (
         re.compile(r"\\(?:left|right|[bB]ig{1,2}[lr]?|displaystyle|limits|quad|qquad|[,;:!> ])(?![a-z])|\\\\|[${}&~]"),
         " ",
     ),
     (re.compile(r"\\[\[\]()]"), " "),
-    (re.compile(r"\\[dt]frac(?![a-z])"), r"\\frac"),
     (re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname|rm|bf)(?![a-z])"), " "),
     (re.compile(r"\\(?:cdot|times|ast)(?![a-z])|[×·∙⋅]"), "*"),
     (re.compile(r"\\leq?(?![a-z])|\\leqslant|≤|⩽"), "<="),
@@ -41,16 +43,29 @@ _WORD = re.compile(
     rf"[{_SINGLE}{_SYMBOLS}]|[^\W\d_{_SINGLE}]+|\d+(?:\.\d+)?|<=|>=|[-+*/=<>^%|()\[\]]|(?<=\b[a-z])'(?![a-z])|(?<=[\d)])!|(?<=\b[a-z])!"
 )
 
+_THOUSANDS = re.compile(
+    r"(?<![\d.,(\[{])\d{1,3}(?:(?:,|\{,\}|,\\!|\\,)\d{3})+(?![\d,)\]])"
+)  # but `(1,250)` are two numbers
+
+
+def _without_commas(number: re.Match[str]) -> str:
+    return re.sub(r"\D", "", number[0])
+
 
 def words(text: str) -> list[str]:
     r"""The words of a text, after normalisation, in order.
 
     >>> words(r"Compute \(\dfrac{1}{2} \cdot 6\).")
-    ['compute', 'frac', '1', '2', '*', '6']
+    ['compute', '1', '/', '2', '*', '6']
     """
+    return folded(written_words(text))
+
+
+def written_words(text: str) -> list[str]:
+    """As `words`, with numbers in digits or spelled, as they are written."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_SIGNS))
-    text = text.casefold()
+    text = linear_fractions(_THOUSANDS.sub(_without_commas, text.casefold()))
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
     return _WORD.findall(text)

@@ -13,11 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.schema import DROPPED_SCHEMA, Problem, TableWriter
-from stages.config import CurationConfig, Decontamination, Runtime
+from data.sources.procedural import describe
+from stages.config import CurationConfig, Decontamination, ProceduralSource, Runtime
 from stages.curation import annotation, decontamination, duplicates, mixture
 from stages.curation.card import distribution_tables, example_tables, write_card
 from stages.curation.choices import with_open_forms
 from stages.curation.cleansing import cleanse
+from stages.curation.dirt import dirt_metrics, dirt_note, dirt_rows, fates
 from stages.curation.funnel import Funnel, Step
 from stages.curation.pool import Pool
 from stages.curation.sources import Loaded, load_sources
@@ -117,16 +119,21 @@ def _write(
         for step in steps:
             for dropped in step.dropped():
                 writer.write(dropped.select(DROPPED_SCHEMA.names))
-    tables = record_tables(config, loaded, steps, pool) | distribution_tables(pool) | example_tables(pool, steps)
+    planted = fates(steps, pool)
+    tables = record_tables(config, loaded, steps, pool, planted.by_step)
+    tables |= distribution_tables(pool) | example_tables(pool, steps) | {"dirt": dirt_rows(planted)}
     if config.mixture:
         tables["mixture"] = mixture.compared(tables["splits"], config.mixture)
     notes = (
         *_recipe_notes(config, tables["sources"]),
+        *((dirt_note(planted, steps),) if planted.num_planted else ()),
         *_notes(loaded.benchmarks, steps, tables["sources"]),
         *_model_notes(config.decontamination),
         *_shortages(config, tables["splits"]),
     )
     metrics = count_metrics(loaded, steps, splits)
+    if planted.num_planted:
+        metrics |= dirt_metrics(planted)
     if config.choice_questions == "convert":
         metrics["curation/choice_questions_converted"] = float(
             sum(row["converted"] for row in tables.get("conversions", []))
@@ -149,7 +156,10 @@ def _shortages(config: CurationConfig, splits: Sequence[Row]) -> list[str]:
 def _recipe_notes(config: CurationConfig, sources: Sequence[Row]) -> list[str]:
     """What the recipe says that a reader of the card must know, or that came to nothing."""
     there = {row["source"] for row in sources}
+    generated = [source for source in config.sources if isinstance(source, ProceduralSource)]
+    kinds = describe(f"procedural/{kind}" for source in generated for kind, share in source.kinds.items() if share)
     return [
+        *((kinds,) if kinds else ()),
         *(f"the recipe leaves out the step {name}" for name in config.skip),
         *(
             f"duplicates.source_priority names {name}, of which no row was read"

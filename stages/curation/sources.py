@@ -16,7 +16,7 @@ from data.benchmarks import find_benchmark
 from data.schema import Problem, problems_from_table, read_table, table_from_problems, write_table
 from data.sources.files import Row, fitted, load_files
 from data.sources.hub import load_hub
-from data.sources.procedural import generate_problems
+from data.sources.procedural import Material, generate_problems, num_spare, plant
 from stages.artifact import write_json
 from stages.config import CurationConfig, FileSource, HubSource, ProceduralSource, Source, Split
 from stages.curation.funnel import Step, finished, save_batch
@@ -54,6 +54,8 @@ class _Loading:
     taken: dict[int, int] = field(default_factory=dict)  # hash of an id -> hash of its prompt
     shared: Counter[str] = field(default_factory=Counter)  # how often an id was taken already
     prompts: set[str] = field(default_factory=set)  # that a later generator must not draw
+    heldout: list[Problem] = field(default_factory=list)  # generated, for dirt to leak
+    soiled: dict[str, list[Problem]] = field(default_factory=dict)  # the rows of sources that dirt is planted behind
     rows: list[Candidate] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
     num_batches: int = 0
@@ -96,7 +98,9 @@ def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: S
     sources = _with_data_dir(config.sources, data_dir, log)
     for line in reading_lines(places(config, data_dir)):
         log.message(line)
-    last_generator = max((n for n, source in enumerate(sources) if isinstance(source, ProceduralSource)), default=-1)
+    generators = [number for number, source in enumerate(sources) if isinstance(source, ProceduralSource)]
+    soiled = [source for source in sources if isinstance(source, ProceduralSource) and source.dirt]
+    last_generator = len(sources) if soiled else max(generators, default=-1)
     for number, source in enumerate(sources):
         for row in _read(source, loading, data_dir=data_dir):
             problem = _with_own_id(row.problem, loading)
@@ -104,6 +108,9 @@ def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: S
                 loading.prompts.add(problem.prompt)
             _place(replace(row, problem=problem), source, loading)
         log.progress(number + 1, len(sources), unit="sources", detail=source.name)
+    for source in soiled:
+        for problem in _dirt(source, loading):
+            _place(Row(problem), source, loading)
     loading.flush()
     rows = [problem for problems in loading.benchmarks.values() for problem in problems]
     write_table(table_from_problems(rows), folder / "benchmarks.parquet")
@@ -141,24 +148,48 @@ def _some(names: Sequence[str]) -> str:
 def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterator[Row]:
     match source:
         case ProceduralSource():
-            yield from map(
-                Row,
-                generate_problems(
-                    name=source.name,
-                    split=source.split,
-                    num_problems=source.num_problems,
-                    kinds=source.kinds,
-                    levels=source.levels,
-                    seed=loading.config.seed,
-                    exclude=loading.prompts,
-                ),
-            )
+            yield from map(Row, _drawn(source, loading))
         case FileSource():
             place = place_of(source, loading.config, data_dir)
             yield from load_files(place.path, columns=place.columns, max_row_bytes=loading.config.max_row_bytes)
         case HubSource():
             limit = loading.config.max_row_bytes
             yield from (fitted(problem, limit, where=source.name) for problem in _hub_problems(source))
+
+
+def _drawn(source: ProceduralSource, loading: _Loading) -> list[Problem]:
+    problems = generate_problems(
+        name=source.name,
+        split=source.split,
+        num_problems=source.num_problems,
+        kinds=source.kinds,
+        levels=source.levels,
+        seed=loading.config.seed,
+        exclude=loading.prompts,
+    )
+    if source.split == "heldout":
+        loading.heldout.extend(problems)
+    if source.dirt:
+        loading.soiled[source.name] = problems
+    return problems
+
+
+def _dirt(source: ProceduralSource, loading: _Loading) -> list[Problem]:
+    """Planted when all sources are read, so that every other row is the same with and without it."""
+    shares = source.dirt.model_dump() if source.dirt else {}
+    clean, seed = loading.soiled.get(source.name, []), loading.config.seed
+    spare = generate_problems(
+        name=f"{source.name}-dirt",
+        split=source.split,
+        num_problems=num_spare(shares, len(clean)),
+        kinds=source.kinds,
+        levels=source.levels,
+        seed=seed,
+        exclude=loading.prompts,
+    )
+    loading.prompts.update(problem.prompt for problem in spare)
+    material = Material(clean, spare, loading.heldout)
+    return plant(source.name, material, shares=shares, split=source.split, seed=seed)
 
 
 def _hub_problems(source: HubSource) -> Iterable[Problem]:

@@ -16,10 +16,15 @@ from stages.curation.verification import JUDGE_FAILED
 from stages.stage import Row
 
 
-def record_tables(config: CurationConfig, loaded: Loaded, steps: Sequence[Step], pool: Pool) -> dict[str, list[Row]]:
-    """Every table; `conversions`, `leaks` and `benchmarks` only where there are any."""
+def record_tables(
+    config: CurationConfig, loaded: Loaded, steps: Sequence[Step], pool: Pool, planted: Mapping[str, int]
+) -> dict[str, list[Row]]:
+    """Every table; `conversions`, `leaks` and `benchmarks` only where there are any.
+
+    `planted` are the rows of dirt that each step dropped.
+    """
     tables = {
-        "funnel": [_funnel_row(step) for step in steps],
+        "funnel": [_funnel_row(step, planted) for step in steps],
         "reasons": [
             {"step": step.name, "reason": reason, "count": count}
             for step in steps
@@ -42,11 +47,12 @@ def main_reasons(reasons: Counter[str], *, most: int = 3) -> str:
     return ", ".join(f"{reason} ({count})" for reason, count in _sorted(reasons)[:most])
 
 
-def _funnel_row(step: Step) -> Row:
+def _funnel_row(step: Step, planted: Mapping[str, int]) -> Row:
     return {
         "step": step.name,
         "kept": step.num_kept,
         "dropped": step.num_dropped,
+        **({"of these planted": planted.get(step.name, 0)} if planted else {}),
         "main reasons": main_reasons(step.reasons),
     }
 

@@ -1,9 +1,10 @@
 """Which measured row a text in another language is a translation of, by what a translation keeps: numbers, formulas and the answer.
 
-No model, and no dictionary but number words. Two rows are compared when one is English, the other Chinese, and their answers are equal.
-What either writes in digits or in formulas must stand in the other one, where a number may also be spelled ("three", "twice", 三).
-The likeness is the share of it that does, weighted by rarity, in the direction in which it is smaller. Few or common facts say nothing
-however well they agree ("2, 3, answer 5"), so those that are shared, with the answer, must also be rare enough together: `_EVIDENCE`.
+No model, and no dictionary but number words (`numerals`). Two rows are compared when one is English, the other Chinese, and their
+answers are equal. What either writes in digits or in formulas must stand in the other one, where a number may also be spelled ("three",
+"twice", 三). The likeness is the share of it that does, weighted by rarity, in the direction in which it is smaller. Few or common facts
+say nothing however well they agree ("2, 3, answer 5"), so those that are shared, with the answer, must also be rare enough together:
+`_EVIDENCE`. All numbers in the same order count for that as well: one order of the many that there are.
 
 Rows are indexed by answer and fact, so a text meets only those that share both, and time is linear in the text of the candidates.
 """
@@ -23,16 +24,9 @@ _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re
 _TEXT_IN_FORMULA = re.compile(r"\\(?:text|mbox|mathrm)\s*\{[^{}]*\}")
 _FORMULA_WORDS = 3  # neighbouring ones make a fact
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_DIGITS = re.compile(r"(\d+(?:\.\d+)?)\s*(hundred|thousand|million|百|千|万|亿)?", re.IGNORECASE)
+_DIGITS = re.compile(r"(\d+(?:\.\d+)?)\s*(hundred|thousand|million|百|千(?![克米瓦升])|万|亿)?", re.IGNORECASE)
 _SCALES = {"": 1, "hundred": 100, "thousand": 1000, "million": 10**6, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
-_ENGLISH_WORD = re.compile(r"[a-z]+")
-_SMALL = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_ENGLISH = {"twice": 2, "double": 2, "thrice": 3, "triple": 3, "dozen": 12, "hundred": 100, "thousand": 1000}
-_ENGLISH |= {word: value for value, word in enumerate(_SMALL, 2)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
-_CHINESE = re.compile(r"[零一二两三四五六七八九十百千万]+")
-_CHINESE_DIGITS = {sign: value for value, sign in enumerate("零一二三四五六七八九")} | {"两": 2}
-_CHINESE_UNITS = {"十": 10, "百": 100, "千": 1000}
+_TIMES = {"twice": 2, "double": 2, "thrice": 3, "triple": 3, "dozen": 12}
 Facts = Counter[str]
 
 
@@ -44,15 +38,21 @@ class Kept:
     answer: str  # normalised
     written: Facts  # numbers in digits, and formulas
     spelled: Facts  # numbers in words, which a translation may also write in digits
+    in_order: tuple[str, ...]  # all numbers
 
     @classmethod
     def of(cls, text: str, answer: str = "") -> "Kept":
         """Of a text as it is written."""
         text = _THOUSANDS.sub("", text)
-        written = Counter(_number(float(digits) * _SCALES[scale.lower()]) for digits, scale in _DIGITS.findall(text))
-        written.update(set(_formula_facts(text)))
+        numbers_ = Counter(_number(float(digits) * _SCALES[scale.lower()]) for digits, scale in _DIGITS.findall(text))
+        formulas = Counter(set(_formula_facts(text)))
+        in_order = tuple(_all_numbers(text))
         return cls(
-            language_of(text), " ".join(answer_words(answer)), written, Counter(_spelled(_DIGITS.sub(" ", text)))
+            language_of(text),
+            " ".join(answer_words(answer)),
+            numbers_ + formulas,
+            Counter(in_order) - numbers_,
+            in_order,
         )
 
     @property
@@ -72,23 +72,19 @@ def _formula_facts(text: str) -> Iterator[str]:
             yield " ".join(tokens[start : start + _FORMULA_WORDS])
 
 
-def _spelled(text: str) -> Iterator[str]:
-    """Without one, which is an article, too."""
-    values = [_ENGLISH[word] for word in _ENGLISH_WORD.findall(text.casefold()) if word in _ENGLISH]
-    values += [_chinese_value(numeral) for numeral in _CHINESE.findall(text)]
+def _all_numbers(text: str) -> Iterator[str]:
+    """In digits or spelled, without one, which is an article, too."""
+    found = words(text)
+    values = (_TIMES.get(word) or (float(word) if word[0].isdigit() else 0) for word in found)
     yield from (_number(value) for value in values if value > 1)
 
 
-def _chinese_value(numeral: str) -> int:
-    total = digit = 0
-    for sign in numeral:
-        if sign in _CHINESE_DIGITS:
-            digit = _CHINESE_DIGITS[sign]
-        elif sign in _CHINESE_UNITS:
-            total, digit = total + max(digit, 1) * _CHINESE_UNITS[sign], 0
-        else:  # ten thousands
-            total, digit = 10_000 * max(total + digit, 1), 0
-    return total + digit
+def _order(one: Kept, other: Kept) -> float:
+    """What the same numbers in the same order say beside that they are the same: one order of so many."""
+    if one.in_order != other.in_order:
+        return 0.0
+    orders = math.lgamma(len(one.in_order) + 1)
+    return orders - sum(math.lgamma(count + 1) for count in Counter(one.in_order).values())
 
 
 class Translations:
@@ -121,7 +117,7 @@ class Translations:
             return 0.0
         forth, back = one.written & other.facts, other.written & one.facts
         answer = math.log((len(self._rows) + 1) / (self._answers[other.answer] + 1))
-        if self._weight(forth | back) + answer < _EVIDENCE:
+        if self._weight(forth | back) + _order(one, other) + answer < _EVIDENCE:
             return 0.0
         shares = [(self._weight(forth), self._weight(one.written)), (self._weight(back), self._weight(other.written))]
         return min(shared / whole if whole else 1.0 for shared, whole in shares)

@@ -1,9 +1,9 @@
 """Answer verification (paper 2.3): no row is kept whose solution, or whose gold answer, the judge of RL and evaluation rejects.
 
 Generated rows with a teacher: up to `max_tries` proposals, the first that verifies becomes the solution (rejection sampling).
-Rows of files and data sets: the solution must verify; in rl and probe a mathematics or science row without a good one is kept,
-with an empty solution, if the judge accepts its gold answer given back; a code row needs a reference program that passes its
-tests, unless `code_without_reference` keeps those that have none.
+Rows of files and data sets, and generated ones with a solution of their own (dirt): the solution must verify; in rl and probe a
+mathematics or science row without a good one is kept, with an empty solution, if the judge accepts its gold answer given back; a code
+row needs a reference program that passes its tests, unless `code_without_reference` keeps those that have none.
 A failure of the judge is a reason of its own, never a wrong answer. Tests of code must refuse answers that are none (`canaries`), and
 leave RL where an answer's own operators decide (`weak_tests`).
 
@@ -85,18 +85,22 @@ def verify(worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
 def _chunks(
     batch: pa.Table, problems: Sequence[Problem], teachers: Mapping[str, Teacher | None], config: CurationConfig
 ) -> Iterator[tuple[list[int], Chunk]]:
-    """The rows of each source that need verification: all but generated ones without a teacher, which are right by construction."""
-    by_source: dict[str, list[int]] = {}
+    """The rows of each source that need verification: all but generated ones without a teacher, which are right by construction.
+
+    A row that brings a solution is not taught another one.
+    """
+    by_source: dict[tuple[str, bool], list[int]] = {}
     for row, (via, generated) in enumerate(zip(batch["via"].to_pylist(), batch["generated"].to_pylist(), strict=True)):
-        if not generated or teachers[via] is not None:
-            by_source.setdefault(via, []).append(row)
-    for via, rows in by_source.items():
+        is_taught = generated and not problems[row].solution
+        if not is_taught or teachers[via] is not None:
+            by_source.setdefault((via, is_taught), []).append(row)
+    for (via, is_taught), rows in by_source.items():
         yield (
             rows,
             Chunk(
                 tuple(problems[row] for row in rows),
                 via,
-                teachers.get(via),
+                teachers.get(via) if is_taught else None,
                 config.seed,
                 needs_reference=config.code_without_reference == "drop",
                 keeps_weak=config.weak_tests == "keep",

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
+from data.sources.procedural import describe
 from stages.artifact import write_json
 from stages.config import EvaluationConfig, Runtime
 from stages.evaluation.groups import problem_groups
@@ -68,7 +69,7 @@ def run(
             "samples": _shown_samples(sampled.tables, problems),
             "verdicts": [{"status": name, "count": n} for name, n in status_counts(sampled.tables.values()).items()],
         },
-        notes=_notes(failures.total()),
+        notes=_notes(failures.total(), problems),
         timings=sampled.timings,
     )
 
@@ -252,5 +253,6 @@ def _ledger(inputs: Mapping[str, Path], results: Mapping[str, Mapping[str, float
     ]
 
 
-def _notes(failures: int) -> tuple[str, ...]:
-    return (f"the judge failed on {failures} responses; they count neither as right nor as wrong",) if failures else ()
+def _notes(failures: int, problems: Sequence[Problem]) -> tuple[str, ...]:
+    judged = f"the judge failed on {failures} responses; they count neither as right nor as wrong" if failures else ""
+    return tuple(note for note in (judged, describe(problem.source for problem in problems)) if note)

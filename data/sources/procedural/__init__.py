@@ -14,19 +14,25 @@ from a closed vocabulary of about 270 words; whole numbers lie in 0..199 and a n
 | science | science | 1, 2, 3, 3 formulas; one operand may be a difference from level 2, two or three are at level 4 |
 """
 
-from data.sources.procedural.generation import KINDS, LICENCE, generate_problems
+from data.sources.procedural.dirt import DIRT, Material, num_spare, plant
+from data.sources.procedural.generation import KINDS, LICENCE, describe, generate_problems
 from data.sources.procedural.kind import Kind, Slips, Statement
 from data.sources.procedural.notation import PHRASES
 from data.sources.procedural.teacher import STYLES, propose_trace
 
 __all__ = [
+    "DIRT",
     "KINDS",
     "LICENCE",
     "PHRASES",
     "STYLES",
     "Kind",
+    "Material",
     "Slips",
     "Statement",
+    "describe",
     "generate_problems",
+    "num_spare",
+    "plant",
     "propose_trace",
 ]

@@ -49,4 +49,9 @@ def _steps(operands: Operands, slips: Slips | None) -> tuple[list[tuple[str, int
     return lines, value
 
 
-CHAIN = Kind(domain="math", draw=draw, reason=reason)
+CHAIN = Kind(
+    domain="math",
+    description="operations modulo 7, 9 or 11 from left to right",
+    draw=draw,
+    reason=reason,
+)

@@ -61,4 +61,9 @@ def reason(operands: Operands, style: str, slips: Slips) -> str:
     return trace(lines, f"{CODE_OPENING} {a} * x {signed(b)}{CODE_CLOSING}")
 
 
-FIT = Kind(domain="code", draw=draw, reason=reason)
+FIT = Kind(
+    domain="code",
+    description="the line of Python a * x + b that passes three tests",
+    draw=draw,
+    reason=reason,
+)

@@ -1,7 +1,7 @@
 """Draw problems with pairwise different prompts by the shares of kinds and levels."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from random import Random
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ KINDS: dict[str, Kind] = {"chain": CHAIN, "lin": LIN, "list": LIST, "fit": FIT, 
 Key = TypeVar("Key", str, int)
 
 LICENCE = "Apache-2.0"
+_SOURCE = "procedural/"
 MAX_TRIES = 40  # draws of one kind and level for one problem before another kind takes its place
 
 
@@ -54,12 +55,27 @@ def generate_problems(
                 prompt=statement.prompt,
                 answer=statement.answer,
                 tests=statement.tests,
-                source=f"procedural/{kind}",
+                source=f"{_SOURCE}{kind}",
                 licence=LICENCE,
                 meta=json.dumps({"kind": kind, "level": level, **statement.operands}),
             )
         )
     return problems
+
+
+def describe(sources: Iterable[str]) -> str:
+    """What the generated problems among rows with these sources are, by domain; empty where there are none.
+
+    >>> describe(["procedural/list", "gsm8k", "procedural/lin"])
+    'generated problems: math is linear equations with one unknown; code is what a list of named operations makes of four digits'
+    """
+    names = {source.removeprefix(_SOURCE) for source in sources if source.startswith(_SOURCE)}
+    kinds: dict[str, list[str]] = {}
+    for name, kind in KINDS.items():
+        if name in names:
+            kinds.setdefault(kind.domain, []).append(kind.description)
+    said = "; ".join(f"{domain} is {', or '.join(descriptions)}" for domain, descriptions in kinds.items())
+    return f"generated problems: {said}" if said else ""
 
 
 def _check(kinds: Mapping[str, float], levels: Mapping[int, float]) -> None:

@@ -48,6 +48,7 @@ class Kind:
     """One family of problems."""
 
     domain: str  # math, code or science
+    description: str  # for people, as it stands behind "code is"
     draw: Callable[[Random, int], Statement]  # (rng, level): always ends, may repeat an earlier prompt
     reason: Callable[[Operands, str, Slips], str]  # (operands, style, slips): what follows an opened <think>
 

@@ -60,4 +60,9 @@ def _line(left: str, operation: str, result: int, *, skip: bool) -> str:
     return " = ".join(part for part in (left, "" if skip and left else operation, str(result)) if part)
 
 
-LIN = Kind(domain="math", draw=draw, reason=reason)
+LIN = Kind(
+    domain="math",
+    description="linear equations with one unknown",
+    draw=draw,
+    reason=reason,
+)

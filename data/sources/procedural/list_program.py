@@ -63,4 +63,9 @@ def _words(digits: Sequence[int]) -> str:
     return " ".join(map(str, digits))
 
 
-LIST = Kind(domain="code", draw=draw, reason=reason)
+LIST = Kind(
+    domain="code",
+    description="what a list of named operations makes of four digits",
+    draw=draw,
+    reason=reason,
+)

@@ -187,4 +187,9 @@ def _written(first: int, minus: int) -> str:
     return f"{first} - {minus}" if minus else str(first)
 
 
-SCIENCE = Kind(domain="science", draw=draw, reason=reason)
+SCIENCE = Kind(
+    domain="science",
+    description="a quantity that follows from others by one to three formulas, with its unit",
+    draw=draw,
+    reason=reason,
+)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from data.domains import Judge
 from data.sources.procedural import generate_problems
 from stages.config import CurationConfig, ProceduralSource, Teacher
+from stages.curation.cleansing import cleanse
 from stages.curation.verification import Chunk, verify, verify_chunk
 
 SURE = {"long": 0.0, "skip": 0.0, "direct": 0.0}
@@ -147,6 +149,24 @@ def test_a_checker_must_refuse_what_is_no_answer(problem, judge, checker, is_kep
     assert (finding.reason == "") is is_kept
 
 
+@pytest.mark.parametrize(
+    "tests",
+    [
+        {"type": "call", "function": "add", "inputs": [[1, 2], [3, -5]], "outputs": [3, -2]},
+        {"type": "functional", "fn_name": "add", "inputs": ["1\n2", "3\n-5"], "outputs": ["3", "-2"]},
+        {"type": "function", "entry_point": "add", "check": "def check(f):\n    assert f(1, 2) == 3\n    assert f(3, -5) == -2"},
+        {"type": "asserts", "check": "assert add(1, 2) == 3\nassert add(3, -5) == -2"},
+    ],
+)
+@pytest.mark.parametrize("split", ["sft", "rl"])
+def test_code_rows_stay_whatever_form_their_tests_have(problem, batch, worker, tests, split):
+    row = problem(
+        domain="code", split=split, answer="", tests=json.dumps(tests), solution="def add(a, b):\n    return a + b"
+    )
+    rows = batch(row)
+    assert cleanse(worker, (rows, CurationConfig())).drops == [] == list(verify(worker, (rows, CurationConfig())).drops)
+
+
 def test_weak_tests_leave_rl_unless_the_recipe_keeps_them(problem, batch, worker):
     code = "class V:\n    def __init__(s, x): s.x = x\n    def __eq__(s, o): return s.x == o.x\n    def __add__(s, o): return V(s.x + o.x)"
     tests = json.dumps({"type": "asserts", "check": "assert V(1) + V(2) == V(3)"})
@@ -188,6 +208,18 @@ def test_rows_that_are_right_by_construction_are_not_judged(problem, batch, work
     assert [(drop.row, drop.reason) for drop in sifted.drops] == [(3, "solution does not verify")]
     assert sifted.changed["solution"][4].endswith(r"\boxed{42}")
     assert sifted.num_judged == 2
+
+
+def test_a_generated_row_with_a_solution_of_its_own_is_judged_by_it_and_not_taught(batch, worker):
+    teacher = Teacher(styles=LONG, slips=SURE)
+    source = ProceduralSource(
+        kind="procedural", name="some", split="sft", num_problems=2, kinds=KINDS, levels={2: 1.0}, teacher=teacher
+    )
+    first, second = _generated("sft", count=2)
+    rows = batch(first, replace(second, solution="<think>\n1 </think> \\boxed{ 1000 }"), via="some", generated=True)
+    sifted = verify(worker, (rows, CurationConfig(sources=(source,))))
+    assert [(drop.row, drop.reason) for drop in sifted.drops] == [(1, "solution does not verify")]
+    assert "</think>" in sifted.changed["solution"][0]
 
 
 @pytest.mark.parametrize("part_rows", [1, 2, 5])
