@@ -6,8 +6,9 @@ profile may refuse. Everything in it dies with its first process.
 
 import ctypes
 import os
+import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from data.sandbox import kernel
@@ -27,10 +28,15 @@ _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _ATTR_RDONLY, _ATTR_NOSUID = 1, 2
 
 
-def enter(shown: Iterable[Path], *, library: Path) -> None:
+def opened(paths: Iterable[Path]) -> dict[Path, int]:
+    """Those that are there, open, so that they can be shown where the way to them is closed or hidden by then."""
+    return {path: os.open(path, os.O_PATH | os.O_NOFOLLOW) for path in paths if os.path.lexists(path)}
+
+
+def enter(shown: Mapping[Path, int], *, library: Path) -> None:
     """Move this process, which must stand in `library`, into new namespaces; only a child born after it is wholly inside.
 
-    `shown` paths, and `library` although its way there may be closed to this user, keep their names. Raises OSError.
+    What is `shown`, which is `opened` and closed here, and `library` keep their names. Raises OSError.
     """
     uid, gid = os.geteuid(), os.getegid()
     kernel.set_dumpable(dumpable=True)  # or the maps would belong to root
@@ -40,8 +46,9 @@ def enter(shown: Iterable[Path], *, library: Path) -> None:
     Path("/proc/self/uid_map").write_text(f"{kernel.NOBODY} {uid} 1")
     _mount(None, "/", None, _REC | _PRIVATE)
     _mount("tmpfs", _ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=755")
-    for path in shown:
-        _show(path)
+    for path, fd in shown.items():
+        _show(path, fd)
+        os.close(fd)
     _show_library(library)
     _link_stdin()
     _change_root()
@@ -91,17 +98,18 @@ def _link_stdin() -> None:
         _target(Path(folder)).chmod(0o111)
 
 
-def _show(path: Path) -> None:
-    """Bind a path into the new root; links stay links."""
+def _show(path: Path, fd: int) -> None:
+    """Bind what is open at `fd` into the new root under its name; links stay links."""
     target = _target(path)
-    if os.path.lexists(target) or not os.path.lexists(path):
+    if os.path.lexists(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink():
-        target.symlink_to(path.readlink())
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISLNK(mode):
+        target.symlink_to(os.readlink("", dir_fd=fd))
         return
-    target.mkdir() if path.is_dir() else target.touch()
-    _mount(str(path), str(target), None, _BIND | _REC)
+    target.mkdir() if stat.S_ISDIR(mode) else target.touch()
+    _mount(f"/proc/self/fd/{fd}", str(target), None, _BIND | _REC)
 
 
 def _target(path: Path) -> Path:
