@@ -8,7 +8,7 @@ import ctypes
 import os
 import stat
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from data.sandbox import kernel
@@ -28,15 +28,10 @@ _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _ATTR_RDONLY, _ATTR_NOSUID = 1, 2
 
 
-def opened(paths: Iterable[Path]) -> dict[Path, int]:
-    """Those that are there, open, so that they can be shown where the way to them is closed or hidden by then."""
-    return {path: os.open(path, os.O_PATH | os.O_NOFOLLOW) for path in paths if os.path.lexists(path)}
-
-
-def enter(shown: Mapping[Path, int], *, library: Path) -> None:
+def enter(shown: Iterable[Path], *, library: Path) -> None:
     """Move this process, which must stand in `library`, into new namespaces; only a child born after it is wholly inside.
 
-    What is `shown`, which is `opened` and closed here, and `library` keep their names. Raises OSError.
+    `shown` paths, and `library` although its way there may be closed to this user, keep their names. Raises OSError.
     """
     uid, gid = os.geteuid(), os.getegid()
     kernel.set_dumpable(dumpable=True)  # or the maps would belong to root
@@ -45,8 +40,9 @@ def enter(shown: Mapping[Path, int], *, library: Path) -> None:
     Path("/proc/self/gid_map").write_text(f"{kernel.NOBODY} {gid} 1")
     Path("/proc/self/uid_map").write_text(f"{kernel.NOBODY} {uid} 1")
     _mount(None, "/", None, _REC | _PRIVATE)
-    _mount("tmpfs", _ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=755")
-    for path, fd in shown.items():
+    opened = [(path, os.open(path, os.O_PATH | os.O_NOFOLLOW)) for path in shown if os.path.lexists(path)]
+    _mount("tmpfs", _ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=755")  # may hide some of them
+    for path, fd in opened:
         _show(path, fd)
         os.close(fd)
     _show_library(library)

@@ -145,9 +145,8 @@ def _enter_namespaces(channel: socket.socket, parent: int, packages: Iterable[Pa
     """Return in the first process of the new namespaces; this one waits for its end."""
     library, modules = _library(), _standard_library()[0]
     os.chdir(library)
-    shown = namespaces.opened((*_SHOWN, *packages))
     claim = kernel.drop_root()
-    namespaces.enter(shown, library=library)
+    namespaces.enter((*_SHOWN, *packages), library=library)
     if pid := os.fork():
         kernel.die_with_parent(parent)
         channel.close()

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -388,18 +390,17 @@ def test_an_answer_imports_the_packages_that_the_judge_offers_and_no_other(sandb
     assert sandbox.run(Job(NUMPY, stdin="3\n1 2 3\n")).detail == "ModuleNotFoundError"
 
 
-def test_a_package_below_tmp_behind_closed_folders_is_offered_and_what_lies_beside_it_is_not(sandbox, tmp_path, monkeypatch):
-    if not sandbox.rung.namespaces:
-        pytest.skip("this rung sees the folders as they are, and as nobody")
-    tmp_path.chmod(0o700)  # and below /tmp, which the new root hides while it is built
-    for name in ("offered", "beside"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("value = 6\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with Sandbox(rung=sandbox.rung.name, packages=("offered",)) as offering:
-        assert offering.run(Job("import offered\nprint(offered.value)")).stdout == b"6\n"
-        assert offering.run(Job("import beside")).status == "error"
-        assert not [row for row in try_to_escape(offering) if not row.stopped]
+def test_a_package_below_tmp_is_offered_and_what_lies_beside_it_is_not(sandbox, monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # the new root hides /tmp while it is built
+        for name in ("offered", "beside"):
+            Path(folder, name).mkdir()
+            Path(folder, name, "__init__.py").write_text("value = 6\n")
+        Path(folder).chmod(0o755)  # the sandbox's user may look, as into an environment
+        monkeypatch.syspath_prepend(folder)
+        with Sandbox(rung=sandbox.rung.name, packages=("offered",)) as offering:
+            assert offering.run(Job("import offered\nprint(offered.value)")).stdout == b"6\n"
+            assert offering.run(Job("import beside")).status == "error"
+            assert not [row for row in try_to_escape(offering) if not row.stopped]
 
 
 def test_a_package_that_is_not_installed_is_told():
