@@ -201,9 +201,10 @@ from stages.curation import run
 from stages.curation.normalisation import comparison_key
 from stages.stage import StageLog
 
-left, save = [int(sys.argv[3])], funnel.save_batch
-def save_and_die(*arguments, **named):
-    save(*arguments, **named)
+left, save, saved = [int(sys.argv[3])], funnel.save_batch, Path(sys.argv[5])
+def save_and_die(folder, number, *arguments, **named):
+    save(folder, number, *arguments, **named)
+    saved.open("a").write(f"{folder.name}/{number}\\n")
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -213,17 +214,20 @@ run(config, inputs={"data-dir": Path(sys.argv[1])}, runtime=Runtime(workers=1), 
 """
 
 
-@pytest.mark.parametrize("finished_batches", [1, 3, 5, 8, 10])
-def test_a_killed_curation_goes_on_with_the_next_batch_and_writes_the_same_bytes(
-    tmp_path, problem, folder, finished_batches
+@pytest.mark.slow
+def test_a_curation_that_is_killed_again_and_again_goes_on_with_the_next_batch_and_writes_the_same_bytes(
+    tmp_path, problem, folder
 ):
     rows = [problem(f"What is {i} plus {i % 900}?", id=f"a/{i}", answer=str(i + i % 900)) for i in range(2300)]
     data_dir, config = folder(*rows), tmp_path / "config.json"
     config.write_text(CurationConfig().model_dump_json())
-    command = [sys.executable, "-c", _KILLED, str(data_dir), str(config), str(finished_batches), str(tmp_path / "out")]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
-    stream = io.StringIO()
-    _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir, stream=stream)
+    for further_batches in (1, 2, 2, 3, 2):  # killed after 1, 3, 5, 8 and 10 batches in all
+        arguments = [data_dir, config, further_batches, tmp_path / "out", tmp_path / "saved"]
+        killed = subprocess.run([sys.executable, "-c", _KILLED, *map(str, arguments)], cwd=ROOT, check=False)
+        assert killed.returncode == -signal.SIGKILL
+    saved = (tmp_path / "saved").read_text(encoding="utf-8").split()
+    assert len(saved) == len(set(saved)) == 10  # none twice
+    _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir)
     _run(tmp_path / "whole", config=CurationConfig(), data_dir=data_dir)
     for name in FILES:
         assert (tmp_path / "out" / f"{name}.parquet").read_bytes() == (

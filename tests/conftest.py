@@ -1,0 +1,25 @@
+"""Which tests run together, and which are left out of the inner loop."""
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+SHARE_A_CHAIN = frozenset(f"tests/flows/test_{name}.py" for name in ("chain", "ending", "machines"))
+SLOW_FIXTURES = frozenset({"ring", "smoke", "public_data", "shared_data"})  # start commands, or read whole public sets
+
+
+class _Scheduling(LoadFileScheduling):
+    """A file stays on one worker, which makes its fixtures once; so do the files that look at the session's one chain."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "chain" if file in SHARE_A_CHAIN else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduling | None:
+    return _Scheduling(config, log) if config.option.dist == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
