@@ -1,7 +1,11 @@
 """Which tests run together, and which are left out of the inner loop."""
 
+from collections.abc import Generator
+
 import pytest
 from xdist.scheduler import LoadFileScheduling
+
+from stages.imports import heavy_imports
 
 SHARE_A_CHAIN = frozenset(f"tests/flows/test_{name}.py" for name in ("chain", "ending", "machines"))
 SLOW_FIXTURES = frozenset({"ring", "smoke", "public_data", "shared_data"})  # start commands, or read whole public sets
@@ -17,6 +21,13 @@ class _Scheduling(LoadFileScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduling | None:
     return _Scheduling(config, log) if config.option.dist == "loadfile" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collecting imports PyTorch, Prefect and MLflow."""
+    with heavy_imports():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ from slow_model import SMALL
 from ring_model.engine import Engine, OptimizerSettings
 from ring_model.modelling import BailingMoe, initialise
 
+pytestmark = pytest.mark.slow
 SCRIPT = str(Path(__file__).parent / "engine_script.py")
 
 

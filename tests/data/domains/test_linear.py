@@ -53,6 +53,7 @@ def texts() -> Iterator[str]:
     yield "".join("`" * length + "\n" + "`" * length + "\n" for length in range(3, 220))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", functions(), ids=lambda function: f"{function.__module__}.{function.__name__}")
 def test_every_function_of_a_text_is_linear_in_its_length(function):
     for text in texts():

@@ -10,6 +10,7 @@ from data.domains import Judge, math_worker
 from data.domains.math_worker import DIFFERENT, EQUAL, MAX_WORKERS, TIMEOUT, MathWorkers
 from data.schema import Problem
 
+pytestmark = pytest.mark.slow
 STUCK = "\\prod_{k=1}^{9999} (k^2+1)"  # within all limits that are looked at before
 LIMIT_SECONDS = 1  # of CPU, where a test waits for the end of a question
 
