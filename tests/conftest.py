@@ -8,7 +8,7 @@ from xdist.scheduler import LoadFileScheduling
 from stages.imports import heavy_imports
 
 SHARE_A_CHAIN = frozenset(f"tests/flows/test_{name}.py" for name in ("chain", "ending", "machines"))
-SLOW_FIXTURES = frozenset({"ring", "smoke", "public_data", "shared_data"})  # start commands, or read whole public sets
+SLOW_FIXTURES = frozenset({"ring", "smoke", "cluster", "public_data", "shared_data"})  # commands, whole public sets
 
 
 class _Scheduling(LoadFileScheduling):
@@ -19,6 +19,7 @@ class _Scheduling(LoadFileScheduling):
         return "chain" if file in SHARE_A_CHAIN else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduling | None:
     return _Scheduling(config, log) if config.option.dist == "loadfile" else None
 

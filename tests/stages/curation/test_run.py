@@ -122,6 +122,7 @@ def test_traces_are_verified_and_surplus_is_counted(tmp_path):
     assert len(pool) == 150 and any(solution == "" for solution in pool["solution"].to_pylist())
 
 
+@pytest.mark.slow
 def test_one_worker_and_four_write_the_same_bytes(tmp_path, data_dir):
     for workers in (1, 4):
         _run(tmp_path / str(workers), data_dir=data_dir, workers=workers)
@@ -159,6 +160,7 @@ def test_a_converted_question_of_a_benchmark_is_found(tmp_path, problem, folder)
     assert (row["id"], row["benchmark"], row["against"]) == ("leak", "math500", "m/0")
 
 
+@pytest.mark.slow
 def test_a_mixed_curation_is_the_same_with_four_workers_and_its_splits_share_no_text(tmp_path, public_data):
     mixture = Mixture(sft={"math": 0.7, "code": 0.3}, rl={"math": 60, "code": 1000})
     config = CurationConfig(mixture=mixture, benchmarks=("gsm8k", "mbpp"))
@@ -287,6 +289,7 @@ def test_bytes_that_are_no_text_cost_their_row_and_no_other(tmp_path, problem, f
     assert "b.parquet: the prompt is no text" in dropped[0]["evidence"]
 
 
+@pytest.mark.slow
 def test_a_row_of_fifty_megabytes_is_counted_and_its_texts_are_cut_short(tmp_path, problem, folder):
     data_dir = folder(problem("What? " * 8_500_000, id="huge"), problem(id="good"))
     record = _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir)
@@ -314,6 +317,7 @@ def test_the_public_recipe_names_hub_sets_and_ends_with_curation():
     assert {"math500", "aime24", "aime25", "gsm8k", "mbpp", "humaneval"} <= set(recipe.curation.benchmarks)
 
 
+@pytest.mark.slow
 def test_the_card_gives_the_revision_of_what_was_fetched_and_none_of_a_folder_in_its_place(
     tmp_path, monkeypatch, problem, folder
 ):
