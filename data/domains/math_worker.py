@@ -46,7 +46,7 @@ _START = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from data.domains.math_worker import serve
-serve(int(sys.argv[2]))
+serve(int(sys.argv[2]), cpu_seconds=int(sys.argv[3]))
 """
 
 
@@ -141,7 +141,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(_PROJECT), str(os.getpid())],
+            [sys.executable, "-c", _START, str(_PROJECT), str(os.getpid()), str(CPU_SECONDS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -200,8 +200,8 @@ class _Worker:
 # ---------------------------------------------------------------- inside the worker
 
 
-def serve(parent: int) -> None:
-    """Answer questions until stdin closes or the parent ends."""
+def serve(parent: int, *, cpu_seconds: int) -> None:
+    """Answer questions until stdin closes or the parent ends; one that takes more CPU seconds ends the process."""
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
     if os.getppid() != parent:
         return
@@ -213,14 +213,14 @@ def serve(parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
         gold, answer = json.loads(line)
-        _limit_cpu()
+        _limit_cpu(cpu_seconds)
         print(_compare(gold, answer), file=replies, flush=True)
 
 
-def _limit_cpu() -> None:
+def _limit_cpu(cpu_seconds: int) -> None:
     """The kernel ends the process when the next question has used its CPU seconds, whatever code it is in."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS
+    seconds = int(used.ru_utime + used.ru_stime) + 1 + cpu_seconds
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 

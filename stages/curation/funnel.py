@@ -96,7 +96,7 @@ class Funnel:
                 yield from ((function, part, settings) for part in parts)
 
         num_done = pool.num_batches - len(missing)
-        inline = len(missing) <= 1 and part_rows is None
+        inline = len(missing) <= 1 and all(len(_parts(pool.path(number), part_rows)) <= 1 for number in missing)
         for position, sifted in self._through(_apply, tasks(), inline=inline):
             number, piece = places[position]
             current = open_batches[number]
@@ -131,7 +131,7 @@ class Funnel:
                 due += 1
 
     def _through(self, function: Function, tasks: Iterator[Any], *, inline: bool) -> Iterator[tuple[int, Any]]:
-        """A single batch is not worth a process."""
+        """A single task is not worth a process."""
         if not inline:
             yield from self.work_through(function, tasks, runtime=self.runtime)
             return

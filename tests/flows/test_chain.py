@@ -1,5 +1,6 @@
 """The chain as a person meets it: real Prefect, MLflow, DeepSpeed, processes and signals, on the smoke recipe."""
 
+import functools
 import json
 import re
 import shlex
@@ -7,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,7 +19,29 @@ from stages.artifact import read_manifest
 from stages.tracking import metric_name, tracking_uri
 from tests.flows.conftest import assert_all_ended, by_key, content
 
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\.venv/bin/ring ([^#\n]+?)\s*(?:#.*)?$", README, re.MULTILINE)
+QUICK = [command for command in COMMANDS if command.split()[0] not in ("run", "up")]
+RUNS = [command for command in COMMANDS if command.startswith("run")]
+AGAIN, EARLY, RERUN = "run smoke", "run laptop --until sft", "run laptop --rerun rl --arm mixed"
 STAGES = ["curation", "base", "sft", "selection", "rl/phased", "rl/mixed", "rl/more-sft", "evaluation", "report"]
+
+
+@pytest.fixture(scope="module")
+def documented(smoke, tmp_path_factory) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Runs a command of the README where `smoke` has run, once for all tests; `laptop` is the same chain as `smoke`.
+
+    Those with a name above run to their end and print JSON, the others go until curation and print words.
+    """
+    own = tmp_path_factory.mktemp("own")  # a folder of the user's, with none of the recipe's sets
+    pq.write_table(pq.read_table(next(smoke.ring.home.glob("artifacts/curation/*/rl.parquet"))), own / "own.parquet")
+
+    @functools.cache
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        more = ["--json"] if command in (AGAIN, EARLY, RERUN) else ["--until", "curation"]
+        return smoke.ring(*shlex.split(command.replace("laptop", "smoke").replace("DIR", str(own))), *more)
+
+    return run
 
 
 def runs_of(home: Path) -> list:
@@ -76,8 +100,8 @@ def test_the_report_is_one_small_page_that_needs_no_network(smoke) -> None:
     assert not any(mark in page for mark in ("http://", "https://", "<script", "src="))
 
 
-def test_a_chain_that_stops_early_has_a_page_of_what_there_is(smoke) -> None:
-    page = Path(smoke.ring.json("run", "smoke", "--until", "sft")["report"]).read_text(encoding="utf-8")
+def test_a_chain_that_stops_early_has_a_page_of_what_there_is(documented) -> None:
+    page = Path(json.loads(documented(EARLY).stdout)["report"]).read_text(encoding="utf-8")
     assert all(text in page for text in ("rows after each step", "loss by epoch", "Lineage"))
     assert not any(text in page for text in ("Reinforcement learning", "Responses and their verdicts"))
 
@@ -142,8 +166,8 @@ def test_verify_and_lineage_read_what_stands_there(smoke) -> None:
 # ---------------------------------------------------------------- cache, damage, rerun
 
 
-def test_the_same_command_again_is_answered_from_the_cache(smoke) -> None:
-    again = smoke.ring.json("run", "smoke")
+def test_the_same_command_again_is_answered_from_the_cache(smoke, documented) -> None:
+    again = json.loads(documented(AGAIN).stdout)
     assert {entry["status"] for entry in again["stages"]} == {"cached"}
     assert again["results"] == smoke.document["results"]
 
@@ -161,12 +185,11 @@ def test_a_flipped_byte_is_found_and_that_result_alone_is_built_again(smoke) -> 
     assert content(again["evaluation"]) == before
 
 
-def test_a_rerun_stage_gives_the_same_bytes_and_says_so(smoke) -> None:
+def test_a_rerun_stage_gives_the_same_bytes_and_says_so(smoke, documented) -> None:
     before = content(by_key(smoke.document)["rl/mixed"])
-    done = smoke.ring("run", "smoke", "--rerun", "rl", "--arm", "mixed", "--until", "rl", "--json")
+    done = documented(RERUN)
     again = by_key(json.loads(done.stdout))
-    assert {key: stage["status"] for key, stage in again.items()}["rl/mixed"] == "ran"
-    assert again["rl/phased"]["status"] == "cached"
+    assert {key for key, stage in again.items() if stage["status"] == "ran"} == {"rl/mixed"}
     assert content(again["rl/mixed"]) == before
     assert "reproduced byte for byte" in done.stderr
 
@@ -243,12 +266,7 @@ def test_a_tracking_database_that_cannot_be_written_stops_the_chain(ring) -> Non
     assert not list(ring.home.glob("artifacts/*/*"))
 
 
-# ---------------------------------------------------------------- the README's commands; `laptop` is the same chain as `smoke`
-
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^\.venv/bin/ring ([^#\n]+?)\s*(?:#.*)?$", README, re.MULTILINE)
-QUICK = [command for command in COMMANDS if command.split()[0] not in ("run", "up")]
-RUNS = [command for command in COMMANDS if command.startswith("run")]
+# ---------------------------------------------------------------- the README's commands
 
 
 def test_the_readme_documents_every_command() -> None:
@@ -272,11 +290,5 @@ def test_a_command_that_reads_works_as_documented(smoke, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", RUNS)
-def test_a_documented_run_works_without_the_hub(smoke, tmp_path, command: str) -> None:
-    rows = pq.read_table(next(smoke.ring.home.glob("artifacts/curation/*/rl.parquet")))
-    pq.write_table(rows, tmp_path / "own.parquet")  # a folder of the user's, with none of the recipe's sets
-    arguments = shlex.split(command.replace("laptop", "smoke").replace("DIR", str(tmp_path)))
-    if "--rerun" in arguments:
-        arguments = [part.replace("rl", "curation") for part in arguments if part not in ("--arm", "mixed")]
-    until = [] if "--until" in arguments else ["--until", "curation"]
-    assert "curation" in smoke.ring(*arguments, *until).stdout
+def test_a_documented_run_works_without_the_hub(documented, command: str) -> None:
+    assert "curation" in documented(command).stdout

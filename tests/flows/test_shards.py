@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from data.schema import Problem, table_from_problems, write_table
 from flows import shards
 from flows.shards import Shard, _next, _require_same_code
 from stages.config import Runtime
-from tests.flows.conftest import ROOT, by_key, content
+from tests.flows.conftest import ROOT, Ring, by_key, content
 from tests.flows.test_serve import free_port
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
@@ -43,13 +44,22 @@ def _problem(number: int) -> Problem:
     )  # fmt: skip
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "rows"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sharded") / "rows"
     folder.mkdir()
     write_table(table_from_problems(map(_problem, range(ROWS))), folder / "made.parquet")
-    (tmp_path / "sharded.toml").write_text(RECIPE)
+    (folder.parent / "sharded.toml").write_text(RECIPE)
     return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, folder) -> tuple[Ring, dict[str, Any]]:
+    """A home in which one process has made the curation, and what it made; the tests make it again."""
+    ring = Ring(tmp_path_factory.mktemp("alone") / "home")
+    document = ring.json(*_arguments(folder, "--set", "runtime.workers=1"))
+    assert document["stages"][0]["status"] == "ran"
+    return ring, document
 
 
 @pytest.fixture(scope="module")
@@ -92,23 +102,28 @@ def _made(document) -> str:
     return content(by_key(document)["curation"])
 
 
-def test_two_dask_workers_and_one_process_make_the_same_bytes(ring, cluster, folder) -> None:
-    spread = ring.json(*_arguments(folder, "--set", f'runtime.dask_address="{cluster}"'))
-    made = _made(spread)
+def _again(folder: Path, cluster: str) -> tuple[str, ...]:
+    return _arguments(folder, "--set", f'runtime.dask_address="{cluster}"', "--rerun", "curation", "--json")
+
+
+def test_two_dask_workers_and_one_process_make_the_same_bytes(alone, cluster, folder) -> None:
+    ring, document = alone
+    made = _made(document)
+    spread = json.loads(ring(*_again(folder, cluster)).stdout)
     with distributed.Client(cluster, set_as_default=False) as client:
         served = client.run(_served)
     assert len({run for _, run in served.values()}) == 1 and all(run for _, run in served.values())
-    alone = ring.json(*_arguments(folder, "--set", "runtime.workers=1", "--rerun", "curation"))
-    assert alone["stages"][0]["status"] == "ran"
-    assert _made(alone) == made
-    assert alone["stages"][0]["metrics"] == spread["stages"][0]["metrics"]
-    assert 0 < alone["stages"][0]["metrics"]["curation/rows_kept"] < ROWS
+    assert spread["stages"][0]["status"] == "ran"
+    assert _made(spread) == made
+    assert spread["stages"][0]["metrics"] == document["stages"][0]["metrics"]
+    assert 0 < spread["stages"][0]["metrics"]["curation/rows_kept"] < ROWS
 
 
-def test_a_dask_worker_that_is_killed_changes_nothing(ring, cluster, folder) -> None:
-    made = _made(ring.json(*_arguments(folder)))
-    run = ring.start(*_arguments(folder, "--set", f'runtime.dask_address="{cluster}"', "--rerun", "curation", "--json"))
-    deadline = time.monotonic() + 60
+def test_a_dask_worker_that_is_killed_changes_nothing(alone, cluster, folder) -> None:
+    ring, document = alone
+    made = _made(document)
+    run = ring.start(*_again(folder, cluster))
+    deadline = time.monotonic() + 240
     while not list(ring.home.glob("artifacts/curation/*/.state/curation/sketches/*.parquet")):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)

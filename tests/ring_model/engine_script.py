@@ -1,14 +1,17 @@
-"""Trains the small model for a few steps on this rank's share of fixed rows; run alone or under torchrun.
+"""Trains the small model for four steps on this rank's share of fixed rows; run alone or under torchrun.
 
-usage: engine_script.py OUT.pt ZERO_STAGE NUM_STEPS [CHECKPOINT_FOLDER]
-With a checkpoint folder it resumes from there when there is one, and saves there at the end.
+usage: engine_script.py OUT.pt ZERO_STAGE CHECKPOINT_FOLDER [FOLDER_TO_REFUSE ...]
+It resumes from the checkpoint folder when there is one, else saves there after two steps and goes on.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
 
-import torch
+gc.disable()  # importing PyTorch and DeepSpeed leaves no garbage, and looking for it takes a quarter of a run
+
+import torch  # noqa: E402
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 from slow_model import SMALL  # noqa: E402
@@ -19,6 +22,7 @@ from ring_model.policy import pack_rows, response_logprobs  # noqa: E402
 
 SETTINGS = OptimizerSettings(learning_rate=1e-2, weight_decay=0.1, gradient_clip=0.5)
 DENOMINATOR = 20.0
+NUM_STEPS, SAVED_STEPS = 4, 2
 
 
 def rate(step: int) -> float:
@@ -43,14 +47,24 @@ def loss_of(model: BailingMoe, rows) -> torch.Tensor:
     )
 
 
-def main(out: str, zero_stage: int, num_steps: int, folder: str | None) -> None:
+def refusal(engine: Engine, folder: str) -> str:
+    try:
+        engine.load(folder)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def main(out: str, zero_stage: int, folder: str, refused: list[str]) -> None:
     torch.set_num_threads(1)
     model = initialise(BailingMoe(SMALL), seed=5)
     engine = Engine.start(model, optimizer=SETTINGS, zero_stage=zero_stage)
-    state = engine.load(folder) if folder else None
-    first = state["step"] if state else 0
+    refusals = engine.all_gather_object([refusal(engine, other) for other in refused])
+    state = engine.load(folder)
     norms = []
-    for step in range(first, first + num_steps):
+    for step in range(state["step"] if state else 0, NUM_STEPS):
+        if step == SAVED_STEPS and not state:
+            engine.save(folder, {"step": step})
         batches = rows_of(step)
         mine = batches if engine.world_size == 1 else (batches[:3] if engine.rank == 0 else batches[3:])
         engine.set_learning_rate(rate(step))
@@ -60,18 +74,17 @@ def main(out: str, zero_stage: int, num_steps: int, folder: str | None) -> None:
             else:
                 engine.backward(loss_of(model, rows), denominator=DENOMINATOR)
         norms.append(engine.step())
-    if folder:
-        engine.save(folder, {"step": first + num_steps})
     gathered = engine.all_gather_object(engine.rank)
     total = engine.all_reduce_sum({"one": 1.0, "rank": engine.rank})
     word = engine.broadcast(f"from {engine.rank}")
     if engine.rank == 0:
         weights = [p.detach().clone() for p in model.parameters()]
-        torch.save({"weights": weights, "norms": norms, "gathered": gathered, "total": total, "word": word}, out)
+        found = {"weights": weights, "norms": norms, "gathered": gathered, "total": total, "word": word}
+        torch.save({**found, "refusals": refusals}, out)
     engine.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] if len(sys.argv) > 4 else None)
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:])
     sys.stdout.flush()
     os._exit(0)  # as stages.worker does: gloo's threads sometimes abort a process that leaves in the ordinary way

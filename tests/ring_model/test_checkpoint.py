@@ -93,6 +93,7 @@ print(1024 * (peak() - before) - sum(parameter.nbytes for parameter in model.par
 """
 
 
+@pytest.mark.slow
 def test_loading_takes_the_model_and_one_tensor(tmp_path: Path) -> None:
     sizes = {"vocab_size": 9000, "hidden_size": 512, "moe_intermediate_size": 512, "num_experts": 16}
     model = BailingMoe(replace(SMALL, **sizes, num_hidden_layers=3))

@@ -1,8 +1,11 @@
 """One rank, several ranks and a plain torch loop take the same steps; a resumed run takes them to the bit."""
 
+import functools
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import engine_script
@@ -13,6 +16,7 @@ from slow_model import SMALL
 from ring_model.engine import Engine, OptimizerSettings
 from ring_model.modelling import BailingMoe, initialise
 
+pytestmark = pytest.mark.slow
 SCRIPT = str(Path(__file__).parent / "engine_script.py")
 
 
@@ -32,9 +36,41 @@ def run(*arguments: object, ranks: int = 1) -> subprocess.CompletedProcess:
     )
 
 
-def result(path: Path, completed: subprocess.CompletedProcess) -> dict:
+def result(folder: Path, *refused: Path, ranks: int, stage: int) -> dict:
+    """What the script says of a run that saves in `folder`, or goes on from there."""
+    out = folder.with_suffix(".pt")
+    completed = run(out, stage, folder, *refused, ranks=ranks)
     assert completed.returncode == 0, completed.stderr[-3000:]
-    return torch.load(path, weights_only=True)
+    return torch.load(out, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Callable[..., tuple[dict, Path]]:
+    """A run of four steps and the checkpoint that it left after two; made once, since each start takes 10 s of CPU."""
+
+    @functools.cache
+    def make(*, ranks: int, stage: int = 1) -> tuple[dict, Path]:
+        folder = tmp_path_factory.mktemp("straight") / "checkpoint"
+        return result(folder, ranks=ranks, stage=stage), folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def resumed(straight, tmp_path_factory) -> Callable[..., dict]:
+    """A run that first tries checkpoints that are not its own, then goes on from the one that it is given."""
+
+    @functools.cache
+    def make(*, ranks: int) -> dict:
+        folder, changed = (tmp_path_factory.mktemp("resumed") / name for name in ("checkpoint", "changed"))
+        for copy in (folder, changed):
+            shutil.copytree(straight(ranks=ranks)[1], copy)
+        victim = next(path for path in sorted(changed.rglob("*.pt")))
+        victim.write_bytes(victim.read_bytes() + b"x")
+        others = [straight(ranks=3 - ranks)[1], *([straight(ranks=2, stage=0)[1]] if ranks == 2 else [])]
+        return result(folder, changed, *others, ranks=ranks, stage=1)
+
+    return make
 
 
 def plain_torch(num_steps: int) -> tuple[list[torch.Tensor], list[float]]:
@@ -63,10 +99,9 @@ def furthest(one: list[torch.Tensor], two: list[torch.Tensor]) -> float:
 
 
 @pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 0), (2, 1)])
-def test_any_ranks_and_stage_take_the_steps_of_plain_torch(tmp_path: Path, ranks: int, stage: int) -> None:
-    out = tmp_path / "out.pt"
-    found = result(out, run(out, stage, 3, ranks=ranks))
-    weights, norms = plain_torch(3)
+def test_any_ranks_and_stage_take_the_steps_of_plain_torch(straight, ranks: int, stage: int) -> None:
+    found, _ = straight(ranks=ranks, stage=stage)
+    weights, norms = plain_torch(engine_script.NUM_STEPS)
     assert furthest(found["weights"], weights) < 1e-6
     assert found["norms"] == pytest.approx(norms, rel=1e-5)
     assert min(norms) > engine_script.SETTINGS.gradient_clip  # clipping was at work
@@ -76,26 +111,17 @@ def test_any_ranks_and_stage_take_the_steps_of_plain_torch(tmp_path: Path, ranks
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, ranks: int) -> None:
-    one, two, folder = tmp_path / "one.pt", tmp_path / "two.pt", tmp_path / "steps" / "checkpoint"
-    straight = result(one, run(one, 1, 4, ranks=ranks))
-    result(two, run(two, 1, 2, folder, ranks=ranks))
-    resumed = result(two, run(two, 1, 2, folder, ranks=ranks))
-    assert resumed["norms"] == straight["norms"][2:]
-    assert all(torch.equal(a, b) for a, b in zip(resumed["weights"], straight["weights"], strict=True))
+def test_a_resumed_run_ends_with_the_same_bits(straight, resumed, ranks: int) -> None:
+    whole, rest = straight(ranks=ranks)[0], resumed(ranks=ranks)
+    assert rest["norms"] == whole["norms"][engine_script.SAVED_STEPS :]
+    assert all(torch.equal(a, b) for a, b in zip(rest["weights"], whole["weights"], strict=True))
 
 
-def test_a_changed_checkpoint_or_another_number_of_ranks_is_refused(tmp_path: Path) -> None:
-    out, folder = tmp_path / "out.pt", tmp_path / "checkpoint"
-    result(out, run(out, 1, 1, folder))
-    other = run(out, 1, 1, folder, ranks=2)
-    assert other.returncode != 0
-    assert "resume with the same" in other.stderr
-    victim = next(path for path in sorted(folder.rglob("*.pt")))
-    victim.write_bytes(victim.read_bytes() + b"x")
-    changed = run(out, 1, 1, folder)
-    assert changed.returncode != 0
-    assert "changed since it was saved" in changed.stderr
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_changed_checkpoint_another_number_of_ranks_or_stage_is_refused_on_every_rank(resumed, ranks: int) -> None:
+    for changed, *others in resumed(ranks=ranks)["refusals"]:
+        assert "changed since it was saved" in changed
+        assert len(others) == ranks and all("resume with the same" in other for other in others)
 
 
 def test_an_unknown_stage_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""What a change of code, configuration or data does to the fingerprints of a chain; each case plans in a process of its own."""
+"""What a change of code, configuration or data does to the fingerprints of a chain; changed code is planned in a process of its own."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from stages.recipe import RecipeError, load_recipe
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = (
     "import json,sys;from stages.plan import plan_chain;from stages.recipe import load_recipe;"
-    "print(json.dumps({spec.key: spec.fingerprint for spec in plan_chain(load_recipe('smoke', overrides=sys.argv[1:]).recipe)}))"
+    "print(json.dumps({spec.key: spec.fingerprint for spec in plan_chain(load_recipe(sys.argv[1]).recipe)}))"
 )
 AFTER_RL = {"rl/phased", "rl/mixed", "evaluation", "report"}  # the control arm is SFT, whatever the RL loss
 
@@ -29,11 +29,14 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fingerprints(project: Path, *overrides: str) -> dict[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", PLAN, *overrides], cwd=project, capture_output=True, text=True, check=True
-    )
+def fingerprints(project: Path, recipe: str = "smoke") -> dict[str, str]:
+    done = subprocess.run([sys.executable, "-c", PLAN, recipe], cwd=project, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
+
+
+def planned(*overrides: str) -> dict[str, str]:
+    """Fingerprints of the project's own smoke recipe, planned here."""
+    return {spec.key: spec.fingerprint for spec in plan_chain(load_recipe("smoke", overrides=overrides).recipe)}
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -47,36 +50,29 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
 
 
 def test_a_comment_a_docstring_and_layout_change_nothing(project: Path) -> None:
-    before = fingerprints(project)
     loss = project / "stages/rl/losses.py"
     edit(loss, lambda text: text + "\n\n# a comment\n")
     edit(loss, lambda text: text.replace("The negated bracket above", "Another sentence"))
-    assert changed(before, fingerprints(project)) == set()
+    assert changed(planned(), fingerprints(project)) == set()
 
 
 def test_a_changed_line_of_the_c3po_loss_reruns_rl_and_what_follows_and_nothing_before(project: Path) -> None:
-    before = fingerprints(project)
     edit(project / "stages/rl/losses.py", lambda text: text.replace("- log_ratio_M - 1.0", "- log_ratio_M - 1.5"))
-    assert changed(before, fingerprints(project)) == AFTER_RL
+    assert changed(planned(), fingerprints(project)) == AFTER_RL
 
 
 def test_a_changed_line_of_the_report_reruns_the_report_alone(project: Path) -> None:
-    before = fingerprints(project)
     edit(project / "stages/report/page.py", lambda text: text.replace("SMOOTHING = 10", "SMOOTHING = 20"))
-    assert changed(before, fingerprints(project)) == {"report"}
+    assert changed(planned(), fingerprints(project)) == {"report"}
 
 
 def test_a_changed_page_template_reruns_the_report(project: Path) -> None:
-    before = fingerprints(project)
     edit(project / "stages/report/page.html", lambda text: text.replace("<h1>", "<h1 id='top'>"))
-    assert changed(before, fingerprints(project)) == {"report"}
+    assert changed(planned(), fingerprints(project)) == {"report"}
 
 
-def test_runtime_is_no_part_of_identity(project: Path) -> None:
-    before = fingerprints(project)
-    assert (
-        changed(before, fingerprints(project, "runtime.workers=7", "runtime.rl_ranks=2", "runtime.max_rows=3")) == set()
-    )
+def test_runtime_is_no_part_of_identity() -> None:
+    assert changed(planned(), planned("runtime.workers=7", "runtime.rl_ranks=2", "runtime.max_rows=3")) == set()
 
 
 @pytest.mark.parametrize(
@@ -90,19 +86,14 @@ def test_runtime_is_no_part_of_identity(project: Path) -> None:
         ("rl.max_solve_rate=0.75", AFTER_RL),
     ],
 )
-def test_a_changed_value_reruns_the_stages_that_read_it_and_what_follows(
-    project: Path, override: str, expected: set[str]
-) -> None:
-    assert changed(fingerprints(project), fingerprints(project, override)) == expected
+def test_a_changed_value_reruns_the_stages_that_read_it_and_what_follows(override: str, expected: set[str]) -> None:
+    assert changed(planned(), planned(override)) == expected
 
 
 def test_recipes_that_share_a_prefix_share_its_fingerprints(project: Path) -> None:
     edit(project / "recipes/smoke.toml", lambda text: text.replace('name = "smoke"', 'name = "other"'))
     (project / "recipes/smoke.toml").rename(project / "recipes/other.toml")
-    shutil.copy(ROOT / "recipes/smoke.toml", project / "recipes/smoke.toml")
-    other = PLAN.replace("'smoke'", "'other'")
-    done = subprocess.run([sys.executable, "-c", other], cwd=project, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == fingerprints(project)
+    assert fingerprints(project, "other") == planned()
 
 
 def fingerprint_of(stage: str, *overrides: str) -> str:

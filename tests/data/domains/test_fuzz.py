@@ -1,5 +1,6 @@
 """Hostile answers: nothing that is written in a box takes the judge's own process a second, or its memory."""
 
+import os
 import resource
 import time
 
@@ -31,9 +32,11 @@ GOLDS = {
     ),
     "code": ("[1, 2, 3]", "abc"),
 }
-NUMBER, MEMORY_MB = 50_000, 400
+NUMBER = int(os.environ.get("RING_HOSTILE_ANSWERS", "10000"))  # a domain (CONTRIBUTING.md)
+MEMORY_MB = 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("domain", ["math", "science", "code"])
 def test_no_hostile_answer_takes_a_second_or_the_memory(domain):
     golds = [Problem("p", domain, "train", "", gold) for gold in GOLDS[domain]]

@@ -6,15 +6,30 @@ import time
 
 import pytest
 
-from data.domains import Judge
-from data.domains.math_worker import CPU_SECONDS, DIFFERENT, EQUAL, MAX_WORKERS, TIMEOUT, MathWorkers
+from data.domains import Judge, math_worker
+from data.domains.math_worker import DIFFERENT, EQUAL, MAX_WORKERS, TIMEOUT, MathWorkers
 from data.schema import Problem
 
+pytestmark = pytest.mark.slow
 STUCK = "\\prod_{k=1}^{9999} (k^2+1)"  # within all limits that are looked at before
+LIMIT_SECONDS = 1  # of CPU, where a test waits for the end of a question
 
 
 @pytest.fixture
-def workers():
+def limit(monkeypatch):
+    monkeypatch.setattr(math_worker, "CPU_SECONDS", LIMIT_SECONDS)
+
+
+@pytest.fixture
+def workers(limit):
+    made = MathWorkers()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def patient_workers():
+    """With the real limit, one for all texts: a start takes longer than they do."""
     made = MathWorkers()
     yield made
     made.close()
@@ -24,7 +39,7 @@ def test_a_stuck_question_is_ended_and_does_not_hold_up_the_others(workers):
     pairs = [("7", STUCK), *((f"\\frac{{{n}}}{{7}}", f"\\frac{{{2 * n}}}{{14}}") for n in range(1, 60))]
     answers = workers.answer(pairs)
     assert answers[0].word == TIMEOUT
-    assert answers[0].seconds >= CPU_SECONDS - 1
+    assert answers[0].seconds >= LIMIT_SECONDS
     assert {answer.word for answer in answers[1:]} == {EQUAL}
     assert len(workers._workers) <= MAX_WORKERS
 
@@ -34,13 +49,13 @@ HARD = (
 )
 
 
-def test_an_answer_on_which_the_checker_does_not_come_back_is_wrong_and_counted_apart():
+def test_an_answer_on_which_the_checker_does_not_come_back_is_wrong_and_counted_apart(limit):
     with Judge(requires_thinking=False) as judge:
         (verdict,) = judge.verify([(f"\\boxed{{{HARD}}}", Problem("p", "math", "train", "", "7"))])
     assert (verdict.status, verdict.is_failure, verdict.score, verdict.checker_failed) == ("wrong", False, 0.0, True)
 
 
-def test_a_gold_from_which_the_checker_does_not_come_back_is_the_judges_failure():
+def test_a_gold_from_which_the_checker_does_not_come_back_is_the_judges_failure(limit):
     with Judge(requires_thinking=False) as judge:
         (verdict,) = judge.verify([("\\boxed{7}", Problem("p", "math", "train", "", HARD))])
     assert (verdict.status, verdict.is_failure, verdict.checker_failed) == ("judge_error", True, False)
@@ -59,8 +74,8 @@ def test_a_gold_from_which_the_checker_does_not_come_back_is_the_judges_failure(
         ("\\begin{cases} 4t, & t \\ge 2 \\\\ t+3, & t < 2 \\end{cases}", "3", None),
     ],
 )
-def test_math_verify_takes_a_text_whole(workers, gold, answer, word):
-    found = workers.compare(gold, answer)
+def test_math_verify_takes_a_text_whole(patient_workers, gold, answer, word):
+    found = patient_workers.compare(gold, answer)
     assert found == word if word else found not in (EQUAL, TIMEOUT)
 
 

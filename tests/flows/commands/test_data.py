@@ -40,8 +40,10 @@ def _seal(store, identity, folder, config):
     store.seal(stage="curation", identity=identity, document=document)
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory):
+    """A home with the same rows curated twice, `bb` without decontamination; the commands only read it."""
+    folder = tmp_path_factory.mktemp("curated")
     rows = [
         _problem("m/0", TEXT, split="eval", source="math500"),
         _problem("leak", TEXT + " Give kilometres."),
@@ -50,12 +52,17 @@ def home(tmp_path, monkeypatch):
         _problem("clear\x1b[2K\r", "Say \x1b]0;title\x07 and \u202e7 times 8.", answer="56"),
         _problem("set[train]/5[/red]", TEXT + " Give metres [and kilometres] [/b]."),
     ]
-    write_table(table_from_problems(rows), tmp_path / "in" / "rows.parquet")
-    store = Store(tmp_path / "home")
-    _seal(store, "a", tmp_path / "in", CurationConfig(benchmarks=("math500",)))
-    _seal(store, "bb", tmp_path / "in", CurationConfig(benchmarks=("math500",), skip=("decontamination",)))
-    monkeypatch.setenv("RING_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    write_table(table_from_problems(rows), folder / "in" / "rows.parquet")
+    store = Store(folder / "home")
+    _seal(store, "a", folder / "in", CurationConfig(benchmarks=("math500",)))
+    _seal(store, "bb", folder / "in", CurationConfig(benchmarks=("math500",), skip=("decontamination",)))
+    return folder / "home"
+
+
+@pytest.fixture
+def home(curated, monkeypatch):
+    monkeypatch.setenv("RING_HOME", str(curated))
+    return curated
 
 
 def test_why_names_the_evidence_and_shows_both_rows(home, capsys):

@@ -23,7 +23,7 @@ def public_data():
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def problem():
     def make(prompt="What is 6 times 7?", **columns):
         defaults = {"id": "a/0", "domain": "math", "split": "train", "answer": "42", "source": "a", "licence": "MIT"}

@@ -1,5 +1,8 @@
+import functools
+
 import pytest
 
+from data.schema import table_from_problems, write_table
 from stages.config import CurationConfig, Runtime
 from stages.curation import run
 from stages.curation.audit import differences, fates
@@ -18,19 +21,24 @@ def _rows(problem, answer="42"):
     ]
 
 
-@pytest.fixture
-def curate(tmp_path, problem, folder):
-    def make(name, *, answer="42", **config):
+@pytest.fixture(scope="module")
+def curate(tmp_path_factory, problem):
+    """A curation of the rows above; made once, since nothing changes it."""
+
+    @functools.cache
+    def make(*, answer="42", **config):
+        folder = tmp_path_factory.mktemp("curated")
+        write_table(table_from_problems(_rows(problem, answer)), folder / "in" / "some.parquet")
         config = CurationConfig(**{"benchmarks": ("math500",), **config})
-        inputs = {"data-dir": folder(*_rows(problem, answer))}
-        run(config, inputs=inputs, runtime=Runtime(workers=1), out=tmp_path / name, log=StageLog(None))
-        return tmp_path / name
+        inputs = {"data-dir": folder / "in"}
+        run(config, inputs=inputs, runtime=Runtime(workers=1), out=folder / "out", log=StageLog(None))
+        return folder / "out"
 
     return make
 
 
 def test_a_dropped_row_names_its_step_its_reason_and_the_row_it_repeats(curate):
-    (fate,) = fates(curate("a"), "leak")
+    (fate,) = fates(curate(), "leak")
     assert (fate.outcome, fate.why["step"], fate.why["benchmark"], fate.why["against"]) == (
         "dropped",
         "decontamination",
@@ -42,23 +50,23 @@ def test_a_dropped_row_names_its_step_its_reason_and_the_row_it_repeats(curate):
 
 
 def test_a_kept_row_names_the_copies_it_stands_for(curate):
-    (fate,) = fates(curate("a"), "kept")
+    (fate,) = fates(curate(), "kept")
     assert (fate.outcome, fate.why) == ("kept in rl", {})
     assert [copy["id"] for copy in fate.copies] == ["twin"]
 
 
 def test_a_benchmark_row_names_what_gave_it_away(curate):
-    (fate,) = fates(curate("a"), "m/0")
+    (fate,) = fates(curate(), "m/0")
     assert fate.outcome == "benchmark row"
     assert [copy["id"] for copy in fate.copies] == ["leak"]
 
 
 def test_a_row_that_was_never_there_has_no_fate(curate):
-    assert fates(curate("a"), "nobody") == []
+    assert fates(curate(), "nobody") == []
 
 
 def test_two_curations_differ_in_the_rows_whose_fate_does(curate):
-    found = differences(curate("a"), curate("b", skip=("decontamination",)))
+    found = differences(curate(), curate(skip=("decontamination",)))
     assert [row["id"] for row in found["changed"]] == ["leak"]
     assert found["changed"][0]["a"] == "decontamination: contaminated: shared n-grams"
     assert found["changed"][0]["b"] in ("rl", "probe")
@@ -66,7 +74,7 @@ def test_two_curations_differ_in_the_rows_whose_fate_does(curate):
 
 
 def test_a_row_with_the_same_fate_and_other_content_has_changed(curate):
-    found = differences(curate("a"), curate("b", answer="43"))
+    found = differences(curate(), curate(answer="43"))
     assert found["changed"] == [
         {"id": "kept", "a": "rl", "b": "rl, with other content"},
         {

@@ -122,6 +122,7 @@ def test_traces_are_verified_and_surplus_is_counted(tmp_path):
     assert len(pool) == 150 and any(solution == "" for solution in pool["solution"].to_pylist())
 
 
+@pytest.mark.slow
 def test_one_worker_and_four_write_the_same_bytes(tmp_path, data_dir):
     for workers in (1, 4):
         _run(tmp_path / str(workers), data_dir=data_dir, workers=workers)
@@ -159,6 +160,7 @@ def test_a_converted_question_of_a_benchmark_is_found(tmp_path, problem, folder)
     assert (row["id"], row["benchmark"], row["against"]) == ("leak", "math500", "m/0")
 
 
+@pytest.mark.slow
 def test_a_mixed_curation_is_the_same_with_four_workers_and_its_splits_share_no_text(tmp_path, public_data):
     mixture = Mixture(sft={"math": 0.7, "code": 0.3}, rl={"math": 60, "code": 1000})
     config = CurationConfig(mixture=mixture, benchmarks=("gsm8k", "mbpp"))
@@ -201,9 +203,10 @@ from stages.curation import run
 from stages.curation.normalisation import comparison_key
 from stages.stage import StageLog
 
-left, save = [int(sys.argv[3])], funnel.save_batch
-def save_and_die(*arguments, **named):
-    save(*arguments, **named)
+left, save, saved = [int(sys.argv[3])], funnel.save_batch, Path(sys.argv[5])
+def save_and_die(folder, number, *arguments, **named):
+    save(folder, number, *arguments, **named)
+    saved.open("a").write(f"{folder.name}/{number}\\n")
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -213,17 +216,25 @@ run(config, inputs={"data-dir": Path(sys.argv[1])}, runtime=Runtime(workers=1), 
 """
 
 
-@pytest.mark.parametrize("finished_batches", [1, 3, 5, 8, 10])
-def test_a_killed_curation_goes_on_with_the_next_batch_and_writes_the_same_bytes(
-    tmp_path, problem, folder, finished_batches
+@pytest.mark.slow
+def test_a_curation_that_is_killed_again_and_again_goes_on_with_the_next_batch_and_writes_the_same_bytes(
+    tmp_path, problem, folder
 ):
     rows = [problem(f"What is {i} plus {i % 900}?", id=f"a/{i}", answer=str(i + i % 900)) for i in range(2300)]
     data_dir, config = folder(*rows), tmp_path / "config.json"
     config.write_text(CurationConfig().model_dump_json())
-    command = [sys.executable, "-c", _KILLED, str(data_dir), str(config), str(finished_batches), str(tmp_path / "out")]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
-    stream = io.StringIO()
-    _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir, stream=stream)
+    for further_batches in (1, 2, 2, 5, 2):
+        arguments = [data_dir, config, further_batches, tmp_path / "out", tmp_path / "saved"]
+        killed = subprocess.run([sys.executable, "-c", _KILLED, *map(str, arguments)], cwd=ROOT, check=False)
+        assert killed.returncode == -signal.SIGKILL
+    saved = (tmp_path / "saved").read_text(encoding="utf-8").split()
+    assert saved == [
+        *("cleansing/0", "cleansing/1", "cleansing/2"),
+        *("de-duplication/0", "de-duplication/1"),
+        *("de-duplication/0", "de-duplication/1", "de-duplication/2"),  # only takes rows out, so it begins again
+        *("decontamination/0", "decontamination/1", "decontamination/2", "verification/0"),
+    ]
+    _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir)
     _run(tmp_path / "whole", config=CurationConfig(), data_dir=data_dir)
     for name in FILES:
         assert (tmp_path / "out" / f"{name}.parquet").read_bytes() == (
@@ -278,6 +289,7 @@ def test_bytes_that_are_no_text_cost_their_row_and_no_other(tmp_path, problem, f
     assert "b.parquet: the prompt is no text" in dropped[0]["evidence"]
 
 
+@pytest.mark.slow
 def test_a_row_of_fifty_megabytes_is_counted_and_its_texts_are_cut_short(tmp_path, problem, folder):
     data_dir = folder(problem("What? " * 8_500_000, id="huge"), problem(id="good"))
     record = _run(tmp_path / "out", config=CurationConfig(), data_dir=data_dir)
@@ -305,6 +317,7 @@ def test_the_public_recipe_names_hub_sets_and_ends_with_curation():
     assert {"math500", "aime24", "aime25", "gsm8k", "mbpp", "humaneval"} <= set(recipe.curation.benchmarks)
 
 
+@pytest.mark.slow
 def test_the_card_gives_the_revision_of_what_was_fetched_and_none_of_a_folder_in_its_place(
     tmp_path, monkeypatch, problem, folder
 ):
