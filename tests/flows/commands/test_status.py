@@ -3,7 +3,7 @@
 import pytest
 
 from flows.commands import status
-from flows.launch import fault
+from flows.launch import why_build
 from stages.artifact import Store, write_json
 from stages.plan import plan_chain
 from stages.recipe import load_recipe
@@ -38,7 +38,7 @@ def said(capsys) -> str:
 def test_what_stands_there_whole_is_up_to_date_for_both(chain, capsys):
     store, specs, _ = chain
     assert said(capsys).count("up to date") == 2
-    assert [fault(spec, store=store) for spec in specs[:3]] == ["", "", "is not there"]
+    assert [why_build(spec, store=store) for spec in specs[:3]] == [None, None, "not made yet"]
 
 
 def test_a_damaged_result_is_damaged_for_both_and_what_follows_stays(chain, capsys):
@@ -48,8 +48,8 @@ def test_a_damaged_result_is_damaged_for_both_and_what_follows_stays(chain, caps
     told = said(capsys)
     assert "damaged, is built again by `ring run`: tables.json: sha256" in told
     assert told.count("up to date") == 1
-    assert "is damaged and is built again: tables.json" in fault(specs[0], store=store)
-    assert fault(specs[1], store=store) == ""
+    assert "is damaged and is built again: tables.json" in (why_build(specs[0], store=store) or "")
+    assert why_build(specs[1], store=store) is None
 
 
 def test_a_manifest_that_cannot_be_read_is_damage_and_what_follows_waits_for_it(chain, capsys):
@@ -57,4 +57,4 @@ def test_a_manifest_that_cannot_be_read_is_damage_and_what_follows_waits_for_it(
     (sealed["curation"].folder / "manifest.json").write_text("{")
     told = said(capsys)
     assert "damaged" in told and "out of date" in told and "up to date" not in told
-    assert fault(specs[0], store=store) and fault(specs[1], store=store)
+    assert why_build(specs[0], store=store) and why_build(specs[1], store=store)
