@@ -41,7 +41,7 @@ class _Prepared:
         """Copy a layer's weights."""
         attention, mlp, shared = layer.attention, layer.mlp, layer.mlp.shared_experts
         before, between = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-        mlp_rows = [mlp.gate.weight] if shared is None else [mlp.gate.weight, shared.gate_up]
+        mlp_rows = (mlp.gate.weight,) if shared is None else (mlp.gate.weight, shared.gate_up)
         qkv_CD = attention.query_key_value.weight.index_select(0, attention.pair_order_C)
         return cls(
             attention,

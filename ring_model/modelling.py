@@ -134,7 +134,9 @@ def rotary_table(position_T: Tensor, config: BailingMoeConfig) -> Tensor:
     half = config.head_dim // 2
     frequency = config.rope_theta ** (-torch.arange(half, device=position_T.device, dtype=torch.float32) / half)
     angle = position_T[:, None].float() * frequency
-    turned = torch.polar(torch.ones_like(angle), angle).repeat(1, config.num_attention_heads + config.num_key_value_heads)
+    turned = torch.polar(torch.ones_like(angle), angle).repeat(
+        1, config.num_attention_heads + config.num_key_value_heads
+    )
     return torch.cat((turned, turned.new_ones(len(angle), config.num_key_value_heads * half)), dim=1)
 
 
