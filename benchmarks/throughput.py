@@ -1,8 +1,10 @@
 """Training, decoding and a GRPO step against the libraries people use, and the engine against a bare loop.
 
 Every figure is made in a process of its own with one thread: CPU seconds, so that another process on the machine hardly changes
-them, and peak memory. The sides of a comparison take turns, and the ratio is that of their medians. Models are those of
-`references.SIZES`, untrained. TRL is in the extra `bench`; without it its row is left out, and the table says so.
+them, and peak memory. The sides of a comparison take turns, and the ratio is that of their medians. Our side multiplies by the
+library that `ring_model.products.matmul_kernel` takes; a second table has our figures by each library, so that a wrong rule is
+seen. Models are those of `references.SIZES`, untrained. TRL is in the extra `bench`; without it its row is left out, and the
+table says so.
 
 Decoding: an untrained model at a high temperature ends with chance 1/60 at each token, so response lengths are exponential with
 mean 60, cut at 200.
@@ -10,13 +12,16 @@ mean 60, cut at 200.
 
 import importlib.util
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 import numpy as np
 import torch
@@ -31,7 +36,7 @@ from ring_model.engine import Engine, OptimizerSettings
 from ring_model.generation import generate
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import pack_rows, response_logprobs
-from ring_model.products import product
+from ring_model.products import FORCED, Kernel, matmul_kernel, product
 from stages.config import Grpo, Phase, RlArm, RlConfig
 from stages.rl.advantages import group_advantages
 from stages.rl.losses import TokenBatch, step_loss
@@ -54,11 +59,13 @@ class Measured:
 
 
 def main() -> None:
-    rows = [_gemm_row()]
+    rows = []
     for pair in comparisons():
         rows.append(_compared(pair))
         sys.stderr.write(f"{pair[0]}: {rows[-1]['times as fast']} times as fast as {pair[1]}\n")
-    Console().print(rows_table(rows, title="one thread, CPU seconds"))
+    console = Console()
+    console.print(rows_table(rows, title=f"one thread, CPU seconds; ours by {matmul_kernel()}"))
+    console.print(rows_table(kernel_rows(), title=f"by each library of products; the rule takes {matmul_kernel()}"))
 
 
 def comparisons() -> list[tuple[str, str, Callable, Callable, tuple]]:
@@ -83,19 +90,20 @@ def _compared(pair: tuple[str, str, Callable, Callable, tuple]) -> dict:
     seconds, reference_seconds = (median(measured.seconds for measured in side) for side in (mine, other))
     return {
         "what": what,
-        "CPU ms": round(1e3 * seconds, 3),
+        "ms": round(1e3 * seconds, 3),
         "MB": max(measured.megabytes for measured in mine),
         "reference": reference,
-        "its CPU ms": round(1e3 * reference_seconds, 3),
+        "its ms": round(1e3 * reference_seconds, 3),
         "its MB": max(measured.megabytes for measured in other),
         "times as fast": round(reference_seconds / seconds, 2),
         "GFLOP/s": round(training_flops(*arguments) / seconds / 1e9, 1) if ours is train else "",
     }
 
 
-def _measure(side: Callable[..., float], arguments: tuple) -> Measured:
-    """Run a side in a process of its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+def _measure(side: Callable[..., float], arguments: tuple, *, kernel: Kernel | None = None) -> Measured:
+    """Run a side in a process of its own, by the kernel of the rule or the one that is named."""
+    environment = {FORCED: kernel} if kernel else {}
+    with patched_environment(environment), multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measured, (side, arguments))
 
 
@@ -105,27 +113,44 @@ def _measured(side: Callable[..., float], arguments: tuple) -> Measured:
 
 
 def _step_seconds(step: Callable[[], object]) -> float:
-    return references.step_seconds(step, repeats=15)
+    return references.step_seconds(step, repeats=9)
 
 
-# ---------------------------------------------------------------- the rate of products
+# ---------------------------------------------------------------- both kernels
 
 
-def _gemm_row() -> dict:
-    return {
-        "what": "float32 product of 1024 x 1024",
-        **dict.fromkeys(("CPU ms", "MB"), ""),
-        "reference": "torch.mm (oneDNN: ours)",
-        **dict.fromkeys(("its CPU ms", "its MB", "times as fast"), ""),
-        "GFLOP/s": f"{gemm_rate(torch.mm) / 1e9:.0f} ({gemm_rate(lambda a, b: product(a, b.t())) / 1e9:.0f})",
-    }
+def kernel_rows() -> list[dict]:
+    """Our figures by each kernel of this torch."""
+    kernels = [kernel for kernel in get_args(Kernel) if kernel == "mkl" or torch.backends.mkldnn.is_available()]
+    sides = [("trained token", train, (size, "equal")) for size in references.SIZES]
+    sides += [("decoded token", decode, (size,)) for size in references.SIZES]
+    rows = [{"what": "float32 product of 1024 x 1024", **{f"{k} ms": _figure(gemm, (), k) for k in kernels}}]
+    for what, side, arguments in sides:
+        figures = {f"{kernel} ms": _figure(side, arguments, kernel) for kernel in kernels}
+        rows.append({"what": f"{what} {arguments[0]}", **figures})
+    return rows
 
 
-def gemm_rate(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], size: int = 1024) -> float:
-    """Best floating-point operations per second of a square float32 product, one thread."""
-    torch.set_num_threads(1)
+def _figure(side: Callable[..., float], arguments: tuple, kernel: Kernel) -> float:
+    return round(1e3 * _measure(side, arguments, kernel=kernel).seconds, 3)
+
+
+@contextmanager
+def patched_environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the processes that start inside."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def gemm(size: int = 1024) -> float:
+    """Least CPU seconds of a square float32 product."""
     a, b = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / min(references.step_seconds(lambda: multiply(a, b), repeats=5) for _ in range(3))
+    return min(references.step_seconds(lambda: product(a, b.t()), repeats=5) for _ in range(3))
 
 
 def training_flops(size: str, rows: str) -> float:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ring_model.products import ROWS, matmul_kernel, product, product_of_columns
+from ring_model.products import ROWS, add_product, matmul_kernel, product, product_of_columns
 
 
 class Kept(NamedTuple):
@@ -32,21 +32,24 @@ class Kept(NamedTuple):
     """silu(gate) * up."""
 
 
-def expert_forward(x_MD: Tensor, gate_up_GD: Tensor, down_DF: Tensor) -> tuple[Tensor, Kept]:
-    """One expert's output [M, D] for its tokens."""
+def swiglu(x_MD: Tensor, gate_up_GD: Tensor) -> Kept:
+    """silu(gate x) * up x of the tokens, the last field, and what led to it."""
     gate_up_MG = product(x_MD, gate_up_GD)
+    return Kept(x_MD, gate_up_MG, *gated(gate_up_MG))
+
+
+def gated(gate_up_MG: Tensor) -> tuple[Tensor, Tensor]:
+    """silu(gate), and silu(gate) * up."""
     gate_MF, up_MF = gate_up_MG.chunk(2, dim=1)
     active_MF = F.silu(gate_MF)
-    product_MF = active_MF * up_MF
-    return product(product_MF, down_DF), Kept(x_MD, gate_up_MG, active_MF, product_MF)
+    return active_MF, active_MF * up_MF
 
 
-def expert_backward(grad_MD: Tensor, kept: Kept, gate_up_GD: Tensor, down_DF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the tokens [M, D] and of the two matrices."""
-    grad_product_MF = product(grad_MD, down_DF.t())
+def swiglu_backward(grad_MD: Tensor, kept: Kept, down_DF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of one expert's gate and up products [M, G] and of its two matrices."""
+    grad_gate_up_MG = _swiglu_backward(product(grad_MD, down_DF.t()), kept)
     grad_down_DF = product_of_columns(grad_MD, kept.product_MF)
-    grad_gate_up_MG = _swiglu_backward(grad_product_MF, kept)
-    return product(grad_gate_up_MG, gate_up_GD.t()), product_of_columns(grad_gate_up_MG, kept.x_MD), grad_down_DF
+    return grad_gate_up_MG, product_of_columns(grad_gate_up_MG, kept.x_MD), grad_down_DF
 
 
 def _swiglu_backward(grad_product_MF: Tensor, kept: Kept) -> Tensor:
@@ -56,29 +59,6 @@ def _swiglu_backward(grad_product_MF: Tensor, kept: Kept) -> Tensor:
     torch.mul(grad_product_MF, kept.active_MF, out=grad_up_MF)
     torch.ops.aten.silu_backward.grad_input(grad_product_MF.mul_(up_MF), gate_MF, grad_input=grad_gate_MF)
     return grad_gate_up_MG
-
-
-class _Expert(torch.autograd.Function):
-    """One expert for all tokens."""
-
-    @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, gate_up_GD: Tensor, down_DF: Tensor) -> Tensor:  # noqa: ANN401 - torch gives it no type
-        out_ND, kept = expert_forward(x_ND, gate_up_GD, down_DF)
-        ctx.save_for_backward(*kept, gate_up_GD, down_DF)
-        return out_ND
-
-    @staticmethod
-    def backward(  # ty: ignore[incompatible-method-override] - one gradient comes in
-        ctx: Any,  # noqa: ANN401 - torch gives it no type
-        grad_ND: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        *kept, gate_up_GD, down_DF = ctx.saved_tensors
-        return expert_backward(grad_ND, Kept(*kept), gate_up_GD, down_DF)
-
-
-def shared_expert(x_ND: Tensor, gate_up_GD: Tensor, down_DF: Tensor) -> Tensor:
-    """down(silu(gate x) * up x) of every token, shape [N, D]; differentiable. Computed in the dtype of autocast where that is on."""
-    return _Expert.apply(*_in_product_dtype(x_ND, gate_up_GD, down_DF))
 
 
 def _in_product_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -123,16 +103,30 @@ def dispatch(expert_NK: Tensor, *, num_experts: int) -> Dispatch:
     return Dispatch(True, token_C, place_A, filled_E)
 
 
-def routed_experts(
-    hidden_ND: Tensor, *, weight_NK: Tensor, expert_NK: Tensor, gate_up_EGD: Tensor, down_EDF: Tensor
+Matrices = tuple[Tensor, Tensor]
+"""Gate and up rows, and down."""
+
+
+def experts(
+    hidden_ND: Tensor, *, weight_NK: Tensor, expert_NK: Tensor, routed: Matrices, shared: Matrices | None = None
 ) -> Tensor:
-    """Sum over the K chosen experts of weight * down(silu(gate x) * up x), shape [N, D]; differentiable.
+    """Sum over the K chosen experts of weight * down(silu(gate x) * up x), and the shared expert's, shape [N, D]; differentiable.
 
     Computed in the dtype of autocast where that is on.
     """
-    plan = dispatch(expert_NK, num_experts=len(gate_up_EGD))
-    operands = _in_product_dtype(hidden_ND, weight_NK, gate_up_EGD, down_EDF)
-    return _RoutedExperts.apply(*operands, plan)
+    plan = dispatch(expert_NK, num_experts=len(routed[0]))
+    operands = _in_product_dtype(hidden_ND, weight_NK, *routed, *(shared or ()))
+    return _Experts.apply(plan, *operands)
+
+
+def routed_experts(
+    plan: Dispatch, hidden_ND: Tensor, weight_NK: Tensor, gate_up_EGD: Tensor, down_EDF: Tensor
+) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+    """The weighted sum of the chosen experts [N, D], their outputs [C, D], and what the backward pass needs; without a gradient."""
+    forward = _forward_each if plan.one_by_one else _forward_grouped
+    out_CD, kept = forward(hidden_ND.index_select(0, plan.token_C), gate_up_EGD, down_EDF, plan.count_E)
+    place_NK = plan.place_A.view_as(weight_NK)
+    return F.embedding_bag(place_NK, out_CD, per_sample_weights=weight_NK, mode="sum"), out_CD, kept
 
 
 def _forward_each(
@@ -140,8 +134,9 @@ def _forward_each(
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """Outputs of the sorted assignments, expert after expert, and what all of them keep, flat."""
     pieces = hidden_CD.split(count_E.tolist())
-    done = [expert_forward(*expert) for expert in zip(pieces, gate_up_EGD, down_EDF, strict=True)]
-    return torch.cat([out_MD for out_MD, _ in done]), [tensor for _, kept in done for tensor in kept]
+    done = [swiglu(*expert) for expert in zip(pieces, gate_up_EGD, strict=True)]
+    out = [product(kept.product_MF, down_DF) for kept, down_DF in zip(done, down_EDF, strict=True)]
+    return torch.cat(out), [tensor for kept in done for tensor in kept]
 
 
 def _backward_each(
@@ -149,9 +144,10 @@ def _backward_each(
 ) -> tuple[Tensor, Tensor, Tensor]:
     size = len(Kept._fields)
     pieces = grad_CD.split(count_E.tolist())
-    experts = [Kept(*kept[start : start + size]) for start in range(0, len(kept), size)]
-    done = [expert_backward(*expert) for expert in zip(pieces, experts, gate_up_EGD, down_EDF, strict=True)]
-    grad_hidden, grad_gate_up, grad_down = zip(*done, strict=True)
+    of_each = [Kept(*kept[start : start + size]) for start in range(0, len(kept), size)]
+    done = [swiglu_backward(*expert) for expert in zip(pieces, of_each, down_EDF, strict=True)]
+    grad_hidden = [product(grad[0], gate_up_GD.t()) for grad, gate_up_GD in zip(done, gate_up_EGD, strict=True)]
+    _, grad_gate_up, grad_down = zip(*done, strict=True)
     return torch.cat(grad_hidden), torch.stack(grad_gate_up), torch.stack(grad_down)
 
 
@@ -160,11 +156,8 @@ def _forward_grouped(
 ) -> tuple[Tensor, Sequence[Tensor]]:
     ends_E = count_E.cumsum(0).to(torch.int32)
     gate_up_CG = F.grouped_mm(hidden_CD, gate_up_EGD.transpose(1, 2), offs=ends_E)
-    gate_CF, up_CF = gate_up_CG.chunk(2, dim=1)
-    active_CF = F.silu(gate_CF)
-    product_CF = active_CF * up_CF
-    out_CD = F.grouped_mm(product_CF, down_EDF.transpose(1, 2), offs=ends_E)
-    return out_CD, Kept(hidden_CD, gate_up_CG, active_CF, product_CF)
+    kept = Kept(hidden_CD, gate_up_CG, *gated(gate_up_CG))
+    return F.grouped_mm(kept.product_MF, down_EDF.transpose(1, 2), offs=ends_E), kept
 
 
 def _backward_grouped(
@@ -179,24 +172,27 @@ def _backward_grouped(
     return grad_hidden_CD, F.grouped_mm(grad_gate_up_CG.t(), of_all.x_MD, offs=ends_E), grad_down_EDF
 
 
-class _RoutedExperts(torch.autograd.Function):
-    """Gather, all experts, weigh and sum; the gradient of an expert that nobody chose is zero."""
+class _Experts(torch.autograd.Function):
+    """Gather, all experts, weigh and sum, then the shared expert; the gradient of an expert that nobody chose is zero."""
 
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401 - torch gives it no type
+        plan: Dispatch,
         hidden_ND: Tensor,
         weight_NK: Tensor,
         gate_up_EGD: Tensor,
         down_EDF: Tensor,
-        plan: Dispatch,
+        *shared: Tensor,
     ) -> Tensor:
-        forward = _forward_each if plan.one_by_one else _forward_grouped
-        out_CD, kept = forward(hidden_ND.index_select(0, plan.token_C), gate_up_EGD, down_EDF, plan.count_E)
-        out_NKD = out_CD.index_select(0, plan.place_A).view(*weight_NK.shape, -1)
-        ctx.plan = plan
-        ctx.save_for_backward(weight_NK, gate_up_EGD, down_EDF, out_NKD, *kept)
-        return weighted_sum(out_NKD, weight_NK)
+        sum_ND, out_CD, kept = routed_experts(plan, hidden_ND, weight_NK, gate_up_EGD, down_EDF)
+        kept_shared: Sequence[Tensor] = ()
+        if shared:
+            kept_shared = swiglu(hidden_ND, shared[0])
+            add_product(sum_ND, kept_shared[-1], shared[1])
+        ctx.plan, ctx.num_shared = plan, len(shared) + len(kept_shared)
+        ctx.save_for_backward(*shared, *kept_shared, weight_NK, gate_up_EGD, down_EDF, out_CD, *kept)
+        return sum_ND
 
     @staticmethod
     def backward(  # ty: ignore[incompatible-method-override] - one gradient comes in
@@ -204,20 +200,20 @@ class _RoutedExperts(torch.autograd.Function):
         grad_ND: Tensor,
     ) -> tuple[Tensor | None, ...]:
         plan: Dispatch = ctx.plan
-        weight_NK, gate_up_EGD, down_EDF, out_NKD, *kept = ctx.saved_tensors
-        grad_weight_NK = (out_NKD * grad_ND[:, None]).sum(2)
+        saved = ctx.saved_tensors
+        of_shared, (weight_NK, gate_up_EGD, down_EDF, out_CD, *kept) = saved[: ctx.num_shared], saved[ctx.num_shared :]
+        grad_CD = grad_ND.index_select(0, plan.token_C)
+        grad_weight_C = (grad_CD * out_CD).sum(1)
         weight_C = weight_NK.new_zeros(len(plan.token_C))  # filling gets no gradient
         weight_C[plan.place_A] = weight_NK.reshape(-1)
-        grad_out_CD = grad_ND.index_select(0, plan.token_C).mul_(weight_C[:, None])
+        grad_CD.mul_(weight_C[:, None])
         backward = _backward_each if plan.one_by_one else _backward_grouped
-        grad_hidden_CD, *grad_weights = backward(grad_out_CD, kept, gate_up_EGD, down_EDF, plan.count_E)
-        grad_hidden_NKD = grad_hidden_CD.index_select(0, plan.place_A).view(*weight_NK.shape, -1)
-        return grad_hidden_NKD.sum(1), grad_weight_NK, *grad_weights, None
-
-
-def weighted_sum(out_NKD: Tensor, weight_NK: Tensor) -> Tensor:
-    """Sum over K of weight * out, shape [N, D], in the order of K."""
-    total_ND = out_NKD[:, 0] * weight_NK[:, 0, None]
-    for k in range(1, weight_NK.shape[1]):
-        total_ND.addcmul_(out_NKD[:, k], weight_NK[:, k, None])
-    return total_ND
+        grad_hidden_CD, *grad_weights = backward(grad_CD, kept, gate_up_EGD, down_EDF, plan.count_E)
+        grad_hidden_ND = F.embedding_bag(plan.place_A.view_as(weight_NK), grad_hidden_CD, mode="sum")
+        if of_shared:
+            shared_gate_up_GD, shared_down_DF, *kept_shared = of_shared
+            grad_gate_up_NG, *grad_shared = swiglu_backward(grad_ND, Kept(*kept_shared), shared_down_DF)
+            add_product(grad_hidden_ND, grad_gate_up_NG, shared_gate_up_GD.t())
+            grad_weights += grad_shared
+        grad_weight_NK = grad_weight_C.index_select(0, plan.place_A).view_as(weight_NK)
+        return None, grad_hidden_ND, grad_weight_NK, *grad_weights

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ring_model.modelling import BailingMoe, Layer, rotary_table, rotate
+from ring_model.decoding import Decoder
+from ring_model.modelling import BailingMoe
 from ring_model.policy import entropy_of, micro_batches
 
 PREFILL_TOKENS = 4096
@@ -116,11 +116,10 @@ class _Prefilled:
         )
         assert output.keys_values is not None
         dtype = self._model.product_dtype
-        stacked = torch.stack([torch.stack((keys.to(dtype), values)) for keys, values in output.keys_values])
-        stacked = stacked.transpose(2, 3)
+        stacked = torch.stack([torch.stack((keys.to(dtype), values.to(dtype))) for keys, values in output.keys_values])
         hidden = output.hidden_ND.split(lengths)
-        for prompt, kv, hidden_TD in zip(batch, stacked.split(lengths, dim=3), hidden, strict=True):
-            self._ready[prompt] = (kv, hidden_TD[-1])
+        for prompt, kv, hidden_TD in zip(batch, stacked.unbind(2), hidden, strict=True):
+            self._ready[prompt] = (kv[:, :, : len(prompt)].transpose(2, 3), hidden_TD[-1])
 
 
 class _Slots:
@@ -226,7 +225,7 @@ def generate(
     width = max(len(key) + limit for key, limit in zip(keys, limits, strict=True))
     slots = _Slots(model, num_rows=min(max_rows, len(keys)), width=width, max_new_tokens=max(limits))
     completions: dict[int, Completion] = {}
-    head_norm_D = model.head_norm()
+    decoder, head_norm_D = Decoder(model), model.head_norm()
     while len(completions) < len(keys):
         for row in np.flatnonzero(slots.sample_R < 0)[: len(queue)]:
             sample = queue.popleft()
@@ -242,51 +241,8 @@ def generate(
         completions |= slots.take_done(eos_id)
         if slots.num_active:
             position_R[slots.sample_R < 0] = 0
-            slots.hidden_RD = decode_step(model, chosen.token_R, position_R=position_R, cache=slots.cache)
+            slots.hidden_RD = decoder.step(chosen.token_R, position_R=position_R, cache=slots.cache)
     return [completions[sample] for sample in range(len(keys))]
-
-
-def decode_step(model: BailingMoe, token_R: Tensor, *, position_R: np.ndarray, cache: Tensor) -> Tensor:
-    """Final hidden states [R, D] after one more token a row, whose keys and values go into the cache at `position_R`.
-
-    cache: [L, 2, R, KV heads, T, W]; positions beyond a row's own are hidden from it.
-    """
-    width = int(position_R.max()) + 1
-    place_R = torch.from_numpy(position_R).to(token_R.device)
-    rotary = rotary_table(place_R, head_dim=model.config.head_dim, theta=model.config.rope_theta)
-    hidden = torch.arange(width, device=token_R.device) > place_R[:, None]
-    mask_R1T = torch.zeros(hidden.shape, device=token_R.device).masked_fill_(hidden, float("-inf"))
-    mask_S1T = mask_R1T.repeat_interleave(model.config.num_key_value_heads, dim=0)[:, None]
-    rows_R = torch.arange(len(token_R), device=token_R.device)
-    x_RD = F.embedding(token_R, model.word_embeddings)
-    with model.autocast():
-        for layer, layer_cache in zip(model.layers, cache, strict=True):
-            assert isinstance(layer, Layer)
-            x_RD = x_RD + _attend(layer, x_RD, rotary, layer_cache, (rows_R, place_R), mask_S1T)
-            x_RD = x_RD + layer.mlp(layer.post_attention_layernorm(x_RD))[0]
-        return model.norm(x_RD)
-
-
-def _attend(
-    layer: Layer,
-    x_RD: Tensor,
-    rotary: tuple[Tensor, Tensor],
-    cache: Tensor,
-    place: tuple[Tensor, Tensor],
-    mask_S1T: Tensor,
-) -> Tensor:
-    """One-token attention of a layer by plain products; S = R x KV heads."""
-    attention = layer.attention
-    num_heads, num_kv, width = attention.num_heads, attention.num_kv_heads, attention.head_dim
-    qkv_RGW = attention.query_key_value(layer.input_layernorm(x_RD)).view(len(x_RD), -1, width)
-    qk_RGW = rotate(qkv_RGW[:, : num_heads + num_kv], *rotary)
-    keys_values = torch.stack((qk_RGW[:, num_heads:].to(cache.dtype), qkv_RGW[:, num_heads + num_kv :]), dim=1)
-    cache.permute(1, 3, 0, 2, 4).index_put_(place, keys_values)
-    keys_STW, values_STW = cache[:, :, :, : mask_S1T.shape[2]].flatten(1, 2).unbind(0)
-    q_SHW = qk_RGW[:, :num_heads].reshape(len(x_RD) * num_kv, num_heads // num_kv, width)
-    scores_SHT = torch.baddbmm(mask_S1T, q_SHW, keys_STW.transpose(1, 2), alpha=width**-0.5)
-    mixed_SHW = torch.bmm(scores_SHT.softmax(dim=2), values_STW)
-    return attention.dense(mixed_SHW.view(len(x_RD), -1))
 
 
 def _check(

@@ -31,8 +31,7 @@ def layer_activation_floats(config: BailingMoeConfig) -> int:
     """Numbers that one layer keeps for the backward pass of one token."""
     hidden, k = config.hidden_size, config.num_experts_per_tok
     norms = 2 * 2 * hidden  # what comes out, with and without the weight
-    rotated = (config.num_attention_heads + config.num_key_value_heads) * config.head_dim
-    attention = config.qkv_size + rotated + hidden + config.num_attention_heads
+    attention = config.qkv_size + hidden + config.num_attention_heads
     routed = k * (2 * hidden + 4 * config.moe_intermediate_size)
     return norms + attention + routed + 4 * config.shared_size + 2 * config.num_experts
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ring_model.configuration import HEAD_NORM_EPS, BailingMoeConfig
-from ring_model.experts import routed_experts, shared_expert
+from ring_model.experts import experts
 from ring_model.products import Linear, linear
 
 
@@ -57,7 +57,7 @@ class ModelOutput:
     router: RouterOutput
     """Router losses and loads."""
     keys_values: list[tuple[Tensor, Tensor]] | None
-    """Per layer the rotated keys and the values of the valid tokens, each [N, KV heads, W]; only when asked for."""
+    """Per layer the rotated keys and the values, each [B, T, KV heads, W], without a meaning in the padding; only when asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +70,16 @@ class RowLayout:
     """T."""
     place_N: Tensor | None
     """Flat place b * T + t of each valid token, int64; None when every place is valid."""
-    position_N: Tensor
-    """Position t of each valid token in its row, int64."""
 
     @classmethod
     def of(cls, tokens_BT: Tensor, lengths_B: Tensor | None) -> "RowLayout":
         """Lay out rows of the given lengths; without lengths every place is valid."""
         num_rows, width = tokens_BT.shape
-        position_T = torch.arange(width, device=tokens_BT.device)
         if lengths_B is None or bool((lengths_B == width).all()):
-            return cls(num_rows, width, None, position_T.repeat(num_rows))
+            return cls(num_rows, width, None)
+        position_T = torch.arange(width, device=tokens_BT.device)
         place_N = (position_T < lengths_B.to(tokens_BT.device)[:, None]).flatten().nonzero().squeeze(1)
-        return cls(num_rows, width, place_N, place_N % width)
+        return cls(num_rows, width, place_N)
 
     def to_rows(self, x_NC: Tensor) -> Tensor:
         """Spread valid tokens over rectangular rows [B, T, C], zero elsewhere."""
@@ -131,35 +129,39 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x_ND, self.weight.shape, self.weight, self.eps)
 
 
-def rotary_table(position_N: Tensor, *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cos and sin [N, 1, W] of the rotate-half layout; sin carries the sign of the first half."""
-    frequency = theta ** (-torch.arange(0, head_dim, 2, device=position_N.device, dtype=torch.float32) / head_dim)
-    angle = position_N[:, None].float() * frequency
-    cos, sin = angle.cos(), angle.sin()
-    return torch.cat((cos, cos), dim=1)[:, None], torch.cat((-sin, sin), dim=1)[:, None]
+def rotary_table(position_T: Tensor, config: BailingMoeConfig) -> Tensor:
+    """Complex factors [T, C / 2] that turn the pairs of all query and key columns by their token's position; 1 for values."""
+    half = config.head_dim // 2
+    frequency = config.rope_theta ** (-torch.arange(half, device=position_T.device, dtype=torch.float32) / half)
+    angle = position_T[:, None].float() * frequency
+    turned = torch.polar(torch.ones_like(angle), angle).repeat(
+        1, config.num_attention_heads + config.num_key_value_heads
+    )
+    return torch.cat((turned, turned.new_ones(len(angle), config.num_key_value_heads * half)), dim=1)
 
 
-class _Rotate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x_NGW: Tensor, cos_N1W: Tensor, sin_N1W: Tensor) -> Tensor:  # noqa: ANN401 - torch gives it no type
-        ctx.save_for_backward(cos_N1W, sin_N1W)
-        half = x_NGW.shape[2] // 2
-        swapped = torch.cat((x_NGW[..., half:], x_NGW[..., :half]), dim=2)
-        return torch.addcmul(x_NGW * cos_N1W, swapped, sin_N1W)
-
-    @staticmethod
-    def backward(ctx: Any, grad_NGW: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401  # ty: ignore[incompatible-method-override]
-        cos_N1W, sin_N1W = ctx.saved_tensors
-        return rotate(grad_NGW, cos_N1W, -sin_N1W), None, None
+def rotate(x_BTC: Tensor, table_TC2: Tensor) -> Tensor:
+    """Turn pairs of neighbouring columns as complex numbers: one pass, float32, where the halves of heads took five."""
+    pairs = torch.view_as_complex(x_BTC.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * table_TC2).flatten(-2)
 
 
-def rotate(x_NGW: Tensor, cos_N1W: Tensor, sin_N1W: Tensor) -> Tensor:
-    """Rotate every head by its token's position: x cos + swap_halves(x) sin. The gradient is rotated back."""
-    return _Rotate.apply(x_NGW, cos_N1W, sin_N1W)
+def pair_order(config: BailingMoeConfig) -> Tensor:
+    """Rows of the fused matrix, int64 [C], such that the two that a rotation mixes are neighbours.
+
+    The released layout pairs column i of a query or key head with column i + W / 2. Attention is the same in any order that queries
+    and keys share.
+    """
+    num_rotated, width = config.num_attention_heads + config.num_key_value_heads, config.head_dim
+    row_C = torch.arange(config.qkv_size)
+    rotated, values = row_C.split((num_rotated * width, config.num_key_value_heads * width))
+    return torch.cat((rotated.view(num_rotated, 2, width // 2).transpose(1, 2).flatten(), values))
 
 
 class Attention(nn.Module):
     """Grouped-query attention with one fused matrix: all query rows, then key rows, then value rows."""
+
+    pair_order_C: Tensor
 
     def __init__(self, config: BailingMoeConfig) -> None:
         super().__init__()
@@ -168,23 +170,21 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.query_key_value = Linear(config.hidden_size, config.qkv_size)
         self.dense = Linear(config.hidden_size, config.hidden_size)
+        self.register_buffer("pair_order_C", pair_order(config), persistent=False)
 
-    def forward(
-        self, x_ND: Tensor, *, layout: RowLayout, rotary: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Attend within each row; returns the output [N, D] and the (keys, values) [N, KV heads, W]."""
-        num_rotated = self.num_heads + self.num_kv_heads
-        qkv_NC = self.query_key_value(x_ND)
-        qk_NC, v_NC = qkv_NC.split((num_rotated * self.head_dim, self.num_kv_heads * self.head_dim), dim=1)
-        qk_NGW = rotate(qk_NC.view(len(x_ND), num_rotated, self.head_dim), *rotary)
-        qk_BTGW = layout.to_rows(qk_NGW.flatten(1)).unflatten(2, (num_rotated, self.head_dim))
-        q_BTHW, k_BTHW = qk_BTGW.split((self.num_heads, self.num_kv_heads), dim=2)
-        v_BTHW = layout.to_rows(v_NC).unflatten(2, (self.num_kv_heads, self.head_dim))
+    def forward(self, x_ND: Tensor, *, layout: RowLayout, rotary: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Attend within each row; returns the output [N, D] and the (keys, values) [B, T, KV heads, W]."""
+        qkv_NC = linear(x_ND, self.query_key_value.weight, order_N=self.pair_order_C)
+        q_BTHW, k_BTHW, v_BTHW = self.split(rotate(layout.to_rows(qkv_NC), rotary))
         mixed_BHTW = F.scaled_dot_product_attention(
             q_BTHW.transpose(1, 2), k_BTHW.transpose(1, 2), v_BTHW.transpose(1, 2), is_causal=True, enable_gqa=True
         )
-        out_ND = self.dense(layout.to_tokens(mixed_BHTW.transpose(1, 2)))
-        return out_ND, (qk_NGW[:, self.num_heads :], v_NC.unflatten(1, (self.num_kv_heads, self.head_dim)))
+        return self.dense(layout.to_tokens(mixed_BHTW.transpose(1, 2))), (k_BTHW, v_BTHW)
+
+    def split(self, qkv_C: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, each [..., heads, W], of rotated columns [..., C]."""
+        heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
+        return qkv_C.unflatten(-1, (-1, self.head_dim)).split(heads, dim=-2)
 
 
 class SharedExperts(nn.Module):
@@ -194,10 +194,6 @@ class SharedExperts(nn.Module):
         super().__init__()
         self.gate_up = nn.Parameter(torch.empty(2 * config.shared_size, config.hidden_size))
         self.down = nn.Parameter(torch.empty(config.hidden_size, config.shared_size))
-
-    def forward(self, x_ND: Tensor) -> Tensor:
-        """down(silu(gate x) * up x); same shape."""
-        return shared_expert(x_ND, self.gate_up, self.down)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +214,13 @@ def route(logits_NE: Tensor, *, k: int, normalise: bool) -> Routing:
     """Softmax in float32 over all experts, take the k largest, and divide them by their sum when `normalise`."""
     logits_NE = logits_NE.float()
     probability_NE = logits_NE.softmax(dim=1)
+    return Routing(logits_NE, probability_NE, *choose_experts(probability_NE, k=k, normalise=normalise))
+
+
+def choose_experts(probability_NE: Tensor, *, k: int, normalise: bool) -> tuple[Tensor, Tensor]:
+    """Weights [N, K] and ids of the k most probable experts; the weights sum to 1 when `normalise`."""
     weight_NK, expert_NK = probability_NE.topk(k, dim=1)
-    if normalise:
-        weight_NK = weight_NK / weight_NK.sum(dim=1, keepdim=True)
-    return Routing(logits_NE, probability_NE, weight_NK, expert_NK)
+    return weight_NK / weight_NK.sum(dim=1, keepdim=True) if normalise else weight_NK, expert_NK
 
 
 def expert_load(routing: Routing) -> Tensor:
@@ -269,11 +268,14 @@ class MoeBlock(nn.Module):
     def forward(self, x_ND: Tensor) -> tuple[Tensor, Routing]:
         """Output [N, D] and the routing behind it."""
         routing = route(self.gate(x_ND), k=self.k, normalise=self.normalise)
-        out_ND = routed_experts(
-            x_ND, weight_NK=routing.weight_NK, expert_NK=routing.expert_NK, gate_up_EGD=self.gate_up, down_EDF=self.down
+        shared = self.shared_experts
+        out_ND = experts(
+            x_ND,
+            weight_NK=routing.weight_NK,
+            expert_NK=routing.expert_NK,
+            routed=(self.gate_up, self.down),
+            shared=None if shared is None else (shared.gate_up, shared.down),
         )
-        if self.shared_experts is not None:
-            out_ND = out_ND + self.shared_experts(x_ND)
         return out_ND, routing
 
 
@@ -288,7 +290,7 @@ class Layer(nn.Module):
         self.mlp = MoeBlock(config)
 
     def forward(
-        self, x_ND: Tensor, *, layout: RowLayout, rotary: tuple[Tensor, Tensor]
+        self, x_ND: Tensor, *, layout: RowLayout, rotary: Tensor
     ) -> tuple[Tensor, Routing, tuple[Tensor, Tensor]]:
         """Next residual stream [N, D], the routing, and the layer's (keys, values)."""
         mixed_ND, keys_values = self.attention(self.input_layernorm(x_ND), layout=layout, rotary=rotary)
@@ -341,8 +343,7 @@ class BailingMoe(nn.Module):
         """
         layout = RowLayout.of(tokens_BT, lengths_B)
         token_N = layout.to_tokens(tokens_BT[..., None]).squeeze(1)
-        config = self.config
-        rotary = rotary_table(layout.position_N, head_dim=config.head_dim, theta=config.rope_theta)
+        rotary = rotary_table(torch.arange(layout.width, device=tokens_BT.device), self.config)
         x_ND = F.embedding(token_N, self.word_embeddings)
         routings: list[Routing] = []
         keys_values: list[tuple[Tensor, Tensor]] = []

@@ -60,6 +60,11 @@ def product(a_MK: Tensor, b_NK: Tensor) -> Tensor:
     return torch.cat((_onednn(a_MK[:whole], b_NK), torch.mm(a_MK[whole:], b_NK.t())))
 
 
+def add_product(sum_MN: Tensor, a_MK: Tensor, b_NK: Tensor) -> Tensor:
+    """Add the product of a and the transpose of b to `sum_MN` in place; without a gradient."""
+    return sum_MN.add_(product(a_MK, b_NK)) if _onednn_rows(a_MK) else sum_MN.addmm_(a_MK, b_NK.t())
+
+
 def product_of_columns(a_MN: Tensor, b_MK: Tensor) -> Tensor:
     """The transpose of a times b, [N, K], summed over the M rows; without a gradient."""
     whole = _onednn_rows(a_MN)
@@ -83,28 +88,36 @@ def _onednn(a_MK: Tensor, b_NK: Tensor) -> Tensor:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_MK: Tensor, weight_NK: Tensor) -> Tensor:  # noqa: ANN401 - torch gives it no type
-        ctx.save_for_backward(x_MK, weight_NK)
-        return product(x_MK, weight_NK)
+    def forward(ctx: Any, x_MK: Tensor, weight_NK: Tensor, order_N: Tensor | None) -> Tensor:  # noqa: ANN401 - torch gives it no type
+        ctx.save_for_backward(x_MK, weight_NK, order_N)
+        return product(x_MK, _ordered(weight_NK, order_N))
 
     @staticmethod
     def backward(  # ty: ignore[incompatible-method-override] - one gradient comes in
         ctx: Any,  # noqa: ANN401 - torch gives it no type
         grad_MN: Tensor,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        x_MK, weight_NK = ctx.saved_tensors
-        wants_x, wants_weight = ctx.needs_input_grad
-        return (
-            product(grad_MN, weight_NK.t()) if wants_x else None,
-            product_of_columns(grad_MN, x_MK) if wants_weight else None,
-        )
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        x_MK, weight_NK, order_N = ctx.saved_tensors
+        wants_x, wants_weight, _ = ctx.needs_input_grad
+        grad_x_MK = product(grad_MN, _ordered(weight_NK, order_N).t()) if wants_x else None
+        grad_weight_NK = product_of_columns(grad_MN, x_MK) if wants_weight else None
+        if order_N is not None and grad_weight_NK is not None:
+            grad_weight_NK = torch.empty_like(grad_weight_NK).index_copy_(0, order_N, grad_weight_NK)
+        return grad_x_MK, grad_weight_NK, None
 
 
-def linear(x_MK: Tensor, weight_NK: Tensor) -> Tensor:
-    """Rows times the transpose of the weight, [M, N]; differentiable. Autocast applies."""
+def _ordered(weight_NK: Tensor, order_N: Tensor | None) -> Tensor:
+    return weight_NK if order_N is None else weight_NK.index_select(0, order_N)
+
+
+def linear(x_MK: Tensor, weight_NK: Tensor, *, order_N: Tensor | None = None) -> Tensor:
+    """Rows times the transpose of the weight, [M, N]; differentiable. Autocast applies.
+
+    `order_N`, a permutation, gives the order in which the weight's rows become columns of the result.
+    """
     if x_MK.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-        return _Linear.apply(x_MK, weight_NK)
-    return F.linear(x_MK, weight_NK)
+        return _Linear.apply(x_MK, weight_NK, order_N)
+    return F.linear(x_MK, _ordered(weight_NK, order_N))
 
 
 class Linear(nn.Module):

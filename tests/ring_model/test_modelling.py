@@ -1,7 +1,9 @@
 """The model computes what the slow float64 reference computes, forward and backward."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from ring_model.checkpoint import released_tensors
-from ring_model.experts import dispatch, routed_experts
+from ring_model.experts import dispatch, experts
 from ring_model.modelling import (
     BailingMoe,
     dead_experts,
@@ -21,6 +23,7 @@ from ring_model.modelling import (
     router_output,
     z_loss,
 )
+from ring_model.products import FORCED, Kernel, matmul_kernel
 
 ROWS = [[5, 1, 36, 7, 7, 2, 9], [3], [11, 4, 30, 8]]
 
@@ -138,17 +141,28 @@ def naive_experts(x, weight, expert, gate_up, down):
     return out
 
 
-@pytest.mark.parametrize("num_tokens", [9, 200])  # multiplied in groups, and one by one
-def test_experts_and_their_gradient_equal_a_loop_over_tokens(num_tokens: int) -> None:
+@pytest.fixture
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if request.param == "onednn" and not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setenv(FORCED, request.param)
+    matmul_kernel.cache_clear()
+    yield request.param
+    matmul_kernel.cache_clear()
+
+
+@pytest.mark.parametrize("kernel", get_args(Kernel), indirect=True)
+@pytest.mark.parametrize("num_tokens", [9, 200])  # oneDNN multiplies the latter one by one, the rest goes in groups
+def test_experts_and_their_gradient_equal_a_loop_over_tokens(num_tokens: int, kernel: str) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(num_tokens, 8, generator=generator, requires_grad=True)
     weight = torch.rand(num_tokens, 2, generator=generator, requires_grad=True)
     expert = torch.randint(0, 4, (num_tokens, 2), generator=generator)  # expert 4 is chosen by nobody
-    assert dispatch(expert, num_experts=5).one_by_one == (num_tokens == 200)
+    assert dispatch(expert, num_experts=5).one_by_one == (kernel == "onednn" and num_tokens == 200)
     gate_up = torch.randn(5, 16, 8, generator=generator, requires_grad=True)
     down = torch.randn(5, 8, 8, generator=generator, requires_grad=True)
     arguments = (x, weight, gate_up, down)
-    fast = routed_experts(x, weight_NK=weight, expert_NK=expert, gate_up_EGD=gate_up, down_EDF=down)
+    fast = experts(x, weight_NK=weight, expert_NK=expert, routed=(gate_up, down))
     slow = naive_experts(x, weight, expert, gate_up, down)
     assert torch.allclose(fast, slow, atol=1e-5)
     probe = torch.randn(num_tokens, 8, generator=generator)
