@@ -30,7 +30,10 @@ LEAST_FREE_BYTES = 20_000_000  # the databases of a first run alone take 8 MB
 COMMANDS = {  # name -> where it is, imported when it is called, and what it says of itself
     "show": ("flows.commands.show:show", "Print the values of a recipe and where each comes from."),
     "new": ("flows.commands.new:new", "Begin a recipe of your own, which states only what differs from another one."),
-    "status": ("flows.commands.status:status", "Say for each stage of a recipe whether its result is there, damaged or out of date."),
+    "status": (
+        "flows.commands.status:status",
+        "Say for each stage of a recipe whether its result is there, damaged or out of date.",
+    ),
     "ls": ("flows.commands.listing:list_artifacts", "List the results of this home folder."),
     "lineage": ("flows.commands.lineage:lineage", "Show what a result was made from, back to the raw problems."),
     "verify": ("flows.commands.verify:verify", "Hash every file of every result, and compare with the manifests."),

@@ -77,6 +77,8 @@ def program() -> str:
     """How `ring` was called, where a bare `ring` would not be found."""
     typed = sys.argv[0]
     return typed if Path(typed).name == "ring" and shutil.which("ring") is None else "ring"
+
+
 def say(text: str) -> None:
     """One line on standard error, at once: what a person waits for."""
     sys.stderr.write(f"{shown(text)}\n")

@@ -37,7 +37,9 @@ def matmul_kernel() -> Kernel:
     if forced:
         if forced not in get_args(Kernel) or (forced == "onednn" and not has_onednn):
             known = [name for name in get_args(Kernel) if name == "mkl" or has_onednn]
-            raise ValueError(f"{FORCED} = {forced!r}: this torch multiplies by {' or '.join(known)}; set one, or unset it")
+            raise ValueError(
+                f"{FORCED} = {forced!r}: this torch multiplies by {' or '.join(known)}; set one, or unset it"
+            )
         return "onednn" if forced == "onednn" else "mkl"
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
     return "onednn" if has_onednn and has_avx512 and cpu_vendor() != "GenuineIntel" else "mkl"

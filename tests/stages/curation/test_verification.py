@@ -154,7 +154,11 @@ def test_a_checker_must_refuse_what_is_no_answer(problem, judge, checker, is_kep
     [
         {"type": "call", "function": "add", "inputs": [[1, 2], [3, -5]], "outputs": [3, -2]},
         {"type": "functional", "fn_name": "add", "inputs": ["1\n2", "3\n-5"], "outputs": ["3", "-2"]},
-        {"type": "function", "entry_point": "add", "check": "def check(f):\n    assert f(1, 2) == 3\n    assert f(3, -5) == -2"},
+        {
+            "type": "function",
+            "entry_point": "add",
+            "check": "def check(f):\n    assert f(1, 2) == 3\n    assert f(3, -5) == -2",
+        },
         {"type": "asserts", "check": "assert add(1, 2) == 3\nassert add(3, -5) == -2"},
     ],
 )
