@@ -28,15 +28,30 @@ from stages.imports import heavy_imports
 
 LEAST_FREE_BYTES = 20_000_000  # the databases of a first run alone take 8 MB
 COMMANDS = {  # name -> where it is, imported when it is called, and what it says of itself
-    "show": ("flows.commands.show:show", "Print the values of a recipe and where each comes from."),
-    "new": ("flows.commands.new:new", "Begin a recipe of your own, which states only what differs from another one."),
+    "show": (
+        "flows.commands.show:show",
+        "Print the values of a recipe and where each comes from: the paper, a class default, a line of the recipe, or --set.",
+    ),
+    "new": (
+        "flows.commands.new:new",
+        "Write a recipe file that states only what differs from another recipe; `ring run FILE` runs it.",
+    ),
     "status": (
         "flows.commands.status:status",
-        "Say for each stage of a recipe whether its result is there, damaged or out of date.",
+        "Say for each stage of a recipe whether its result is there, damaged or out of date; every file is hashed.",
     ),
-    "ls": ("flows.commands.listing:list_artifacts", "List the results of this home folder."),
-    "lineage": ("flows.commands.lineage:lineage", "Show what a result was made from, back to the raw problems."),
-    "verify": ("flows.commands.verify:verify", "Hash every file of every result, and compare with the manifests."),
+    "ls": (
+        "flows.commands.listing:list_artifacts",
+        "List the results of this home folder, oldest first: when, recipe, stage, score, id, size, and how two of one stage differ.",
+    ),
+    "lineage": (
+        "flows.commands.lineage:lineage",
+        "Show what a result was made from, each result once: code, records, inputs, and the raw data with licences and hashes.",
+    ),
+    "verify": (
+        "flows.commands.verify:verify",
+        "Hash every file of every result (or of one) and compare with the manifests; check that inputs are the ones that were used.",
+    ),
     "data": ("flows.commands.data:app", "Ask what curation did."),
     "model": ("flows.commands.model:app", "Look at a model, or ask it."),
     "sandbox": ("flows.commands.sandbox:app", "Where answers that are code run."),

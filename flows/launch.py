@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # of sums, whose order decides about bytes
 _RUN_ID = "mlflow_run_id"
 _POLL_SECONDS = 0.05
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+"""The C library asks for pages of 2 MB: 12 to 22 % fewer CPU seconds a training step, 1 % more memory (Intel Xeon, docs/model.md)."""
 logger = logging.getLogger("ring")
 
 
@@ -277,6 +279,7 @@ def _environment(runtime: Runtime) -> dict[str, str]:
         **dict.fromkeys(THREADS, str(runtime.threads)),
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
+        "GLIBC_TUNABLES": ":".join(filter(None, [os.environ.get("GLIBC_TUNABLES"), _HUGE_PAGES])),
     }
 
 

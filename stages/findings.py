@@ -21,6 +21,7 @@ METRICS = ("greedy", "pass@1")
 _ALL = "all"
 _POWER = 0.8  # chance to see a difference of the size that is named
 _MOST_IN_GROUP = 2  # pairs that are told of a group beside `all`
+_MOST_ALIKE = 3  # pairs that are told one by one
 _MOST_REASONS = 3
 
 
@@ -110,7 +111,11 @@ def _differences(comparisons: Sequence[Row], *, confidence: float) -> Iterator[s
     yield from (_told_apart(pair) for pair in over_all if pair.told)
     for group in dict.fromkeys(pair.group for pair in pairs if _is_beside(pair.group)):
         yield from _in_group(group, [pair for pair in pairs if pair.group == group])
-    yield from (_not_told_apart(pair, confidence=confidence) for pair in over_all if not pair.told)
+    alike = [pair for pair in over_all if not pair.told]
+    if len(alike) > _MOST_ALIKE:
+        yield _many_not_told_apart(alike, confidence=confidence)
+    else:
+        yield from (_not_told_apart(pair, confidence=confidence) for pair in alike)
 
 
 def _pairs(comparisons: Sequence[Row]) -> list[_Pair]:
@@ -155,6 +160,14 @@ def _not_told_apart(pair: _Pair, *, confidence: float) -> str:
         return f"{said}; one problem says nothing."
     seen = max(_seen(row, confidence=confidence) for row in pair.rows)
     return f"{said}; a difference of {_share(seen)} would show four times in five."
+
+
+def _many_not_told_apart(pairs: Sequence[_Pair], *, confidence: float) -> str:
+    """Names alone; the tables have the intervals."""
+    seen = [max(_seen(row, confidence=confidence) for row in pair.rows) for pair in pairs]
+    names = ", ".join(f"{pair.model} and {pair.against}" for pair in pairs)
+    room = f"differences of {_share(min(seen))} to {_share(max(seen))} would show four times in five"
+    return f"Cannot be told apart ({room}): {names}."
 
 
 def _seen(row: Row, *, confidence: float) -> float:

@@ -48,9 +48,6 @@ def judge(
 ) -> int:
     r"""Judge the responses of a file of JSON lines; print one JSON line for each, in order. Exit code 1 when a line cannot be read.
 
-    An answer counts where it stands in \boxed{}, the letter of a choice too: "(B)" or "the answer is 3" alone is no_answer. Of code the
-    last closed block counts.
-
     Parameters
     ----------
     file
@@ -59,6 +56,8 @@ def judge(
         {"type": "call", "function": NAME, "inputs": [[ARGUMENT]], "outputs": [VALUE]},
         {"type": "asserts", "check": CODE},
         or a list of {"input": TEXT, "output": TEXT}; beside it "limits" and "compare", and "code" may stand for "response".
+        An answer counts where it stands in \boxed{}, the letter of a choice too: "(B)" or "the answer is 3" alone is no_answer. Of code the
+        last closed block counts.
     domain
         How to judge: math, code, science, or what was added to `DOMAINS`. A row's own "domain" is not read.
     require_thinking

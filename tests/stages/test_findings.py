@@ -48,6 +48,14 @@ def test_two_that_cannot_be_told_apart_are_told_with_the_difference_that_would_s
     )
 
 
+def test_many_that_cannot_be_told_apart_are_one_sentence() -> None:
+    names = ("a", "b"), ("a", "c"), ("b", "c"), ("b", "d")
+    (sentence,) = told(*(difference(*pair, *row) for pair in names for row in UNDECIDED))
+    assert sentence == (
+        "Cannot be told apart (differences of .027 to .027 would show four times in five): a and b, a and c, b and c, b and d."
+    )
+
+
 def test_an_end_at_zero_tells_nothing_apart() -> None:
     assert "cannot be told apart" in told(difference("a", "b", "greedy", -0.05, -0.125, 0.0))[0]
 

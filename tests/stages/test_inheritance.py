@@ -38,7 +38,7 @@ def test_a_record_is_merged_and_shares_and_lists_are_one_value(recipe):
     assert mine.recipe.sft.training == parent.sft.training.model_copy(update={"epochs": 3})
     assert mine.recipe.curation.benchmarks == ("aime24",)
     pool = next(source for source in mine.recipe.curation.sources if source.name == "pool")
-    assert pool.levels == {2: 1.0} and pool.num_problems == 5500
+    assert pool.levels == {2: 1.0} and pool.num_kept == 5500
     found = origins(mine)
     assert found["sft.training.epochs"] == "my.toml:5"
     assert found["sft.training.batch_tokens"].startswith("laptop.toml:")
