@@ -7,14 +7,15 @@ flows/stage_seconds.json; run it anew when kernels or recipes change.
 """
 
 import json
+import os
 import sys
 import threading
 from pathlib import Path
 
 from flows.forecast import FIGURES, calibration, former_costs
 from stages.artifact import Store
+from stages.machine import machine_kind
 from stages.plan import plan_chain
-from stages.provenance import hardware
 from stages.recipe import load_recipe
 
 
@@ -31,7 +32,7 @@ def main(home: Path, name: str) -> None:
         raise SystemExit("`python -m stages.calibration` fails here; run it by hand to see why")
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
     figures[name] = {
-        "made": f"{hardware()['processor']}, {hardware()['cores']} cores",
+        "made": f"{machine_kind('cpu')}, {os.cpu_count()} cores",
         "step_seconds": {kind: round(seconds, 5) for kind, seconds in steps.items()},
         "stages": {
             key: {"seconds": round(cost.seconds, 1), "cores": round(cost.cores, 2)} for key, cost in costs.items()
