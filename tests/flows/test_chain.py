@@ -270,7 +270,7 @@ def test_a_tracking_database_that_cannot_be_written_stops_the_chain(ring) -> Non
 
 
 def test_the_readme_documents_every_command() -> None:
-    names = {"run", "show", "ls", "lineage", "verify", "status", "up", "judge", "sandbox", "data", "model"}
+    names = {"run", "new", "show", "ls", "lineage", "verify", "status", "up", "judge", "sandbox", "data", "model"}
     assert {command.split()[0] for command in COMMANDS} == names
 
 
