@@ -19,7 +19,7 @@ from statistics import median
 
 from rich.console import Console
 
-from flows.terminal import rows_table
+from flows.tables import rows_table
 
 ROUNDS = 2
 STEPS = 50
