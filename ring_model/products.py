@@ -26,7 +26,8 @@ def matmul_kernel() -> Kernel:
     10 to 20 microseconds more a call. Hence "onednn" on another vendor's processor with AVX-512, "mkl" (torch's own, whatever
     it was built with) elsewhere. Measured, one thread, the shapes of training here: on an AMD EPYC with AVX-512 230 to
     260 GFLOP/s by oneDNN against 110 by MKL, 150 to 180 against 100 for the products of transposes that weight gradients are; on
-    an Intel Xeon (AVX-512) 110 to 140 against 130 to 160, 60 to 85 against 100 to 150, and 20 against 60 to 110 for 16 rows.
+    an Intel Xeon (AVX-512) 110 to 140 against 130 to 160, 60 to 85 against 100 to 150, and 20 against 60 to 110 for 16 rows. Not
+    measured: AMD without AVX-512, and ARM, where "mkl" is what torch does by itself.
 
     Raises:
         ValueError: RING_MATMUL names another library, or one that this torch lacks.

@@ -166,7 +166,7 @@ def _many_not_told_apart(pairs: Sequence[_Pair], *, confidence: float) -> str:
     """Names alone; the tables have the intervals."""
     seen = [max(_seen(row, confidence=confidence) for row in pair.rows) for pair in pairs]
     names = ", ".join(f"{pair.model} and {pair.against}" for pair in pairs)
-    room = f"differences of {_share(min(seen))} to {_share(max(seen))} would show four times in five"
+    room = f"differences of {_share(max(seen))} would show four times in five"
     return f"Cannot be told apart ({room}): {names}."
 
 

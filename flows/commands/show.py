@@ -83,7 +83,7 @@ def _print_value(value: Value, *, origin: str, meaning: str) -> None:
 
 def _summary(resolved: ResolvedRecipe, count: int, *, section: str | None, changed: bool) -> str:
     where = f" below {section}" if section else ""
-    what = "values that differ from the class default" if changed else "values"
+    what = "values that the recipe or --set changes" if changed else "values"
     more = "" if changed else "; --changed leaves the defaults out"
     return f"{resolved.path.name}: {count} {what}{where}{more}"
 

@@ -52,7 +52,7 @@ def test_many_that_cannot_be_told_apart_are_one_sentence() -> None:
     names = ("a", "b"), ("a", "c"), ("b", "c"), ("b", "d")
     (sentence,) = told(*(difference(*pair, *row) for pair in names for row in UNDECIDED))
     assert sentence == (
-        "Cannot be told apart (differences of .027 to .027 would show four times in five): a and b, a and c, b and c, b and d."
+        "Cannot be told apart (differences of .027 would show four times in five): a and b, a and c, b and c, b and d."
     )
 
 
