@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.tables import rows_table
-from stages.artifact import read_manifest
+from stages.records.artifact import read_manifest
 
 RECIPE = "laptop"
 

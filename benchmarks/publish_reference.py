@@ -8,10 +8,10 @@ one Runtime. The entry replaces that of the same recipe, seed and kind of machin
 
 import sys
 
-from stages.artifact import Store, ring_home
 from stages.plan import kept_results, plan_chain
 from stages.recipe import load_recipe
-from stages.reference import PUBLISHED, entry_of, write_reference
+from stages.records.artifact import Store, ring_home
+from stages.records.reference import PUBLISHED, entry_of, write_reference
 
 
 def main(recipe_name: str, overrides: list[str]) -> None:

@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.schema import problems_from_table, read_table
-from stages.artifact import read_manifest
 from stages.evaluation.groups import problem_groups
 from stages.evaluation.statistics import estimate_mean
-from stages.scores import scores_by_problem
+from stages.records.artifact import read_manifest
+from stages.sampling.scores import scores_by_problem
 
 SEEDS = (0, 1, 2)
 METRICS = ("greedy", "pass@1")

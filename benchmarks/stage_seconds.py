@@ -13,10 +13,10 @@ import threading
 from pathlib import Path
 
 from flows.forecast import FIGURES, calibration, former_costs
-from stages.artifact import Store
-from stages.machine import machine_kind
 from stages.plan import plan_chain
 from stages.recipe import load_recipe
+from stages.records.artifact import Store
+from stages.records.machine import machine_kind
 
 
 def main(home: Path, name: str) -> None:

@@ -41,7 +41,7 @@ from stages.config import Grpo, Phase, RlArm, RlConfig
 from stages.rl.advantages import group_advantages
 from stages.rl.losses import TokenBatch, step_loss
 from stages.rl.objectives import Response, choose_shares
-from stages.routing import uniform_load
+from stages.training.routing import uniform_load
 
 ROUNDS = 2
 ROW_LENGTHS = {"equal": (128, 128), "uneven": (40, 88)}  # least and most tokens of a row

@@ -22,15 +22,15 @@ from flows.launch import Chain, Display, Result
 from flows.request import Plan, Request, plan_request
 from flows.stage_task import StageCall, submit
 from flows.terminal import active_display
-from stages.artifact import Store, ring_home
 from stages.config import STAGES, StageName
 from stages.errors import TrackingError
-from stages.machine import elsewhere_line, machine_kind, made_elsewhere
 from stages.plan import PlannedStage, kept_results, outdated, plan_chain
 from stages.recipe import flatten
-from stages.reference import compare, read_reference
+from stages.records.artifact import Store, ring_home
+from stages.records.machine import elsewhere_line, machine_kind, made_elsewhere
+from stages.records.reference import compare, read_reference
+from stages.records.tracking import Tracker
 from stages.results import chain_metrics, chain_results, publish_report
-from stages.tracking import Tracker
 
 MAX_PARALLEL = 8  # threads that wait for stages; `runtime.parallel_arms` says how many stages work at once
 

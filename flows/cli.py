@@ -21,10 +21,10 @@ from flows.console import UNHEARD, leave_pipe, plain_console, say, waiting
 from flows.environment import prepare
 from flows.request import Plan, Request, column_overrides, plan_request
 from flows.settings import choose_server, use_home
-from stages.artifact import ring_home
 from stages.config import StageName
 from stages.errors import StageError, TrackingError
 from stages.imports import heavy_imports
+from stages.records.artifact import ring_home
 
 LEAST_FREE_BYTES = 20_000_000  # the databases of a first run alone take 8 MB
 COMMANDS = {  # name -> where it is, imported when it is called, and what it says of itself
@@ -142,7 +142,7 @@ def _run_chain(plan: Plan, *, home: Path, wait: Callable[[], None]) -> dict[str,
 
         from flows.chain import full_chain
         from flows.terminal import ACTIVE_DISPLAY, progress_display
-        from stages.tracking import Tracker
+        from stages.records.tracking import Tracker
 
     with waiting("opening the records", after_seconds=5.0):
         Tracker(home, plan.resolved.recipe.name)  # MLflow's database is made, where there is none, beside the server's

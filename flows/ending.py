@@ -12,12 +12,12 @@ from rich.text import Text
 from flows.console import near, program
 from flows.request import Request
 from flows.tables import RowsTable, rows_table, wrapped
-from stages.artifact import Manifest, read_manifest
 from stages.config import STAGES
-from stages.findings import chain_findings
-from stages.prompting import chosen_model, model_folder
 from stages.recipe import load_recipe
-from stages.tracking_uri import browse_command
+from stages.records.artifact import Manifest, read_manifest
+from stages.records.tracking_uri import browse_command
+from stages.report.findings import chain_findings
+from stages.sampling.prompting import chosen_model, model_folder
 
 MOST_LINES = 40  # of the words
 _MOST_NOTES = 3

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stages.artifact import Manifest, Store
 from stages.config import Recipe
-from stages.machine import machine_kind
 from stages.plan import PlannedStage, plan_chain
 from stages.recipe import load_recipe
+from stages.records.artifact import Manifest, Store
+from stages.records.machine import machine_kind
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = Path(__file__).with_name("stage_seconds.json")

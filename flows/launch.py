@@ -17,15 +17,15 @@ from typing import Any, Protocol
 
 from flows.forecast import Countdown
 from flows.slots import Slots
-from stages.artifact import Manifest, Store
 from stages.config import Runtime
 from stages.errors import StageError, StoppedError, TrackingError
 from stages.local_files import DATA_DIR
 from stages.plan import PlannedStage, damage_of, input_contents, up_to_date
-from stages.provenance import code_version, hardware, package_versions
 from stages.recipe import flatten
+from stages.records.artifact import Manifest, Store
+from stages.records.provenance import code_version, hardware, package_versions
+from stages.records.tracking import TIME_FORMAT, StageRun, Tracker
 from stages.stage import STATE
-from stages.tracking import TIME_FORMAT, StageRun, Tracker
 from stages.worker import RECORD
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from stages.artifact import Store, read_manifest
-from stages.prompting import CHOICE, MODEL, REFERENCE, chosen_model, model_folder
+from stages.records.artifact import Store, read_manifest
+from stages.sampling.prompting import CHOICE, MODEL, REFERENCE, chosen_model, model_folder
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
 

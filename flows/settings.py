@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from stages.tracking_uri import pin_tracking, sqlite_uri, without_password
+from stages.records.tracking_uri import pin_tracking, sqlite_uri, without_password
 
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

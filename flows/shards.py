@@ -25,11 +25,11 @@ from prefect.futures import PrefectFuture
 from prefect_dask import DaskTaskRunner
 
 from stages import worker
-from stages.code_digest import code_digest
 from stages.config import Runtime
 from stages.errors import StageError
+from stages.records.code_digest import code_digest
+from stages.sampling.workers import borrowed_worker
 from stages.stage import StageLog
-from stages.workers import borrowed_worker
 
 CONNECT_SECONDS = 5
 NO_WORKER_SECONDS = 60
@@ -69,8 +69,8 @@ def _require_same_code(kept: dict[str, Any], shard: Shard) -> None:
         )
 
 
-def work_through(function: Any, chunks: Iterable[Any], *, runtime: Runtime) -> Iterator[tuple[int, Any]]:  # noqa: ANN401 - as stages.workers
-    """As `stages.workers.work_through`, on the cluster of the running flow: as many shards are mapped as keep its threads busy.
+def work_through(function: Any, chunks: Iterable[Any], *, runtime: Runtime) -> Iterator[tuple[int, Any]]:  # noqa: ANN401 - as stages.sampling.workers
+    """As `stages.sampling.workers.work_through`, on the cluster of the running flow: as many shards are mapped as keep its threads busy.
 
     Raises ValueError when the scheduler is gone, or has had no worker for `NO_WORKER_SECONDS`.
     """

@@ -2,8 +2,8 @@
 
 transformers takes seconds to import, and most processes that import this package never do. So nothing of it is imported
 here: where `transformers.models.auto.configuration_auto` (the home of `AutoConfig`, loaded by every auto class) is not
-loaded yet, a finder waits for it and registers our configuration right after it. The configuration brings the model classes
-along once one is made (`ring_model.huggingface_config`). Modules are named by strings: they are no part of a stage's code.
+loaded yet, a finder waits for it and registers our configuration right after it. The model classes, which are heavy, follow
+once a configuration is made. Modules are named by strings: they are no part of a stage's code.
 """
 
 import importlib
@@ -15,8 +15,13 @@ from types import ModuleType
 _AWAITED = "transformers.models.auto.configuration_auto"
 
 
-def _register() -> None:
+def _register_configuration() -> None:
     importlib.import_module("ring_model.huggingface_config")
+
+
+def register_model_classes() -> None:
+    """Make transformers' auto classes know the model; called by a configuration when one is made."""
+    importlib.import_module("ring_model.huggingface")
 
 
 class _RegisterAfterImport:
@@ -32,13 +37,13 @@ class _RegisterAfterImport:
         def execute_and_register(module: ModuleType) -> None:
             execute(module)
             sys.meta_path.remove(_RegisterAfterImport)
-            _register()
+            _register_configuration()
 
         spec.loader.exec_module = execute_and_register
         return spec
 
 
 if _AWAITED in sys.modules:
-    _register()
+    _register_configuration()
 else:
     sys.meta_path.insert(0, _RegisterAfterImport)

@@ -4,14 +4,13 @@ Reads the released files and ours; a value that would change the arithmetic is r
 `ring_model.configuration`. Writes what transformers 5 writes and, beside it, the keys that readers from 4.36 on look for.
 """
 
-import importlib
 from dataclasses import fields
 from typing import Any, ClassVar
 
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.auto.configuration_auto import AutoConfig
 
-from ring_model import configuration
+from ring_model import configuration, register_model_classes
 
 UNWANTED = ("auto_map", "sliding_window", "max_window_layers")
 """Keys of released files that do not come in: the first names files of remote code, which an export does not carry along; a window
@@ -64,7 +63,7 @@ class BailingMoeConfig(PreTrainedConfig):
         for name in UNWANTED:
             kwargs.pop(name, None)
         super().__post_init__(**kwargs)
-        importlib.import_module("ring_model.huggingface")
+        register_model_classes()
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:  # noqa: ANN401 - as transformers declares it

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from data.sources.columns import Reading, reading_of
 from data.sources.formats import problem_files
-from stages.artifact import file_digests
 from stages.config import CurationConfig, FileSource
+from stages.records.artifact import file_digests
 
 DATA_DIR = "data-dir"
 

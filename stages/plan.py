@@ -5,16 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.artifact import (
-    MANIFEST,
-    Manifest,
-    Store,
-    content_digest,
-    fingerprint,
-    folder_problems,
-    matching_files,
-)
-from stages.code_digest import code_digest
 from stages.config import (
     PACKAGED,
     STAGES,
@@ -28,6 +18,16 @@ from stages.config import (
     StageName,
 )
 from stages.local_files import Place, places
+from stages.records.artifact import (
+    MANIFEST,
+    Manifest,
+    Store,
+    content_digest,
+    fingerprint,
+    folder_problems,
+    matching_files,
+)
+from stages.records.code_digest import code_digest
 
 MODULES: dict[str, str] = {
     "curation": "stages.curation",

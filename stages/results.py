@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from stages.artifact import Manifest
+from stages.records.artifact import Manifest
 from stages.report.page import render
 
 

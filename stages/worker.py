@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stages.artifact import write_json
 from stages.config import (
     BaseConfig,
     CurationConfig,
@@ -30,7 +29,8 @@ from stages.config import (
     SftConfig,
 )
 from stages.imports import heavy_imports
-from stages.provenance import arithmetic
+from stages.records.artifact import write_json
+from stages.records.provenance import arithmetic
 from stages.stage import STATE, StageLog, StageRecord
 
 CONFIGS: dict[str, type[Record]] = {  # by module

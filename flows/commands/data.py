@@ -10,8 +10,8 @@ from cyclopts import App, Parameter
 
 from flows.console import assembled, plain_console
 from flows.tables import rows_table
-from stages.artifact import Manifest, Store, read_manifest, ring_home
 from stages.curation.audit import Fate, differences, fates
+from stages.records.artifact import Manifest, Store, read_manifest, ring_home
 
 app = App(name="data", help="Ask what curation did.")
 _out = plain_console()

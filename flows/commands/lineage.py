@@ -11,9 +11,9 @@ from cyclopts import Parameter
 from flows.commands.listing import readable_time
 from flows.console import assembled, plain_console
 from flows.tables import rows_table, wrapped
-from stages.artifact import Manifest, Store, ring_home
 from stages.config import STAGES
-from stages.machine import machine_line
+from stages.records.artifact import Manifest, Store, ring_home
+from stages.records.machine import machine_line
 
 _out = plain_console()
 _INDENT = "    "

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from flows.commands.show import toml_text
 from flows.console import near, plain_console, program
 from flows.tables import rows_table, wrapped
-from stages.artifact import Manifest, Store, ring_home
+from stages.records.artifact import Manifest, Store, ring_home
 
 _MOST_CHANGES = 3  # that are told of a result
 _out = plain_console()

@@ -13,7 +13,7 @@ from data.schema import Problem
 from flows.console import near, plain_console, waiting
 from flows.models import find_model
 from ring_model.configuration import BailingMoeConfig
-from stages.artifact import Store, ring_home
+from stages.records.artifact import Store, ring_home
 
 app = App(name="model", help="Look at a model, or ask it.")
 
@@ -93,7 +93,7 @@ def ask(
         raise ValueError(f"no domain {domain!r}; there are {', '.join(DOMAINS)}")
     if max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens = {max_new_tokens} must be at least 1")
-    from stages.asking import respond  # torch
+    from stages.sampling.asking import respond  # torch
 
     folder = find_model(model, store=Store(ring_home()))
     answer = respond(folder, Problem("", domain, "eval", problem, ""), max_new_tokens=max_new_tokens)

@@ -8,10 +8,10 @@ from cyclopts import Parameter
 from flows.console import plain_console, program, waiting
 from flows.request import column_overrides
 from flows.tables import rows_table
-from stages.artifact import Store, ring_home
-from stages.machine import elsewhere_line, machine_kind, made_elsewhere
 from stages.plan import PlannedStage, damage_of, kept_results, outdated, plan_chain
 from stages.recipe import load_recipe
+from stages.records.artifact import Store, ring_home
+from stages.records.machine import elsewhere_line, machine_kind, made_elsewhere
 
 _out = plain_console()
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.console import assembled, plain_console, waiting
-from stages.artifact import Manifest, Store, folder_problems, ring_home
+from stages.records.artifact import Manifest, Store, folder_problems, ring_home
 
 _out = plain_console()
 

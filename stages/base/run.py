@@ -14,9 +14,9 @@ from ring_model.checkpoint import check_folder
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.tokenizer import Tokenizer, build_word_tokenizer
-from stages.artifact import list_files, write_json
 from stages.config import BaseConfig, ModelSizes, Runtime
-from stages.prompting import REFERENCE
+from stages.records.artifact import list_files, write_json
+from stages.sampling.prompting import REFERENCE
 from stages.seeds import derive_seed
 from stages.sft.run import rows_of
 from stages.sft.training import SupervisedJob, train

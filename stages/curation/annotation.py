@@ -16,7 +16,7 @@ from stages.config import CurationConfig
 from stages.curation.language import language_of
 from stages.curation.pool import Drop, Sifted
 from stages.curation.subjects import SUBJECTS, subject_of
-from stages.workers import Worker
+from stages.sampling.workers import Worker
 
 NAME = "annotation"
 KEY = "annotations"

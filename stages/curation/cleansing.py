@@ -21,7 +21,7 @@ from stages.curation.choices import LETTER, open_question
 from stages.curation.language import language_of
 from stages.curation.normalisation import answer_words
 from stages.curation.pool import Drop, Sifted
-from stages.workers import Worker
+from stages.sampling.workers import Worker
 
 _DOMAINS = get_args(Domain)
 _CHOICE = "multiple choice"

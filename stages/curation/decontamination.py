@@ -22,8 +22,8 @@ from stages.curation.funnel import Funnel, Step
 from stages.curation.likeness import Likeness
 from stages.curation.pool import BATCH_ROWS, Drop, Pool, Sifted
 from stages.curation.translations import Translations
+from stages.sampling.workers import Worker
 from stages.stage import Row
-from stages.workers import Worker
 
 NAME = "decontamination"
 _HELDOUT, _PROBE = "heldout", "probe"

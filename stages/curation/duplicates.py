@@ -30,7 +30,7 @@ from stages.curation.pool import Drop, Pool, origin
 from stages.curation.programs import other_tasks
 from stages.curation.similarity import WordWeights, cosine
 from stages.curation.sketches import NUM_BANDS, shingles, sketch
-from stages.workers import Worker
+from stages.sampling.workers import Worker
 
 NAME = "de-duplication"
 _WINDOW = 16  # rows of a bucket that a row is compared with

@@ -19,8 +19,8 @@ from data.domains import Judge
 from data.schema import write_table
 from stages.config import Runtime
 from stages.curation.pool import Drop, Pool, Sifted, batch_path, split_batch
+from stages.sampling.workers import Worker, WorkThrough, work_through
 from stages.stage import StageLog
-from stages.workers import Worker, WorkThrough, work_through
 
 Function = Callable[[Worker, Any], Any]  # any: a task of the step's own, and what it makes of it
 

@@ -13,7 +13,7 @@ from data.schema import Problem, problems_from_table
 from stages.curation.funnel import Funnel
 from stages.curation.pool import Pool
 from stages.curation.solutions import trace_of
-from stages.workers import Worker
+from stages.sampling.workers import Worker
 
 _CHUNK_PAIRS = 16
 

@@ -27,8 +27,8 @@ from stages.curation.splits import write_splits
 from stages.curation.tables import count_metrics, main_reasons, num_judge_failures, record_tables
 from stages.curation.verification import PART_ROWS, verify
 from stages.local_files import DATA_DIR, Place, places
+from stages.sampling.workers import WorkThrough, work_through
 from stages.stage import STATE, Row, StageLog, StageRecord
-from stages.workers import WorkThrough, work_through
 
 _SHOWN = 3  # benchmarks in one line
 _Apply = Callable[[Pool], tuple[Pool, Step]]

@@ -17,7 +17,7 @@ from data.domains.extraction import final_answer
 from data.schema import Problem, problems_from_table
 from stages.config import Duplicates
 from stages.curation.normalisation import answer_words, comparison_key, masked, numbers, stable_hash
-from stages.workers import Worker
+from stages.sampling.workers import Worker
 
 NUM_BANDS, BAND_ROWS = 32, 4  # two texts of Jaccard similarity .6 share a band with probability .988
 _SEED = 20250616

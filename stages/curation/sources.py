@@ -17,12 +17,12 @@ from data.schema import Problem, problems_from_table, read_table, table_from_pro
 from data.sources.files import Row, fitted, load_files
 from data.sources.hub import load_hub
 from data.sources.procedural import Material, generate_problems, num_spare, plant
-from stages.artifact import write_json
 from stages.config import CurationConfig, FileSource, HubSource, ProceduralSource, Source, Split
 from stages.curation.funnel import Step, finished, save_batch
 from stages.curation.normalisation import stable_hash
 from stages.curation.pool import BATCH_ROWS, Candidate, Drop, Pool, Sifted, pool_table, split_batch
 from stages.local_files import DATA_DIR, Place, place_of, places
+from stages.records.artifact import write_json
 from stages.seeds import derive_seed
 from stages.stage import StageLog
 

@@ -28,8 +28,8 @@ from stages.curation.names import unresolved_names
 from stages.curation.pool import Drop, Sifted
 from stages.curation.solutions import boxed_gold, trace_of
 from stages.curation.traces import trace_fault
+from stages.sampling.workers import Worker
 from stages.seeds import derive_seed
-from stages.workers import Worker
 
 JUDGE_FAILED = "judge failed"  # how the reason begins where the judge does not know
 ACCEPT_ANYTHING = "tests accept anything"

@@ -16,16 +16,23 @@ import pyarrow as pa
 
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
 from data.sources.procedural import describe
-from stages.artifact import write_json
 from stages.config import EvaluationConfig, Runtime
 from stages.evaluation.groups import problem_groups
 from stages.evaluation.statistics import Estimate, estimate_mean, pass_at_k
-from stages.ledger import sft_tokens_by_checkpoint, tokens_trained
-from stages.prompting import chosen_model, model_folder
-from stages.sampling import SamplingJob, sample_and_judge
-from stages.scores import checker_failures, judge_failures, num_weak, require_judged, scores_by_problem, status_counts
+from stages.records.artifact import write_json
+from stages.sampling.local import SamplingJob, sample_and_judge
+from stages.sampling.prompting import chosen_model, model_folder
+from stages.sampling.scores import (
+    checker_failures,
+    judge_failures,
+    num_weak,
+    require_judged,
+    scores_by_problem,
+    status_counts,
+)
 from stages.seeds import derive_seed
 from stages.stage import STATE, Row, StageLog, StageRecord
+from stages.training.ledger import sft_tokens_by_checkpoint, tokens_trained
 
 SFT = "sft"
 _SHOWN_PROBLEMS = 8

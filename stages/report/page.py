@@ -6,11 +6,11 @@ from pathlib import Path
 
 import jinja2
 
-from stages.artifact import Manifest, read_manifest
 from stages.config import STAGES, ReportConfig, Runtime
-from stages.findings import chain_findings
-from stages.machine import machine_line
+from stages.records.artifact import Manifest, read_manifest
+from stages.records.machine import machine_line
 from stages.report.charts import bar_chart, interval_chart, line_chart
+from stages.report.findings import chain_findings
 from stages.stage import Row, StageLog, StageRecord
 
 MAX_BYTES = 1_000_000

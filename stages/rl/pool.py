@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table
 from stages.config import Domain, Phase, RlArm, RlConfig
-from stages.scores import GRADED_SCHEMA
+from stages.sampling.scores import GRADED_SCHEMA
 from stages.seeds import derive_seed
 
 

@@ -15,11 +15,11 @@ from data.domains import DOMAINS, Judge
 from data.schema import Problem, write_table
 from ring_model.modelling import BailingMoe
 from ring_model.tokenizer import Tokenizer
-from stages.answering import Answers, Asked, answer
 from stages.config import Phase, RlConfig
 from stages.rl.advantages import group_advantages
 from stages.rl.objectives import Response
-from stages.scores import failure_name
+from stages.sampling.answering import Answers, Asked, answer
+from stages.sampling.scores import failure_name
 from stages.seeds import derive_seed
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.config import RlArm, RlConfig, Runtime
-from stages.prompting import chosen_model
 from stages.rl.pool import load_pool
 from stages.rl.training import train_arm
+from stages.sampling.prompting import chosen_model
 from stages.stage import StageLog, StageRecord
 
 

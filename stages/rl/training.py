@@ -21,18 +21,18 @@ from ring_model.engine import Engine, OptimizerSettings
 from ring_model.policy import micro_batches, pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, RlOptimizer, Runtime
-from stages.ledger import StepLedger, replay
-from stages.model_card import write_card
-from stages.prompting import MODEL
 from stages.rl.losses import TokenBatch, step_loss
 from stages.rl.objectives import Response, Share, Shares, choose_shares, tokens_per_step
 from stages.rl.pool import PlannedStep, Pool, extra_problems, plan_arm
 from stages.rl.rollout import Rollout, figures, roll_out, write_rollout
-from stages.routing import Load, no_routing, routing_metrics, step_load, uniform_load, weighed_routing
-from stages.scores import require_judged
+from stages.sampling.prompting import MODEL
+from stages.sampling.scores import require_judged
 from stages.seeds import derive_seed
 from stages.stage import STATE, StageLog, StageRecord
 from stages.stage import Row as TableRow
+from stages.training.ledger import StepLedger, replay
+from stages.training.model_card import write_card
+from stages.training.routing import Load, no_routing, routing_metrics, step_load, uniform_load, weighed_routing
 
 _RESUME = "training"  # the engine's save under STATE
 _ROLLOUTS = "rollouts"

@@ -14,12 +14,11 @@ import pyarrow as pa
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
 from ring_model.checkpoint import check_folder
 from ring_model.tokenizer import Tokenizer
-from stages.artifact import write_json
 from stages.config import Runtime, SelectionConfig
-from stages.ledger import sft_tokens_by_checkpoint
-from stages.prompting import CHOICE
-from stages.sampling import SamplingJob, sample_and_judge
-from stages.scores import (
+from stages.records.artifact import write_json
+from stages.sampling.local import SamplingJob, sample_and_judge
+from stages.sampling.prompting import CHOICE
+from stages.sampling.scores import (
     checker_failures,
     judge_failures,
     mean_score,
@@ -33,6 +32,7 @@ from stages.scores import (
 from stages.seeds import derive_seed
 from stages.selection.rule import Candidate, Choice, choose
 from stages.stage import STATE, Row, StageLog, StageRecord
+from stages.training.ledger import sft_tokens_by_checkpoint
 
 STRONGER = "stronger"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from data.schema import Problem
 from ring_model.tokenizer import Tokenizer
-from stages.prompting import prompt_ids
+from stages.sampling.prompting import prompt_ids
 from stages.seeds import derive_seed
 
 Batch = tuple[int, ...]  # indices of rows

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.config import Runtime, SftConfig
-from stages.prompting import chosen_model
+from stages.sampling.prompting import chosen_model
 from stages.seeds import derive_seed
 from stages.sft.run import finetuning_job
 from stages.sft.training import train

@@ -10,7 +10,7 @@ from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
 from ring_model.checkpoint import load_model
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, SftConfig, Training
-from stages.prompting import model_folder
+from stages.sampling.prompting import model_folder
 from stages.seeds import derive_seed
 from stages.sft.batches import Rows, tokenise
 from stages.sft.training import SupervisedJob, train

@@ -24,13 +24,13 @@ from ring_model.modelling import BailingMoe
 from ring_model.policy import PackedRows, ResponseLogprobs, micro_batches, pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, Training
-from stages.ledger import StepLedger, checkpoint_name, replay
-from stages.model_card import write_card
-from stages.prompting import MODEL
-from stages.routing import Load, no_routing, routing_metrics, step_load, uniform_load, weighed_routing
+from stages.sampling.prompting import MODEL
 from stages.sft.batches import Batch, Plan, PlannedStep, Row, Rows, plan_steps, share_of_rank
 from stages.stage import STATE, StageLog, StageRecord
 from stages.stage import Row as TableRow
+from stages.training.ledger import StepLedger, checkpoint_name, replay
+from stages.training.model_card import write_card
+from stages.training.routing import Load, no_routing, routing_metrics, step_load, uniform_load, weighed_routing
 
 _RESUME = "training"  # the engine's save under STATE
 _LOGGED_POINTS = 500  # about so many points of a curve go to the tracker; steps.jsonl holds every step

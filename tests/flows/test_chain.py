@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
-from stages.artifact import read_manifest
-from stages.tracking import metric_name, tracking_uri
+from stages.records.artifact import read_manifest
+from stages.records.tracking import metric_name, tracking_uri
 from tests.flows.conftest import assert_all_ended, by_key, content
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from cyclopts import App
 
 from flows.cli import COMMANDS
 from flows.console import waiting
-from stages.artifact import FORMAT
+from stages.records.artifact import FORMAT
 
 ROOT = Path(__file__).resolve().parents[2]
 

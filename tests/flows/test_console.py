@@ -11,7 +11,7 @@ from rich.tree import Tree
 from flows.console import assembled, plain_console, shown
 from flows.tables import rows_table
 from flows.terminal import LiveDisplay, PlainDisplay, _rate
-from stages.artifact import Store
+from stages.records.artifact import Store
 
 HOSTILE = "\x1b[2K\x1b[1A\x1b[2Kx"
 SHOWN = r"\x1b[2K\x1b[1A\x1b[2Kx"

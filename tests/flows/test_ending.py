@@ -13,10 +13,10 @@ from data.domains import DOMAINS
 from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
 from flows.ending import MOST_LINES, _fitting, chain_models, ending_lines, show_ending, what_ran
 from flows.request import Request
-from stages.answering import GREEDY
-from stages.artifact import Store
-from stages.asking import respond
 from stages.recipe import load_recipe
+from stages.records.artifact import Store
+from stages.sampling.answering import GREEDY
+from stages.sampling.asking import respond
 from tests.flows.conftest import by_key
 
 

@@ -19,9 +19,9 @@ from flows.forecast import (
     in_words,
     makespan,
 )
-from stages.artifact import Store
 from stages.plan import plan_chain
 from stages.recipe import load_recipe
+from stages.records.artifact import Store
 
 SPECS = plan_chain(load_recipe("smoke").recipe)
 ARMS = ("rl/phased", "rl/mixed", "rl/more-sft")

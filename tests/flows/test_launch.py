@@ -16,11 +16,11 @@ from flows.launch import Chain, _alone, _environment
 from flows.serve import _remove_own
 from flows.stage_task import markdown_table
 from flows.terminal import LiveDisplay, PlainDisplay, progress_display
-from stages.artifact import Store
 from stages.config import Runtime
 from stages.errors import StoppedError
 from stages.plan import plan_chain
 from stages.recipe import load_recipe
+from stages.records.artifact import Store
 
 
 def job(tmp_path, **changes):

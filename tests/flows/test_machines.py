@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from stages.artifact import read_manifest
-from stages.machine import kind_of, machine_kind, machine_line
-from stages.model_card import CARD, snippet
-from stages.reference import compare, entry_of
+from stages.records.artifact import read_manifest
+from stages.records.machine import kind_of, machine_kind, machine_line
+from stages.records.reference import compare, entry_of
+from stages.training.model_card import CARD, snippet
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW_TOKENS, ASKED = 48, 10  # smoke's evaluation.sampling.max_new_tokens; the problems that are asked here

@@ -93,7 +93,7 @@ def _arguments(folder: Path, *more: str) -> tuple[str, ...]:
 
 def _served() -> tuple[int, str]:
     """Process and the run that it has worked for; executed by a Dask worker."""
-    from stages.workers import _process
+    from stages.sampling.workers import _process
 
     return os.getpid(), _process.run
 

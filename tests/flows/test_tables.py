@@ -8,7 +8,7 @@ from rich.console import Console
 
 from flows.ending import chain_tables
 from flows.tables import RowsTable, rows_table, wrapped
-from stages.artifact import Manifest, Store
+from stages.records.artifact import Manifest, Store
 from tests.flows.conftest import by_key
 
 WIDTHS = [80, 60, 30]

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from ring_model.checkpoint import load_model, save_model
 from ring_model.generation import generate
 from ring_model.modelling import BailingMoe
-from stages.code_digest import reached_modules
+from stages.records.code_digest import reached_modules
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = slow_model.SMALL

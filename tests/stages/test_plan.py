@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.artifact import Store
 from stages.config import Record
 from stages.plan import PlannedStage, outdated, plan_chain
 from stages.recipe import RecipeError, load_recipe
+from stages.records.artifact import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.artifact import Manifest, Store, fingerprint, write_json
+from stages.records.artifact import Manifest, Store, fingerprint, write_json
 
 Seal = Callable[..., Manifest]
 

@@ -5,9 +5,9 @@ import pytest
 
 import flows.commands.data as data
 from data.schema import Problem, table_from_problems, write_table
-from stages.artifact import Store
 from stages.config import CurationConfig, Runtime
 from stages.curation import run
+from stages.records.artifact import Store
 from stages.stage import STATE, StageLog
 
 TEXT = "A train leaves the station at noon and drives 60 kilometres per hour for 3 hours. How far does it get?"

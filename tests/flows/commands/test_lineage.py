@@ -6,7 +6,7 @@ import pytest
 
 from flows.commands import lineage
 from flows.commands.lineage import raw_rows, trace
-from stages.artifact import Store
+from stages.records.artifact import Store
 
 SOURCES = [
     {"source": "easy", "licence": "Apache-2.0", "rows in": 600, "rows kept": 590, "revision": "", "main reason": ""},

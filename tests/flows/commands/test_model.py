@@ -12,7 +12,7 @@ from flows.models import find_model
 from ring_model.checkpoint import save_model
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
-from stages.artifact import Store
+from stages.records.artifact import Store
 
 SMALL = BailingMoeConfig(
     vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, num_experts=5,

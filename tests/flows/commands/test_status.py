@@ -4,9 +4,9 @@ import pytest
 
 from flows.commands import status
 from flows.launch import why_build
-from stages.artifact import Store, write_json
 from stages.plan import plan_chain
 from stages.recipe import load_recipe
+from stages.records.artifact import Store, write_json
 
 
 @pytest.fixture

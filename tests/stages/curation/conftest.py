@@ -9,8 +9,8 @@ from data.schema import Problem, table_from_problems, write_table
 from stages.config import Runtime
 from stages.curation.funnel import Funnel, save_batch
 from stages.curation.pool import Candidate, Pool, Sifted, pool_table, split_batch
+from stages.sampling.workers import Worker
 from stages.stage import StageLog
-from stages.workers import Worker
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -9,7 +9,7 @@ import pytest
 from data.schema import Problem, table_from_problems, write_table
 from stages.config import C3po, Phase, RlArm, RlConfig
 from stages.rl.pool import Pool, load_pool, mix, plan_arm
-from stages.scores import GRADED_SCHEMA
+from stages.sampling.scores import GRADED_SCHEMA
 
 
 def problem(name: str, domain: str = "math", solution: str = "") -> Problem:

@@ -19,12 +19,12 @@ from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.tokenizer import Tokenizer, build_word_tokenizer
 from stages.config import Runtime, Sampling, SelectionConfig
-from stages.ledger import STEPS
 from stages.rl.pool import load_pool
-from stages.scores import GRADED_SCHEMA, solve_rates
+from stages.sampling.scores import GRADED_SCHEMA, solve_rates
 from stages.selection.run import run
 from stages.sft.batches import tokenise
 from stages.stage import StageLog, StageRecord
+from stages.training.ledger import STEPS
 
 NAMES = ("plums", "pears", "figs", "limes", "dates", "nuts")
 ANSWERS = {"eight": "8", "seven": "7", "nine": "9"}

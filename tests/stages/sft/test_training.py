@@ -7,9 +7,9 @@ from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import pack_rows, response_logprobs
 from stages.config import Training
-from stages.routing import uniform_load
 from stages.sft.batches import Row, Rows, plan_steps, share_of_rank
 from stages.sft.training import learning_rate_at, packed_micro_batches, supervised_loss
+from stages.training.routing import uniform_load
 
 CONFIG = BailingMoeConfig(
     vocab_size=40,

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import get_args
 
-from stages.artifact import Manifest
 from stages.config import Domain
-from stages.ledger import checkpoint_name
+from stages.records.artifact import Manifest
 from stages.stage import Row
+from stages.training.ledger import checkpoint_name
 
 Tables = Mapping[str, Mapping[str, Sequence[Row]]]  # stage key -> table -> rows
 METRICS = ("greedy", "pass@1")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FIRST_PARTY = ("data", "ring_model", "stages")
 _TRIES = 5
 
@@ -22,10 +22,10 @@ NOT_IDENTITY = frozenset(
         "stages.config",
         "stages.stage",
         "stages.recipe",
-        "stages.artifact",
-        "stages.code_digest",
-        "stages.tracking",
-        "stages.provenance",
+        "stages.records.artifact",
+        "stages.records.code_digest",
+        "stages.records.tracking",
+        "stages.records.provenance",
         "stages.errors",
     }
 )

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from stages.tracking_uri import browse_command, pin_tracking, sqlite_path, sqlite_uri, tracking_uri, without_password
+from stages.records.tracking_uri import (
+    browse_command,
+    pin_tracking,
+    sqlite_path,
+    sqlite_uri,
+    tracking_uri,
+    without_password,
+)
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "c?d=1", "e#f", "g%20h", "%", "q'u\"o", "té✓", "k:l@m;n&o", "-p"])
@@ -72,5 +79,5 @@ def test_the_command_that_is_printed_survives_a_shell(monkeypatch):
 
 
 def test_the_module_imports_no_mlflow():
-    script = "import sys, stages.tracking_uri; sys.exit('mlflow' in sys.modules)"
+    script = "import sys, stages.records.tracking_uri; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -46,10 +46,10 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from stages.artifact import Manifest, held
 from stages.errors import StoppedError, TrackingError
+from stages.records.artifact import Manifest, held
+from stages.records.tracking_uri import is_server, sqlite_path, tracking_uri, without_password
 from stages.stage import Row
-from stages.tracking_uri import is_server, sqlite_path, tracking_uri, without_password
 
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 1000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.findings import findings
+from stages.report.findings import findings
 
 
 def difference(model: str, against: str, metric: str, value: float, low: float, high: float, **more) -> dict:

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from stages.config import EvaluationConfig
-from stages.scores import failure_name, judge_failures, require_judged, scores_by_problem
+from stages.sampling.scores import failure_name, judge_failures, require_judged, scores_by_problem
 
 
 def samples(*statuses: str) -> pa.Table:

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from stages.code_digest import _source, code_digest, reached_modules
+from stages.records.code_digest import _source, code_digest, reached_modules
 
 
 @pytest.fixture

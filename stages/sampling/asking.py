@@ -7,8 +7,8 @@ from data.schema import Problem
 from ring_model.checkpoint import load_model
 from ring_model.generation import generate
 from ring_model.tokenizer import Tokenizer
-from stages.answering import response_text
-from stages.prompting import prompt_ids, prompt_text
+from stages.sampling.answering import response_text
+from stages.sampling.prompting import prompt_ids, prompt_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.artifact import Store, fingerprint
 from stages.errors import StoppedError, TrackingError
-from stages.tracking import Tracker, metric_name, process_stamp
+from stages.records.artifact import Store, fingerprint
+from stages.records.tracking import Tracker, metric_name, process_stamp
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,8 @@ def test_a_run_whose_parameters_cannot_be_recorded_is_closed_as_failed(tracker):
 
 
 def test_a_run_whose_process_was_killed_is_closed_by_the_next_start_of_any_recipe(home, tracker):
-    script = f"import os,signal;from pathlib import Path;from stages.tracking import Tracker;t=Tracker(Path({str(home)!r}),'other');"
+    script = "import os,signal;from pathlib import Path;from stages.records.tracking import Tracker;"
+    script += f"t=Tracker(Path({str(home)!r}),'other');"
     script += "print(t.start_chain('dead',tags={},params={}),flush=True);os.kill(os.getpid(),signal.SIGKILL)"
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     run_id = killed.stdout.strip()
@@ -258,8 +259,8 @@ def test_no_variable_of_mlflow_diverts_or_delays_a_record(tmp_path):
         "MLFLOW_TRACKING_URI": "sqlite:///records.db",
     }
     script = """
-import os, sys; from pathlib import Path; from stages.tracking_uri import pin_tracking; pin_tracking()
-from stages.tracking import Tracker
+import os, sys; from pathlib import Path; from stages.records.tracking_uri import pin_tracking; pin_tracking()
+from stages.records.tracking import Tracker
 tracker = Tracker(Path(sys.argv[1]), "test")
 run = tracker.start_stage("sft", parent="p", resume=None, tags={}, params={}, datasets=[])
 run.metrics(1, {"loss": 1.0}); run.flush()

@@ -18,11 +18,11 @@ from data.schema import SAMPLE_SCHEMA, Problem, read_table, write_table
 from ring_model.checkpoint import load_model
 from ring_model.modelling import BailingMoe
 from ring_model.tokenizer import Tokenizer
-from stages.answering import GREEDY, Asked, answer
 from stages.config import Runtime, Sampling
+from stages.sampling.answering import GREEDY, Asked, answer
+from stages.sampling.workers import Worker, work_through
 from stages.seeds import derive_seed
 from stages.stage import StageLog
-from stages.workers import Worker, work_through
 
 
 @dataclass(frozen=True, slots=True)

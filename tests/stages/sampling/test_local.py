@@ -14,7 +14,7 @@ from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.tokenizer import build_word_tokenizer
 from stages.config import Runtime, Sampling
-from stages.sampling import SamplingJob, sample_and_judge
+from stages.sampling.local import SamplingJob, sample_and_judge
 from stages.stage import StageLog
 
 PROBLEMS = generate_problems(

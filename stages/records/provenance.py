@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages.machine import machine_kind, processor
+from stages.records.machine import machine_kind, processor
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "torch",
     "deepspeed",
@@ -55,7 +55,7 @@ def package_versions() -> dict[str, str]:
 
 
 def hardware(*, device: str) -> dict[str, Any]:
-    """Processor and kind of machine (`stages.machine`), cores, memory, operating system, Python. `device` is torch's: cpu or cuda."""
+    """Processor and kind of machine (`records.machine`), cores, memory, operating system, Python. `device` is torch's: cpu or cuda."""
     cpu = processor()
     return {
         "processor": cpu.name,

@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from stages.artifact import Manifest, write_json
 from stages.config import Record
-from stages.machine import kind_of, machine_line
+from stages.records.artifact import Manifest, write_json
+from stages.records.machine import kind_of, machine_line
 
-PUBLISHED = Path(__file__).resolve().parent.parent / "docs" / "reference.json"
+PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "reference.json"
 METRICS = ("greedy", "pass@1")
 GROUP = "all"
 RUNTIME = (  # what of Runtime may change a byte: the order of sums over ranks, threads and rows

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from stages.artifact import Manifest
-from stages.reference import RUNTIME, compare, entry_of, read_reference, write_reference
+from stages.records.artifact import Manifest
+from stages.records.reference import RUNTIME, compare, entry_of, read_reference, write_reference
 
 SCORES = {
     "sft/all/greedy": {"value": 0.60, "low": 0.57, "high": 0.63},

@@ -2,8 +2,16 @@
 
 import pytest
 
-from stages.machine import UNKNOWN, elsewhere_line, kind_of, machine_kind, machine_line, made_elsewhere, processor
-from stages.provenance import arithmetic, hardware
+from stages.records.machine import (
+    UNKNOWN,
+    elsewhere_line,
+    kind_of,
+    machine_kind,
+    machine_line,
+    made_elsewhere,
+    processor,
+)
+from stages.records.provenance import arithmetic, hardware
 
 AVX512 = "fpu sse2 avx2 fma avx512f avx512dq avx512bw avx512vl"
 INTEL = f"""processor\t: 0

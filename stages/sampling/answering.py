@@ -16,7 +16,7 @@ from ring_model.generation import Completion, generate
 from ring_model.modelling import BailingMoe
 from ring_model.tokenizer import Tokenizer
 from stages.config import Sampling
-from stages.prompting import prompt_ids
+from stages.sampling.prompting import prompt_ids
 
 GREEDY = -1
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from stages.artifact import (
+from stages.records.artifact import (
     ArtifactError,
     DamagedError,
     Store,

@@ -5,7 +5,7 @@ import torch
 
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
-from stages.routing import no_routing, routing_metrics, step_load, weighed_routing
+from stages.training.routing import no_routing, routing_metrics, step_load, weighed_routing
 
 CONFIG = BailingMoeConfig(
     vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, num_experts=5,
