@@ -270,7 +270,7 @@ os._exit(0)
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "home")],
-        env={**os.environ, **other, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env={**os.environ, **other, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
         cwd=tmp_path,
         capture_output=True,
         text=True,
