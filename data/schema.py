@@ -36,7 +36,9 @@ DROPPED_SCHEMA = pa.schema(
 SAMPLE_SCHEMA = pa.schema(
     [
         ("problem_id", pa.string()),
+        ("domain", pa.string()),
         ("sample", pa.int32()),
+        ("prompt_ids", pa.list_(pa.int32())),
         ("response", pa.string()),
         ("token_ids", pa.list_(pa.int32())),
         ("logprobs", pa.list_(pa.float32())),
@@ -45,10 +47,23 @@ SAMPLE_SCHEMA = pa.schema(
         ("checker_failed", pa.bool_()),  # wrong because the checker did not come back on this answer
         ("weak", pa.bool_()),
         ("extracted", pa.string()),
+        ("reason", pa.string()),
         ("seed", pa.int64()),
-        ("entropy", pa.float32()),
+        ("entropy", pa.float32()),  # mean over the response's tokens, nats
         ("num_tokens", pa.int32()),
         ("truncated", pa.bool_()),
+    ]
+)
+ROLLOUT_SCHEMA = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("group", pa.int32()),  # number of the prompt within the step; (step, group, sample) tells rows apart
+        ("budget_rank", pa.int32()),  # virtual rank whose budget the group counts against
+        ("policy_version", pa.int32()),  # updates behind the weights that made it
+        *SAMPLE_SCHEMA,
+        ("advantage", pa.float64()),
+        ("kept_tokens", pa.int32()),  # its first tokens that entered the loss; 0: none
+        ("weight", pa.float64()),  # of each of them
     ]
 )
 

@@ -6,7 +6,7 @@ A folder holds `config.json`, `generation_config.json` and either `model.safeten
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, Layer
 
+_READ_AT_ONCE = 1 << 28  # bytes of a file that is mapped: a map that stays keeps what was read in memory
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
@@ -86,6 +87,11 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Bailin
     return model
 
 
+def refill(model: BailingMoe, folder: Path | str) -> None:
+    """Read the weights of a folder into a model of the same sizes. Raises ValueError as `load_model`."""
+    _fill(released_tensors(model), Path(folder), copies=True)
+
+
 def check_folder(folder: Path | str) -> int:
     """Compare every tensor's name and shape with what config.json asks for, reading no weights; returns the parameters.
 
@@ -151,12 +157,24 @@ def _read_shard(path: Path, targets: Mapping[str, Tensor], missing: set[str], *,
                     raise ValueError(f"{path}: {name} has shape {shape}, not {tuple(target.shape)}")
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
-    for name in sorted(names) if copies else ():
-        with safe_open(
-            path, framework="pt"
-        ) as shard:  # opened for each tensor: a map that stays keeps what was read in memory
-            targets[name].copy_(shard.get_tensor(name))
+    for piece in _pieces(sorted(names), targets) if copies else ():
+        with safe_open(path, framework="pt") as shard:
+            for name in piece:
+                targets[name].copy_(shard.get_tensor(name))
     return names
+
+
+def _pieces(names: Sequence[str], targets: Mapping[str, Tensor]) -> list[list[str]]:
+    """Names of tensors that are read from one map of a file."""
+    pieces: list[list[str]] = []
+    room = 0
+    for name in names:
+        room -= targets[name].nbytes
+        if room < 0 or not pieces:
+            pieces.append([])
+            room = _READ_AT_ONCE - targets[name].nbytes
+        pieces[-1].append(name)
+    return pieces
 
 
 def _some(names: set[str]) -> str:

@@ -8,11 +8,13 @@ Ranks are data-parallel: each calls `backward` on its own micro-batches, equally
 import ctypes
 import hashlib
 import json
+import math
 import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self, TypeVar
@@ -30,6 +32,13 @@ _ONE_RANK = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "
 _TAG = "state"
 _MANIFEST = "files.json"
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
+_LONGEST_WAIT = timedelta(
+    days=2
+)  # of ranks for one of them, as while responses are sampled; a rank that dies is noticed by the launcher
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss, a gradient norm or a weight that is not a finite number; nothing that follows from it is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +102,7 @@ class Engine:
         if uses_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             model.to("cuda")
-        deepspeed.init_distributed(dist_backend="nccl" if uses_gpu else "gloo", verbose=False)
+        deepspeed.init_distributed(dist_backend="nccl" if uses_gpu else "gloo", verbose=False, timeout=_LONGEST_WAIT)
         model.checkpoints_layers = checkpoints_layers
         config = {
             "train_micro_batch_size_per_gpu": 1,
@@ -149,23 +158,34 @@ class Engine:
         self._engine.backward(zero, scale_wrt_gas=False)
 
     def step(self) -> float:
-        """Reduce, clip and apply this step's gradients; returns their global norm before clipping."""
+        """Reduce, clip and apply this step's gradients; returns their global norm before clipping.
+
+        Raises:
+            NonFiniteError: the norm is not finite, on every rank. No weight has changed: at stage 0 the norm is looked at before
+                AdamW; at stage 1 DeepSpeed skips the update, says nothing, and gives inf for nan, too.
+
+        """
         self._engine.step()
         norm = self._norm if self._stage == 0 else self._engine.get_global_grad_norm()
         assert norm is not None
-        return float(norm)
+        return _finite_norm(float(norm))
 
     def _clip(self, *_: Any) -> None:  # noqa: ANN401 - torch and DeepSpeed give it no type
         """DeepSpeed reports no norm at stage 0, so clipping happens here: after its reduction, before AdamW."""
         limit = self._settings.gradient_clip or float("inf")
-        self._norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        self._norm = _finite_norm(float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)))
 
     def save(self, folder: Path | str, client_state: Mapping[str, Any]) -> None:
         """Write weights, optimizer state and `client_state` for `load`; all ranks call. Replaces an older save.
 
         The files are written beside and renamed last: a killed save leaves the older one. They are DeepSpeed's own
         (pickles), for resuming only, and their digests are kept with them.
+
+        Raises:
+            NonFiniteError: a weight is not finite; the older save stays.
+
         """
+        require_finite_weights(self.model)
         folder = Path(folder)
         writing = folder.with_name(folder.name + ".writing")
         if self.rank == 0:
@@ -234,6 +254,19 @@ class Engine:
         self.barrier()
         self._engine.destroy()
         torch.distributed.destroy_process_group()
+
+
+def _finite_norm(norm: float) -> float:
+    if not math.isfinite(norm):
+        raise NonFiniteError(f"the gradient norm is {norm}")
+    return norm
+
+
+def require_finite_weights(model: BailingMoe) -> None:
+    """Raises NonFiniteError, naming the parameter, where a weight is not finite: such a model is saved nowhere."""
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter.detach()).all()):
+            raise NonFiniteError(f"the weights {name} are not finite")
 
 
 def die_with_parent() -> None:

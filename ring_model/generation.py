@@ -74,6 +74,7 @@ def choose_tokens(logits_RV: Tensor, *, uniform_R: Tensor, temperature: float, t
             probability_RV = _nucleus(probability_RV, top_p)
         cdf_RV = probability_RV.cumsum(dim=1, dtype=torch.float64)
         token_R = torch.searchsorted(cdf_RV, uniform_R[:, None] * cdf_RV[:, -1:], right=True).squeeze(1)
+        token_R.clamp_(max=logits_RV.shape[1] - 1)  # nan has no place in a cdf; its log-probability will tell
     return _Chosen(token_R, scaled_RV.gather(1, token_R[:, None]).squeeze(1), entropy_of(plain_RV))
 
 
@@ -154,12 +155,18 @@ class _Slots:
         self.limit_R[row] = limit
 
     def record(self, chosen: _Chosen) -> None:
-        """Append the chosen tokens to every row; rows without a sample hold nothing that is read."""
-        rows = np.arange(len(self.sample_R))
+        """Append the chosen tokens to every row; rows without a sample hold nothing that is read.
+
+        Raises FloatingPointError where a log-probability is not finite.
+        """
+        rows, is_active_R = np.arange(len(self.sample_R)), self.sample_R >= 0
+        logprob_R = chosen.logprob_R.cpu().numpy()
+        if not np.isfinite(logprob_R[is_active_R]).all():
+            raise FloatingPointError("the model's log-probabilities are not finite numbers")
         self.token_RT[rows, self.emitted_R] = chosen.token_R.cpu().numpy()
-        self.logprob_RT[rows, self.emitted_R] = chosen.logprob_R.cpu().numpy()
+        self.logprob_RT[rows, self.emitted_R] = logprob_R
         self.entropy_RT[rows, self.emitted_R] = chosen.entropy_R.cpu().numpy()
-        self.emitted_R += self.sample_R >= 0
+        self.emitted_R += is_active_R
 
     def take_done(self, eos_id: int) -> Iterator[tuple[int, Completion]]:
         """Free the rows that are complete and yield (sample, completion)."""
@@ -200,20 +207,23 @@ def generate(
     eos_id: int,
     max_rows: int = 128,
     max_total_tokens: int | None = None,
+    tally: Counter[str] | None = None,
 ) -> list[Completion]:
     """Sample one response per prompt (repeat a prompt for several), each with its own seed in [0, 2**64).
 
     A response ends with `eos_id`, at `max_new_tokens`, or where prompt and response together reach `max_total_tokens`
     (default: the model's positions). `temperature` 0 is greedy. At most `max_rows` rows are
     decoded at once; a finished row is replaced by the next prompt in the queue. The result does not depend on
-    `max_rows` beyond float32 rounding.
+    `max_rows` beyond float32 rounding. `tally` counts `tokens`, and `slots`, rows times decoding steps: 1 - tokens / slots
+    of the work was on rows without a sample.
 
     Raises:
-        ValueError: an argument is out of range, or a prompt leaves no room for a response.
+        ValueError: an argument is out of range, a prompt leaves no room for a response, or `max_total_tokens` is more than
+            the model has positions.
+        FloatingPointError: the model's log-probabilities are not finite.
 
     """
-    positions = model.config.max_position_embeddings
-    room = positions if max_total_tokens is None else min(max_total_tokens, positions)
+    room = _room(model, max_total_tokens)
     _check(prompts, seeds, max_new_tokens, temperature, top_p, max_rows, room)
     if not prompts:
         return []
@@ -225,6 +235,7 @@ def generate(
     width = max(len(key) + limit for key, limit in zip(keys, limits, strict=True))
     slots = _Slots(model, num_rows=min(max_rows, len(keys)), width=width, max_new_tokens=max(limits))
     completions: dict[int, Completion] = {}
+    num_slots = 0
     decoder, head_norm_D = Decoder(model), model.head_norm()
     while len(completions) < len(keys):
         for row in np.flatnonzero(slots.sample_R < 0)[: len(queue)]:
@@ -237,12 +248,26 @@ def generate(
         logits_RV = model.logits(slots.hidden_RD, head_norm_D=head_norm_D)
         chosen = choose_tokens(logits_RV, uniform_R=uniform_R, temperature=temperature, top_p=top_p)
         slots.record(chosen)
+        num_slots += len(slots.sample_R)
         position_R = slots.start_R + slots.emitted_R - 1
         completions |= slots.take_done(eos_id)
         if slots.num_active:
             position_R[slots.sample_R < 0] = 0
             slots.hidden_RD = decoder.step(chosen.token_R, position_R=position_R, cache=slots.cache)
+    if tally is not None:
+        tally.update(slots=num_slots, tokens=sum(len(made.token_ids) for made in completions.values()))
     return [completions[sample] for sample in range(len(keys))]
+
+
+def _room(model: BailingMoe, max_total_tokens: int | None) -> int:
+    """Tokens that prompt and response may have together."""
+    positions = model.config.max_position_embeddings
+    if max_total_tokens is not None and max_total_tokens > positions:
+        raise ValueError(
+            f"max_total_tokens = {max_total_tokens} is more than the model's {positions} positions "
+            "(max_position_embeddings of its config.json)"
+        )
+    return positions if max_total_tokens is None else max_total_tokens
 
 
 def _check(

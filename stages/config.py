@@ -354,6 +354,7 @@ class Sampling(Record):
     chunk_problems: int = ours(
         64, "problems per unit of work; fixed, so that results do not depend on the number of workers", ge=1
     )
+    max_rows: int = ours(128, "rows of a unit that are decoded together: part of a response, to the last bit", ge=1)
 
 
 class SelectionConfig(Record):
@@ -393,12 +394,25 @@ class C3po(Record):
         "Phi is meant per data-parallel rank of the paper (409 600 x 256 = 8 192 x 12 800), or for the whole step",
     )
     budget_ranks: int = paper(
-        256, "3.2 (H800s)", "ranks that a budget of scope `rank` is multiplied by; no execution choice", ge=1
+        256,
+        "3.2 (H800s)",
+        "virtual ranks of scope `rank`: prompt g of a step belongs to g modulo these, and each is cut to its own Phi; they are spread"
+        " over however many ranks there are, which changes nothing",
+        ge=1,
     )
     cut: Literal["token", "response"] = paper(
         "token", "3.2, Fig. 3", "mask the last response's tokens past Phi, or keep it whole (eq. 3)"
     )
+    zero_groups: Literal["last", "leave_out"] = ours(
+        "last",
+        "responses to a prompt that all got the same reward: they come last, or never; either way they carry no policy gradient",
+    )
     clip: float = paper(0.2, "3.2", "epsilon", gt=0)
+
+    @property
+    def num_budgets(self) -> int:
+        """Virtual ranks of a step, each with a Phi of its own."""
+        return self.budget_ranks if self.scope == "rank" else 1
 
 
 class Grpo(Record):
@@ -427,7 +441,9 @@ class RlOptimizer(Record):
 class Phase(Record):
     """A stretch of steps with one mixture of domains."""
 
-    name: str = needed("name in metrics")
+    name: str = needed(
+        "name in metrics, and of the folder of the model at its end", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+    )
     steps: int = needed("optimiser steps", ge=1)
     mixture: dict[Domain, float] = needed("share of each domain among the prompts of a step")
     max_total_tokens: int = paper(24_576, "3.2 (mathematics; 32 768 for code & science)", "prompt and response", ge=8)
@@ -441,6 +457,37 @@ class RlArm(Record):
     kind: Literal["rl"]
     name: str = needed("name in tables", pattern=r"^[a-z0-9-]+$")
     phases: tuple[Phase, ...] = needed("phases, in order", min_length=1)
+
+    @field_validator("phases")
+    @classmethod
+    def _names_differ(cls, phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+        names = [phase.name for phase in phases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"phases of an arm need different names; these are {', '.join(names)}")
+        return phases
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def phase_of(self, step: int) -> Phase:
+        """The phase of a step, counted from 1."""
+        last = 0
+        for phase in self.phases:
+            last += phase.steps
+            if step <= last:
+                return phase
+        raise ValueError(f"step {step} is beyond the {last} steps of arm {self.name}")
+
+    def phase_folder(self, step: int) -> str:
+        """Folder of the model at the end of the phase of a step."""
+        phase = self.phase_of(step)
+        return f"phase-{self.phases.index(phase) + 1:02d}-{phase.name}"
+
+    def ends_phase(self, step: int) -> bool:
+        """Whether a phase ends with this step."""
+        return step == self.num_steps or self.phase_of(step) is not self.phase_of(step + 1)
 
 
 class SftArm(Record):
@@ -472,9 +519,14 @@ class RlConfig(Record):
         0.0, "problems whose solve rate lies below are dropped, too; 0 keeps what the teacher solves", ge=0, lt=1
     )
     max_solve_rate: float = paper(1.0, "2.3", "problems whose solve rate reaches this are dropped", gt=0, le=1)
-    extra_rounds: int = ours(
-        0, "token-budgeted dynamic sampling: more prompt batches a step while Phi is not full (3.2)", ge=0
+    extra_prompts_share: float = ours(
+        1.0,
+        "token-budgeted dynamic sampling (3.2): while a Phi lacks tokens with an advantage, just as many prompts more as it lacks, but"
+        " at most this share of prompts_per_step; 0: none",
+        ge=0,
     )
+    probe_every: int = ours(0, "every so many steps the probe problems are answered greedily; 0: never", ge=0)
+    probe_problems: int = ours(100, "how many of curation's probe split, from its beginning", ge=1)
     max_judge_failures: float = _max_judge_failures()
     min_judge_failures: int = _min_judge_failures()
     arms: tuple[Arm, ...] = needed("the arms that are compared", min_length=1)
@@ -483,6 +535,15 @@ class RlConfig(Record):
     @classmethod
     def _kind_may_be_left_out(cls, objective: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
         return {"kind": C3po().kind, **objective} if isinstance(objective, dict) else objective
+
+    @model_validator(mode="after")
+    def _samples_are_the_policys_own(self) -> "RlConfig":
+        if self.sampling.top_p < 1:
+            raise ValueError(
+                f"rl.sampling.top_p = {self.sampling.top_p:g} must be 1: from a nucleus tokens are drawn more often than their"
+                " log-probability says, and the ratio of eq. 1 is then not to the policy that drew them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _equal_budgets(self) -> "RlConfig":
@@ -498,7 +559,7 @@ class RlConfig(Record):
 
     def total_token_budget(self, arm: RlArm) -> int:
         """Tokens that the arm may train on: the steps of its phases x Phi (in the scope that all arms share)."""
-        return sum(phase.steps for phase in arm.phases) * self.objective.token_budget
+        return arm.num_steps * self.objective.token_budget
 
     def for_arm(self, name: str | None) -> "RlConfig":
         """The same configuration with one arm: what an arm's artifact is made from."""
@@ -552,7 +613,6 @@ class Runtime(Record):
     checkpoint_layers: bool = ours(
         False, "keep only each layer's input for the backward pass: less memory, a third more time"
     )
-    max_rows: int = ours(128, "rows decoded together", ge=1)
     micro_batch_tokens: int = ours(4096, "padded tokens per forward and backward pass", ge=16)
     checkpoint_seconds: float = ours(30.0, "least seconds between two resume points", ge=0)
     unsafe_local_execution: bool = ours(False, "run candidate code without isolation: only on a throw-away machine")

@@ -20,8 +20,10 @@ from stages.config import EvaluationConfig, Runtime
 from stages.evaluation.groups import problem_groups
 from stages.evaluation.statistics import Estimate, estimate_mean, pass_at_k
 from stages.records.artifact import write_json
-from stages.sampling.local import SamplingJob, sample_and_judge
+from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import chosen_model, model_folder
+from stages.sampling.requests import Policy, SamplingJob
+from stages.sampling.sampler import sample_and_judge
 from stages.sampling.scores import (
     checker_failures,
     judge_failures,
@@ -49,7 +51,9 @@ def run(
     problems = _heldout(inputs["curation"])
     trained = [problem.level for problem in _problems(inputs["curation"] / "rl.parquet")]
     groups = problem_groups(problems, trained_levels=trained)
-    sampled = sample_and_judge(_jobs(config, models, problems), state=out / STATE, runtime=runtime, log=log)
+    with LocalSampler(runtime, published=out / STATE / "published") as sampler:
+        jobs = _jobs(config, models, problems)
+        sampled = sample_and_judge(jobs, sampler=sampler, folder=out / STATE / "samples", log=log)
     write_table(_samples(sampled.tables), out / "samples.parquet")
     scores = {model: _scores(model, sampled.tables, num_samples=config.samples_per_problem) for model in models}
     results = _results(scores, groups, config)
@@ -99,7 +103,7 @@ def _heldout(curation: Path) -> list[Problem]:
 def _jobs(config: EvaluationConfig, models: Mapping[str, Path], problems: Sequence[Problem]) -> list[SamplingJob]:
     seed = derive_seed(config.seed, "evaluation")  # the same for all models: they differ by their weights alone
     return [
-        SamplingJob(f"{model}.{mode}", folder, tuple(problems), num_samples, config.sampling, seed)
+        SamplingJob(f"{model}.{mode}", Policy.of(folder), tuple(problems), num_samples, config.sampling, seed)
         for model, folder in models.items()
         for mode, num_samples in (("greedy", 0), ("sampled", config.samples_per_problem))
     ]

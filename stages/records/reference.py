@@ -26,7 +26,6 @@ RUNTIME = (  # what of Runtime may change a byte: the order of sums over ranks, 
     "zero_stage",
     "threads",
     "device",
-    "max_rows",
     "micro_batch_tokens",
 )
 _SHOWN_SCORES = 3

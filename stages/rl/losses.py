@@ -2,7 +2,7 @@
 
     L = - sum_t w_t [ min(r_t A_t, clip(r_t, 1-eps, 1+eps) A_t) - beta KL_t ]  -  a_ent sum_t w_t H_t  +  a_bal B + a_z Z
 
-r_t = pi / pi_old, A_t the advantage of the token's response, w_t from `objectives` (C3PO: 1/Phi), KL_t the non-negative
+r_t = pi / pi_old, A_t the advantage of the token's response, w_t from `selection` (C3PO: 1/Phi), KL_t the non-negative
 estimator pi_ref/pi - log(pi_ref/pi) - 1 (as GRPO), H_t the policy entropy. The paper adds a_ent H and means exploration:
 entropy is ENCOURAGED, so its sign here is minus. Axes: _M the kept response tokens of a micro-batch.
 """
@@ -21,7 +21,7 @@ class TokenBatch:
     """What is known of the M kept tokens before the forward pass; float32 [M] each."""
 
     old_logprobs_M: Tensor  # log pi_old, from the rollout
-    reference_logprobs_M: Tensor  # log pi_ref, of the checkpoint that RL started from
+    reference_logprobs_M: Tensor | None  # log pi_ref, of the checkpoint that RL started from; None where beta is 0
     advantages_M: Tensor
     weights_M: Tensor
 
@@ -38,10 +38,12 @@ class LossOutput:
 def token_losses(
     logprobs_M: Tensor, tokens: TokenBatch, *, clip: float, kl_coefficient: float
 ) -> tuple[Tensor, Tensor]:
-    """The negated bracket above for each token, and KL_t; both [M]."""
+    """The negated bracket above for each token, and KL_t (0 without a reference); both [M]."""
     ratio_M = torch.exp(logprobs_M - tokens.old_logprobs_M)
     clipped_M = ratio_M.clamp(1.0 - clip, 1.0 + clip)
     surrogate_M = torch.minimum(ratio_M * tokens.advantages_M, clipped_M * tokens.advantages_M)
+    if tokens.reference_logprobs_M is None:
+        return -surrogate_M, torch.zeros_like(logprobs_M)
     log_ratio_M = tokens.reference_logprobs_M - logprobs_M
     kl_M = log_ratio_M.exp() - log_ratio_M - 1.0
     return kl_coefficient * kl_M - surrogate_M, kl_M
@@ -49,7 +51,7 @@ def token_losses(
 
 def step_loss(
     logprobs_M: Tensor,
-    entropies_M: Tensor,
+    entropies_M: Tensor | None,
     router: RouterOutput,
     tokens: TokenBatch,
     *,
@@ -60,9 +62,12 @@ def step_loss(
     """Eq. 6 for a micro-batch; the parts of a step add up, however it is cut.
 
     `load_LE`: the experts' loads F in the step before. `router_share`: its tokens / the tokens of the step, for B and Z.
+    `entropies_M` may be left out where a_ent is 0.
     """
     losses_M, kl_M = token_losses(logprobs_M, tokens, clip=config.objective.clip, kl_coefficient=config.kl_coefficient)
-    policy = (tokens.weights_M * (losses_M - config.entropy_coefficient * entropies_M)).sum()
+    if entropies_M is not None:
+        losses_M = losses_M - config.entropy_coefficient * entropies_M
+    policy = (tokens.weights_M * losses_M).sum()
     balance = config.balance_coefficient * router.balance_loss(load_LE) + config.z_coefficient * router.z_loss
     return LossOutput(
         policy + router_share * balance,

@@ -1,104 +1,105 @@
-"""A model answers problems and the judge says whether it is right: the one way in which selection, RL and evaluation ask.
-
-In: pairs of a problem and a sample number, a seed each. Out: completions and verdicts in that order, as a table of
-`SAMPLE_SCHEMA` where wanted. A greedy response has the sample number `GREEDY`.
-"""
+"""Responses of a model to a chunk's questions, before anybody judges them: the half of sampling that needs the model."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
+import torch
 
-from data.domains import Judge, Verdict
-from data.schema import SAMPLE_SCHEMA, Problem
+from data.schema import Problem
+from ring_model.checkpoint import load_model, refill
+from ring_model.configuration import BailingMoeConfig
 from ring_model.generation import Completion, generate
 from ring_model.modelling import BailingMoe
+from ring_model.policy import pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
-from stages.config import Sampling
+from stages.sampling.judging import ANSWER_SCHEMA, write_answers
 from stages.sampling.prompting import prompt_ids
-
-GREEDY = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One question to a model."""
-
-    problem: Problem
-    sample: int  # GREEDY, or 0, 1, ...
-    seed: int  # of the response's random numbers
+from stages.sampling.requests import GREEDY, Chunk, Policy
+from stages.sampling.workers import Worker
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What came back, in the order of the questions, and how long it took."""
-
-    asked: Sequence[Asked]
-    prompts: Sequence[Sequence[int]]  # token ids
-    completions: Sequence[Completion]
-    responses: Sequence[str]
-    verdicts: Sequence[Verdict]
-    seconds: dict[str, float]  # generate, judge
-
-    def table(self) -> pa.Table:
-        """Rows of SAMPLE_SCHEMA."""
-        columns = {
-            "problem_id": [asked.problem.id for asked in self.asked],
-            "sample": [asked.sample for asked in self.asked],
-            "response": self.responses,
-            "token_ids": [completion.token_ids for completion in self.completions],
-            "logprobs": [completion.logprobs for completion in self.completions],
-            "status": [verdict.status for verdict in self.verdicts],
-            "score": [verdict.score for verdict in self.verdicts],
-            "checker_failed": [verdict.checker_failed for verdict in self.verdicts],
-            "weak": [verdict.weak for verdict in self.verdicts],
-            "extracted": [verdict.extracted for verdict in self.verdicts],
-            "seed": [asked.seed for asked in self.asked],
-            "entropy": [float(completion.entropies.mean()) for completion in self.completions],
-            "num_tokens": [len(completion.token_ids) for completion in self.completions],
-            "truncated": [not completion.finished for completion in self.completions],
-        }
-        return pa.table({name: columns[name] for name in SAMPLE_SCHEMA.names}, schema=SAMPLE_SCHEMA)
-
-
-def answer(
-    model: BailingMoe,
-    asked: Sequence[Asked],
-    *,
-    tokenizer: Tokenizer,
-    judge: Judge,
-    sampling: Sampling,
-    max_rows: int,
-    max_total_tokens: int | None = None,
-) -> Answers:
-    """Sample (or decode greedily, when the questions say so) and judge. All questions must be of one of the two kinds.
-
-    `max_total_tokens` bounds prompt and response together, row by row.
-    """
+def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
+    """Write the chunk's answers; returns the seconds that it took, and how full the rows were (`generate`)."""
     started = time.monotonic()
-    greedy = bool(asked) and asked[0].sample == GREEDY
-    ids = {question.problem.id: prompt_ids(tokenizer, question.problem) for question in asked}
-    prompts = [ids[question.problem.id] for question in asked]
+    model, tokenizer = _policy(worker, chunk.policy)
+    prompts = _prompts([question.problem for question in chunk.questions], tokenizer)
+    greedy = chunk.questions[0].sample == GREEDY
+    tally: Counter[str] = Counter()
     completions = generate(
         model,
         prompts,
-        seeds=[question.seed for question in asked],
-        max_new_tokens=sampling.max_new_tokens,
-        temperature=0.0 if greedy else sampling.temperature,
-        top_p=1.0 if greedy else sampling.top_p,
+        seeds=[question.seed for question in chunk.questions],
+        max_new_tokens=chunk.sampling.max_new_tokens,
+        temperature=0.0 if greedy else chunk.sampling.temperature,
+        top_p=1.0 if greedy else chunk.sampling.top_p,
         eos_id=tokenizer.eos_id,
-        max_rows=max_rows,
-        max_total_tokens=max_total_tokens,
+        max_rows=chunk.sampling.max_rows,
+        max_total_tokens=chunk.max_total_tokens,
+        tally=tally,
     )
-    responses = [response_text(tokenizer, completion) for completion in completions]
-    generated = time.monotonic()
-    verdicts = judge.verify(list(zip(responses, [question.problem for question in asked], strict=True)))
-    seconds = {"generate": generated - started, "judge": time.monotonic() - generated}
-    return Answers(asked, prompts, completions, responses, verdicts, seconds)
+    write_answers(_answers(chunk, prompts, completions, tokenizer), chunk.answers)
+    return time.monotonic() - started, dict(tally)
+
+
+def token_logprobs(worker: Worker, question: tuple[Policy, Sequence[int]]) -> list[float]:
+    """Log-probability of every token but the first under a policy."""
+    policy, tokens = question
+    model, _ = _policy(worker, policy)
+    return next_token_logprobs(model, tokens)
+
+
+@torch.no_grad()
+def next_token_logprobs(model: BailingMoe, tokens: Sequence[int]) -> list[float]:
+    """Log-probability of every token but the first."""
+    rows = pack_rows([tokens[:1]], [tokens[1:]], device=model.device)
+    return response_logprobs(model, rows, entropy="none").logprobs_M.tolist()
 
 
 def response_text(tokenizer: Tokenizer, completion: Completion) -> str:
     """The response as the judge reads it: without the closing eos."""
     ids = completion.token_ids
     return tokenizer.decode(ids[:-1] if completion.finished else ids)
+
+
+def _prompts(problems: Sequence[Problem], tokenizer: Tokenizer) -> list[list[int]]:
+    """Token ids of each problem's prompt; those of one problem are made once."""
+    ids = {problem.id: prompt_ids(tokenizer, problem) for problem in problems}
+    return [ids[problem.id] for problem in problems]
+
+
+def _answers(
+    chunk: Chunk, prompts: Sequence[Sequence[int]], completions: Sequence[Completion], tokenizer: Tokenizer
+) -> pa.Table:
+    columns = {
+        "problem_id": [question.problem.id for question in chunk.questions],
+        "domain": [question.problem.domain for question in chunk.questions],
+        "sample": [question.sample for question in chunk.questions],
+        "prompt_ids": prompts,
+        "response": [response_text(tokenizer, completion) for completion in completions],
+        "token_ids": [completion.token_ids for completion in completions],
+        "logprobs": [completion.logprobs for completion in completions],
+        "seed": [question.seed for question in chunk.questions],
+        "entropy": [float(completion.entropies.mean()) for completion in completions],
+        "num_tokens": [len(completion.token_ids) for completion in completions],
+        "truncated": [not completion.finished for completion in completions],
+    }
+    return pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}, schema=ANSWER_SCHEMA)
+
+
+def _policy(worker: Worker, policy: Policy) -> tuple[BailingMoe, Tokenizer]:
+    """Model and tokenizer of a policy; the process keeps the last ones, and reads other weights of the same sizes into them."""
+    kept = worker.kept
+    if kept.get("policy") != policy:
+        torch.set_num_threads(worker.runtime.threads)
+        config = BailingMoeConfig.from_folder(policy.weights)
+        kept.pop("policy", None)  # what follows may fail half-way
+        if "model" in kept and kept["model"].config == config:
+            refill(kept["model"], policy.weights)
+        else:
+            kept["model"] = load_model(policy.weights, device=worker.device)
+        if kept.get("tokenizer_folder") != policy.tokenizer:
+            kept.update(tokenizer_folder=policy.tokenizer, tokenizer=Tokenizer.from_folder(policy.tokenizer))
+        kept["policy"] = policy
+    return kept["model"], kept["tokenizer"]

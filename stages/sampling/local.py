@@ -1,131 +1,91 @@
-"""Answers of models to problems, sampled and judged by worker processes; shared by selection and evaluation.
+"""A sampler of this machine: worker processes that generate, others that judge what is there while the first go on.
 
-In: jobs (a model, problems, greedy or K samples each). Out: one table of `SAMPLE_SCHEMA` rows per job, in the order of the
-problems, then of the samples.
-
-A job is cut into chunks of a fixed number of problems. A chunk is a pure function of the model, its problems and seeds, so the
-result does not depend on the number of workers; it is written to `state` when done, so after a kill only missing ones run.
+Each kind has at most `runtime.workers` processes. No more chunks are generated than the judges keep up with.
 """
 
+import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-import pyarrow as pa
-import torch
-
-from data.schema import SAMPLE_SCHEMA, Problem, read_table, write_table
-from ring_model.checkpoint import load_model
+from ring_model.checkpoint import save_model
 from ring_model.modelling import BailingMoe
-from ring_model.tokenizer import Tokenizer
-from stages.config import Runtime, Sampling
-from stages.sampling.answering import GREEDY, Asked, answer
-from stages.sampling.workers import Worker, work_through
-from stages.seeds import derive_seed
-from stages.stage import StageLog
+from stages.config import Runtime
+from stages.sampling.answering import answer_chunk, token_logprobs
+from stages.sampling.judging import judge_chunk
+from stages.sampling.requests import Chunk, Policy
+from stages.sampling.sampler import Done
+from stages.sampling.workers import IN_FLIGHT, Pool, result_of
+
+_MOST_UNJUDGED = 2  # chunks per worker that wait for their verdicts
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingJob:
-    """One model answers a list of problems."""
+class LocalSampler:
+    """A `Sampler`; used as a context. Processes start at first need and die with this one."""
 
-    name: str  # folder of its chunks; unique among the jobs of a stage
-    model: Path  # model folder
-    problems: tuple[Problem, ...]
-    num_samples: int  # per problem; 0 means one greedy response
-    sampling: Sampling
-    seed: int  # with the problem's id and the sample's number it seeds a response
+    def __init__(self, runtime: Runtime, *, published: Path, tokenizer: Path | None = None) -> None:
+        """`published` takes the folders of published weights, to which the tokenizer of a model folder belongs."""
+        self._runtime, self._published, self._tokenizer = runtime, published, tokenizer
+        self._stack = ExitStack()
+        self._generators = self._stack.enter_context(Pool(runtime))
+        self._judges = self._stack.enter_context(Pool(runtime))
 
-    @property
-    def samples(self) -> tuple[int, ...]:
-        """The `sample` numbers of each problem."""
-        return tuple(range(self.num_samples)) or (GREEDY,)
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A unit of work: consecutive problems of a job, and the file that holds the result."""
+    def publish(self, model: BailingMoe, *, version: int) -> Policy:
+        """Write the weights to a folder of their own; older ones go."""
+        assert self._tokenizer is not None
+        folder = self._published / f"{version:06d}"
+        save_model(model, folder)
+        for older in self._published.iterdir():
+            if older != folder:
+                shutil.rmtree(older)
+        return Policy(folder, self._tokenizer)
 
-    job: SamplingJob
-    part: Path
+    def check(self, policy: Policy, tokens: Sequence[int]) -> list[float]:
+        """What one of the processes that generate computes."""
+        return result_of(self._generators.submit(token_logprobs, (policy, tuple(tokens))))
 
-    @property
-    def num_responses(self) -> int:
-        """Rows of the result."""
-        return len(self.job.problems) * len(self.job.samples)
+    def sample(self, chunks: Sequence[Chunk]) -> Iterator[Done]:
+        """See `Sampler.sample`. Chunks are handed out in their order."""
+        missing = [chunk for chunk in chunks if not chunk.is_done]
+        for chunk in missing:
+            chunk.path.parent.mkdir(parents=True, exist_ok=True)
+        waiting = deque(chunk for chunk in missing if not chunk.answers.exists())
+        judging = {self._judge(chunk): chunk for chunk in missing if chunk.answers.exists()}
+        generating: dict[Future[tuple[float, dict[str, int]]], Chunk] = {}
+        generated: dict[Path, tuple[float, dict[str, int]]] = {}
+        while waiting or generating or judging:
+            while waiting and self._has_room(len(generating), len(judging)):
+                chunk = waiting.popleft()
+                generating[self._generators.submit(answer_chunk, chunk.without_answers())] = chunk
+            finished, _ = wait({**generating, **judging}, return_when=FIRST_COMPLETED)
+            for future in finished & generating.keys():
+                chunk = generating.pop(future)
+                generated[chunk.path] = result_of(future)
+                judging[self._judge(chunk)] = chunk
+            for future in finished & judging.keys():
+                chunk = judging.pop(future)
+                yield _done(chunk, generated.pop(chunk.path, (0.0, {})), judged=result_of(future))
 
+    def _judge(self, chunk: Chunk) -> Future[float]:
+        return self._judges.submit(judge_chunk, chunk)
 
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """Tables by job, and how long the workers took for what was not there yet."""
-
-    tables: dict[str, pa.Table]
-    timings: dict[str, float]  # seconds summed over workers: generate, judge
-
-
-def sample_and_judge(jobs: Sequence[SamplingJob], *, state: Path, runtime: Runtime, log: StageLog) -> Sampled:
-    """Answer and judge every job with `runtime.workers` processes. `state` keeps finished chunks until the stage is sealed."""
-    chunks = [chunk for job in jobs for chunk in _chunks(job, state / "samples" / job.name)]
-    missing = [chunk for chunk in chunks if not chunk.part.exists()]
-    if len(missing) < len(chunks):
-        log.resumed(f"{len(chunks) - len(missing)} of {len(chunks)} chunks of responses are there")
-    timings = _run_chunks(missing, chunks, runtime=runtime, log=log)
-    tables = {job.name: _joined(job, chunks) for job in jobs}
-    return Sampled(tables, timings)
-
-
-def _chunks(job: SamplingJob, folder: Path) -> Iterator[Chunk]:
-    size = job.sampling.chunk_problems
-    for start in range(0, len(job.problems), size):
-        problems = job.problems[start : start + size]
-        part = SamplingJob(job.name, job.model, problems, job.num_samples, job.sampling, job.seed)
-        yield Chunk(part, folder / f"{start:07d}.parquet")
-
-
-def _joined(job: SamplingJob, chunks: Sequence[Chunk]) -> pa.Table:
-    parts = [read_table(chunk.part, SAMPLE_SCHEMA) for chunk in chunks if chunk.job.name == job.name]
-    return pa.concat_tables(parts).combine_chunks() if parts else SAMPLE_SCHEMA.empty_table()
-
-
-def _run_chunks(
-    missing: Sequence[Chunk], chunks: Sequence[Chunk], *, runtime: Runtime, log: StageLog
-) -> dict[str, float]:
-    total = sum(chunk.num_responses for chunk in chunks)
-    done = total - sum(chunk.num_responses for chunk in missing)
-    seconds = {"generate": 0.0, "judge": 0.0}
-    for chunk in missing:
-        chunk.part.parent.mkdir(parents=True, exist_ok=True)
-    for position, spent in work_through(_answer, missing, runtime=runtime):
-        for activity, value in spent.items():
-            seconds[activity] += value
-        done += missing[position].num_responses
-        log.progress(done, total, unit="responses", detail=missing[position].job.name)
-    return seconds
+    def _has_room(self, num_generating: int, num_judging: int) -> bool:
+        workers = self._runtime.workers
+        return num_generating < IN_FLIGHT * workers and num_judging < _MOST_UNJUDGED * workers
 
 
-# ---------------------------------------------------------------- inside a worker
-
-
-def _answer(worker: Worker, chunk: Chunk) -> dict[str, float]:
-    """Write the chunk's part; returns the seconds spent."""
-    job = chunk.job
-    model, tokenizer = _load(worker, job.model)
-    asked = [
-        Asked(problem, sample, seed=derive_seed(job.seed, problem.id, sample))
-        for problem in job.problems
-        for sample in job.samples
-    ]
-    answers = answer(
-        model, asked, tokenizer=tokenizer, judge=worker.judge, sampling=job.sampling, max_rows=worker.runtime.max_rows
-    )
-    write_table(answers.table(), chunk.part)
-    return answers.seconds
-
-
-def _load(worker: Worker, folder: Path) -> tuple[BailingMoe, Tokenizer]:
-    """The model and tokenizer of a folder; the process keeps the last ones."""
-    if worker.kept.get("folder") != folder:
-        torch.set_num_threads(worker.runtime.threads)
-        model, tokenizer = load_model(folder, device=worker.runtime.device), Tokenizer.from_folder(folder)
-        worker.kept.update(folder=folder, model=model, tokenizer=tokenizer)
-    return worker.kept["model"], worker.kept["tokenizer"]
+def _done(chunk: Chunk, generated: tuple[float, dict[str, int]], *, judged: float) -> Done:
+    seconds, counts = generated
+    return Done(chunk, {"generate": seconds, "judge": judged}, counts)

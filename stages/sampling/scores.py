@@ -5,6 +5,7 @@ A verdict of the judge's own failure is no wrong answer: it leaves numerator and
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +16,11 @@ from stages.config import EvaluationConfig, RlConfig, SelectionConfig, StageName
 GRADED_SCHEMA = pa.schema(
     [
         ("problem_id", pa.string()),
-        ("solve_rate", pa.float32()),
-        ("num_samples", pa.int32()),
+        ("num_correct", pa.int32()),
+        ("num_samples", pa.int32()),  # that were judged
         ("failures", pa.int32()),
-        ("stronger_solve_rate", pa.float32()),  # null where no stronger model was asked, or no answer of it was judged
+        ("stronger_correct", pa.int32()),  # null where no stronger model was asked, or no answer of it was judged
+        ("stronger_samples", pa.int32()),  # of its answers those that were judged
     ]
 )
 _JUDGED = ("problem_id", "status", "score")
@@ -73,6 +75,32 @@ def require_judged(
     )
 
 
+class JudgeWatch:
+    """Stops a stage of many steps where the judge itself fails too often of late: `require_judged` over the last steps."""
+
+    STEPS = 20
+
+    def __init__(self, config: RlConfig, *, recent: Sequence[tuple[int, Mapping[str, int]]] = ()) -> None:
+        """`recent` is that of another watch, which this one goes on with."""
+        self._config = config
+        self._recent = [(num_verdicts, dict(failures)) for num_verdicts, failures in recent]
+
+    @property
+    def recent(self) -> list[tuple[int, dict[str, int]]]:
+        """Verdicts and failures, by `failure_name`, of the last steps; plain, to be saved."""
+        return list(self._recent)
+
+    def note(self, failures: Iterable[tuple[str, str]], *, num_verdicts: int) -> None:
+        """A step's verdicts, and of them the failures: pairs of problem and status."""
+        self._recent.append((num_verdicts, dict(Counter(failure_name(*failure) for failure in failures))))
+        del self._recent[: -self.STEPS]
+
+    def require(self) -> None:
+        """Raises RuntimeError as `require_judged`."""
+        failures = sum((Counter(failures) for _, failures in self._recent), Counter())
+        require_judged(failures, sum(count for count, _ in self._recent), config=self._config, stage="rl")
+
+
 def _named(failures: Mapping[str, int]) -> str:
     """The most frequent first."""
     first = [f"{name} x {count}" for name, count in Counter(failures).most_common(_NAMED_FAILURES)]
@@ -111,24 +139,40 @@ def status_counts(tables: Iterable[pa.Table]) -> dict[str, int]:
     return dict(sorted(Counter(status for table in tables for status in table["status"].to_pylist()).items()))
 
 
-def solve_rates(samples: pa.Table, *, num_samples: int, stronger: pa.Table | None = None) -> pa.Table:
-    """`GRADED_SCHEMA` by problem: solve rate over judged samples (null if none was judged), how many were judged and how many failed.
+def count_solved(samples: pa.Table, *, num_samples: int, stronger: pa.Table | None = None) -> pa.Table:
+    """`GRADED_SCHEMA` by problem: how many of the judged samples are correct, how many were judged and how many failed.
 
-    `stronger` are the samples of a stronger model, for some of the problems. A function of the kept samples and nothing else.
+    Counts and no rates: a rule of 7 in 10 must not depend on how .7 is rounded. `stronger` are the samples of a stronger model,
+    for some of the problems. A function of the kept samples and nothing else.
     """
-    scores = scores_by_problem(samples)
-    by_stronger = {} if stronger is None else scores_by_problem(stronger)
+    own = _solved(samples)
+    by_stronger = {} if stronger is None else _solved(stronger)
+    asked = [by_stronger.get(problem_id) or _Solved() for problem_id in own]
     return pa.table(
         {
-            "problem_id": list(scores),
-            "solve_rate": [_rate(values) for values in scores.values()],
-            "num_samples": [len(values) for values in scores.values()],
-            "failures": [num_samples - len(values) for values in scores.values()],
-            "stronger_solve_rate": [_rate(by_stronger.get(problem_id, ())) for problem_id in scores],
+            "problem_id": list(own),
+            "num_correct": [solved.correct for solved in own.values()],
+            "num_samples": [solved.judged for solved in own.values()],
+            "failures": [num_samples - solved.judged for solved in own.values()],
+            "stronger_correct": [solved.correct if solved.judged else None for solved in asked],
+            "stronger_samples": [solved.judged or None for solved in asked],
         },
         schema=GRADED_SCHEMA,
     )
 
 
-def _rate(scores: Sequence[float]) -> float | None:
-    return sum(scores) / len(scores) if scores else None
+@dataclass(slots=True)
+class _Solved:
+    """Verdicts on one problem."""
+
+    correct: int = 0
+    judged: int = 0
+
+
+def _solved(samples: pa.Table) -> dict[str, _Solved]:
+    found: dict[str, _Solved] = {}
+    for problem_id, status in zip(samples["problem_id"].to_pylist(), samples["status"].to_pylist(), strict=True):
+        solved = found.setdefault(problem_id, _Solved())
+        solved.judged += status not in FAILED_STATUSES
+        solved.correct += status == "correct"
+    return found

@@ -15,14 +15,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
+from multiprocessing.sharedctypes import Synchronized
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from data.domains import Judge
 from stages.config import Runtime
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
-_IN_FLIGHT = 4  # chunks handed out per process
+IN_FLIGHT = 4  # chunks handed out per process
 WorkThrough = Callable[..., Iterator[tuple[int, Any]]]  # `work_through`, or what does the same on other machines
 
 
@@ -32,7 +34,43 @@ class Worker:
 
     runtime: Runtime
     judge: Judge
+    number: int = 0  # among the processes of its pool
     kept: dict[str, Any] = field(default_factory=dict)  # any: each function keeps what it needs, such as the last model
+
+    @property
+    def device(self) -> str:
+        """Where its models live: the processes of a pool take the GPUs in turn."""
+        if self.runtime.device != "cuda":
+            return self.runtime.device
+        import torch
+
+        return f"cuda:{self.number % max(1, torch.cuda.device_count())}"
+
+
+class Pool:
+    """At most `runtime.workers` processes, each started when there is work that no other is free for; used as a context."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._executor = ProcessPoolExecutor(
+            runtime.workers,
+            mp_context=context,
+            initializer=_start,
+            initargs=(runtime, os.getpid(), context.Value("i", 0)),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.shutdown(wait=kind is None, cancel_futures=True)
+
+    def submit(self, function: Callable[[Worker, Chunk], Result], chunk: Chunk) -> Future[Result]:
+        """Hand out a piece of work. `function` is a module's own, to be pickled."""
+        future: Future[Any] = self._executor.submit(_call, function, chunk)
+        return future
 
 
 def work_through(
@@ -45,32 +83,24 @@ def work_through(
     """
     waiting = enumerate(chunks)
     futures: dict[Future[Any], int] = {}
-    with _pool(runtime.workers, runtime) as pool:
-        try:
-            while True:
-                for position, chunk in islice(waiting, _IN_FLIGHT * runtime.workers - len(futures)):
-                    futures[pool.submit(_call, function, chunk)] = position
-                if not futures:
-                    return
-                finished, _ = wait(futures, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield futures.pop(future), _result(future)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with Pool(runtime) as pool:
+        while True:
+            for position, chunk in islice(waiting, IN_FLIGHT * runtime.workers - len(futures)):
+                futures[pool.submit(function, chunk)] = position
+            if not futures:
+                return
+            finished, _ = wait(futures, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield futures.pop(future), result_of(future)
 
 
-def _pool(num_workers: int, runtime: Runtime) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start, initargs=(runtime, os.getpid()))
-
-
-def _result(future: Future[Any]) -> Any:  # noqa: ANN401 - what the function returns
+def result_of(future: Future[Result]) -> Result:
+    """What a finished piece of work gave. Raises RuntimeError when its process died, and what the function raised."""
     try:
         return future.result()
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "a worker process died; if memory ran out, lower runtime.workers (where a model answers: runtime.max_rows) and run again"
+            "a worker process died; if memory ran out, lower runtime.workers (where a model answers: sampling.max_rows) and run again"
         ) from error
 
 
@@ -86,22 +116,24 @@ class _Process:
     stack: ExitStack = field(default_factory=ExitStack)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def open(self, runtime: Runtime, *, run: str = "") -> None:
+    def open(self, runtime: Runtime, *, run: str = "", number: int = 0) -> None:
         """Make a worker; what an earlier run kept is let go."""
         self.stack.close()
         self.worker, self.run = None, run
         judge = self.stack.enter_context(Judge(unsafe_local_execution=runtime.unsafe_local_execution))
-        self.worker = Worker(runtime, judge)
+        self.worker = Worker(runtime, judge, number=number)
 
 
 _process = _Process()
 
 
-def _start(runtime: Runtime, parent: int) -> None:
+def _start(runtime: Runtime, parent: int, started: "Synchronized[int]") -> None:
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
     if os.getppid() != parent:  # the parent died before the line above
         os._exit(1)
-    _process.open(runtime)
+    with started.get_lock():
+        number, started.value = started.value, started.value + 1
+    _process.open(runtime, number=number)
     multiprocessing.util.Finalize(None, _process.stack.close, exitpriority=100)
 
 

@@ -5,8 +5,9 @@ Out: choice.json, probe.parquet (samples + `checkpoint`), graded.parquet (`GRADE
 (graded_samples.parquet and, with a stronger model, stronger_samples.parquet); the tables `candidates` and `grading`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,10 +17,13 @@ from ring_model.checkpoint import check_folder
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, SelectionConfig
 from stages.records.artifact import write_json
-from stages.sampling.local import SamplingJob, sample_and_judge
+from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import CHOICE
+from stages.sampling.requests import Policy, SamplingJob
+from stages.sampling.sampler import Sampled, sample_and_judge
 from stages.sampling.scores import (
     checker_failures,
+    count_solved,
     judge_failures,
     mean_score,
     mean_tokens,
@@ -27,7 +31,6 @@ from stages.sampling.scores import (
     policy_entropy,
     require_judged,
     scores_by_problem,
-    solve_rates,
 )
 from stages.seeds import derive_seed
 from stages.selection.rule import Candidate, Choice, choose
@@ -35,6 +38,7 @@ from stages.stage import STATE, Row, StageLog, StageRecord
 from stages.training.ledger import sft_tokens_by_checkpoint
 
 STRONGER = "stronger"
+Ask = Callable[[Sequence[SamplingJob]], Sampled]
 
 
 def run(
@@ -45,11 +49,13 @@ def run(
         check_folder(config.stronger)
         Tokenizer.from_folder(config.stronger)
     checkpoints = sorted(folder.name for folder in inputs["sft"].glob("epoch-*"))
-    probed, probe_seconds = _probe(config, checkpoints, inputs=inputs, runtime=runtime, out=out, log=log)
-    candidates = [_candidate(checkpoint, probed) for checkpoint in checkpoints]
-    choice = choose(candidates, window=config.entropy_window)
-    _log_candidates(candidates, choice, log)
-    grading = _grade(config, choice, inputs=inputs, runtime=runtime, out=out, log=log)
+    with LocalSampler(runtime, published=out / STATE / "published") as sampler:
+        ask = partial(sample_and_judge, sampler=sampler, folder=out / STATE / "samples", log=log)
+        probed, probe_seconds = _probe(config, checkpoints, inputs=inputs, out=out, ask=ask)
+        candidates = [_candidate(checkpoint, probed) for checkpoint in checkpoints]
+        choice = choose(candidates, window=config.entropy_window)
+        _log_candidates(candidates, choice, log)
+        grading = _grade(config, choice, inputs=inputs, out=out, ask=ask)
     write_json(
         out / CHOICE,
         {
@@ -83,20 +89,26 @@ def _probe(
     checkpoints: list[str],
     *,
     inputs: Mapping[str, Path],
-    runtime: Runtime,
     out: Path,
-    log: StageLog,
+    ask: Ask,
 ) -> tuple[dict[str, pa.Table], dict[str, float]]:
     problems = _problems(inputs["curation"] / "probe.parquet")
     seed = derive_seed(
         config.seed, "selection", "probe"
     )  # the same for every checkpoint: they differ by the model alone
     jobs = [
-        SamplingJob(f"{checkpoint}.{mode}", inputs["sft"] / checkpoint, problems, num_samples, config.sampling, seed)
+        SamplingJob(
+            f"{checkpoint}.{mode}",
+            Policy.of(inputs["sft"] / checkpoint),
+            problems,
+            num_samples,
+            config.sampling,
+            seed,
+        )
         for checkpoint in checkpoints
         for mode, num_samples in (("greedy", 0), ("sampled", config.samples_per_problem))
     ]
-    sampled = sample_and_judge(jobs, state=out / STATE, runtime=runtime, log=log)
+    sampled = ask(jobs)
     named = [
         table.append_column("checkpoint", pa.array([name.partition(".")[0]] * len(table), pa.string()))
         for name, table in sampled.tables.items()
@@ -135,15 +147,13 @@ class _Grading:
     seconds: dict[str, float]  # by activity, summed over models and workers
 
 
-def _grade(
-    config: SelectionConfig, choice: Choice, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
-) -> _Grading:
+def _grade(config: SelectionConfig, choice: Choice, *, inputs: Mapping[str, Path], out: Path, ask: Ask) -> _Grading:
     """The checkpoint answers every RL problem; the stronger model only those that the checkpoint never solves: no other depends on it."""
 
     def responses(name: str, model: Path, asked: tuple[Problem, ...], stream: str) -> tuple[pa.Table, dict[str, float]]:
         seed = derive_seed(config.seed, "selection", stream)
-        job = SamplingJob(name, model, asked, config.grading_samples, config.sampling, seed)
-        sampled = sample_and_judge([job], state=out / STATE, runtime=runtime, log=log)
+        job = SamplingJob(name, Policy.of(model), asked, config.grading_samples, config.sampling, seed)
+        sampled = ask([job])
         return sampled.tables[name], sampled.timings
 
     problems = _problems(inputs["curation"] / "rl.parquet")
@@ -158,7 +168,7 @@ def _grade(
         write_table(stronger, out / "stronger_samples.parquet")
         samples[STRONGER] = stronger
         seconds = {activity: spent + more[activity] for activity, spent in seconds.items()}
-    graded = solve_rates(own, num_samples=config.grading_samples, stronger=samples.get(STRONGER))
+    graded = count_solved(own, num_samples=config.grading_samples, stronger=samples.get(STRONGER))
     write_table(graded, out / "graded.parquet")
     return _Grading(graded, samples, seconds)
 
@@ -211,7 +221,8 @@ def _figures(candidate: Candidate) -> dict[str, float]:
 def _metrics(candidates: list[Candidate], choice: Choice, grading: _Grading) -> dict[str, float]:
     graded = grading.table
     chosen = next(candidate for candidate in candidates if candidate.checkpoint == choice.checkpoint)
-    rates = [rate for rate in graded["solve_rate"].to_pylist() if rate is not None]
+    counts = zip(graded["num_correct"].to_pylist(), graded["num_samples"].to_pylist(), strict=True)
+    rates = [correct / judged for correct, judged in counts if judged]
     return {
         "selection/epoch": float(chosen.checkpoint.removeprefix("epoch-")),
         "selection/inside_window": float(choice.inside_window),

@@ -109,8 +109,3 @@ def _cut(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> tup
         batches[-1].append(index)
         room -= lengths[index]
     return tuple(tuple(batch) for batch in batches)
-
-
-def share_of_rank(batch: Batch, lengths: Sequence[int], *, rank: int, num_ranks: int) -> Batch:
-    """The rows of a batch that one rank trains on: every `num_ranks`-th from short to long, so that shares weigh alike."""
-    return tuple(sorted(batch, key=lambda index: (lengths[index], index))[rank::num_ranks])

@@ -12,28 +12,34 @@ from the step before (uniform at first) and the probabilities from this one.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ring_model.checkpoint import save_model
-from ring_model.engine import Engine, OptimizerSettings
+from ring_model.engine import Engine
 from ring_model.modelling import BailingMoe
-from ring_model.policy import PackedRows, ResponseLogprobs, micro_batches, pack_rows, response_logprobs
+from ring_model.policy import PackedRows, ResponseLogprobs, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, Training
 from stages.sampling.prompting import MODEL
-from stages.sft.batches import Batch, Plan, PlannedStep, Row, Rows, plan_steps, share_of_rank
-from stages.stage import STATE, StageLog, StageRecord
+from stages.sft.batches import Batch, Plan, PlannedStep, Row, Rows, plan_steps
 from stages.stage import Row as TableRow
-from stages.training.ledger import StepLedger, checkpoint_name, replay
-from stages.training.model_card import write_card
-from stages.training.routing import Load, no_routing, routing_metrics, step_load, uniform_load, weighed_routing
-
-_RESUME = "training"  # the engine's save under STATE
-_LOGGED_POINTS = 500  # about so many points of a curve go to the tracker; steps.jsonl holds every step
+from stages.stage import StageLog, StageRecord
+from stages.training.dealing import rectangles, share_of_rank
+from stages.training.ledger import checkpoint_name
+from stages.training.routing import (
+    Load,
+    no_routing,
+    router_losses,
+    routing_metrics,
+    step_load,
+    uniform_load,
+    weighed_routing,
+)
+from stages.training.schedule import cosine_rate, optimizer_settings
+from stages.training.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class Progress:
     step: int = 0  # finished steps
     tokens_trained: int = 0  # response tokens
     tokens_processed: int = 0  # prompt and response tokens
-    steps_bytes: int = 0  # length of steps.jsonl
+    ledger_bytes: int = 0  # length of steps.jsonl
     epoch_nll: float = 0.0  # sum over the response tokens of the epoch so far
     epoch_tokens: int = 0
     load: Load = field(default_factory=list)  # of the last step
@@ -69,8 +75,7 @@ class StepFigures:
 
     nll: float
     num_response_tokens: int
-    balance_loss: float
-    z_loss: float
+    losses: dict[str, float]  # of the routers, by name
     load: Load
     routing: dict[str, float]
     save_is_due: bool
@@ -80,36 +85,25 @@ def train(job: SupervisedJob, *, runtime: Runtime, out: Path, log: StageLog) -> 
     """Train the job to its end, going on from the last resume point if there is one."""
     torch.set_num_threads(runtime.threads)
     plan = plan_steps(job.rows, num_epochs=job.training.epochs, batch_tokens=job.training.batch_tokens, seed=job.seed)
-    engine = Engine.start(
+    trainer = Trainer.start(
         job.model,
-        optimizer=_optimizer(job.training),
-        zero_stage=runtime.zero_stage,
-        device=runtime.device,
-        checkpoints_layers=runtime.checkpoint_layers,
+        optimizer=optimizer_settings(job.training),
+        num_steps=len(plan.steps),
+        runtime=runtime,
+        out=out,
+        log=log,
     )
-    run = _Run(job, plan, engine=engine, runtime=runtime, out=out, log=log)
-    run.resume()
+    run = _Run(job, plan, trainer)
     for step in plan.steps[run.progress.step :]:
         figures = run.train_batch(step.batch)
-        norm = run.apply_gradients()
+        norm = run.apply_gradients(figures)
         run.record_step(step, figures, gradient_norm=norm)
         if step.ends_epoch:
             run.finish_epoch(step.epoch)
         if figures.save_is_due or step.ends_epoch:
-            run.save()
-    record = run.record()
-    run.close()
-    return record
-
-
-def learning_rate_at(step: int, *, num_steps: int, training: Training) -> float:
-    """Learning rate of `step`, counted from 1: linear over the first warmup_share of the steps, then a cosine down to the last."""
-    warmup_steps = math.ceil(training.warmup_share * num_steps)
-    if step <= warmup_steps:
-        return training.learning_rate * step / warmup_steps
-    way = (step - warmup_steps) / max(1, num_steps - warmup_steps)
-    floor = training.final_learning_rate_share
-    return training.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * way)))
+            trainer.save(run.progress)
+    trainer.close()
+    return run.record()
 
 
 def supervised_loss(
@@ -124,70 +118,37 @@ def supervised_loss(
     return -scored.logprobs_M.sum() / loss_tokens + token_share * router
 
 
-def _optimizer(training: Training) -> OptimizerSettings:
-    return OptimizerSettings(
-        learning_rate=training.learning_rate,
-        betas=training.betas,
-        weight_decay=training.weight_decay,
-        gradient_clip=training.gradient_clip,
-    )
-
-
 def packed_micro_batches(
     rows: Sequence[Row], *, micro_batch_tokens: int, device: torch.device | str
 ) -> list[PackedRows]:
     """Rectangles of rows of similar length, each at most `micro_batch_tokens` places."""
-    groups = micro_batches([row.num_tokens for row in rows], token_budget=micro_batch_tokens)
-    return [
-        pack_rows([rows[index].prompt for index in group], [rows[index].response for index in group], device=device)
-        for group in groups
-    ]
+    texts = [(row.prompt, row.response) for row in rows]
+    return [packed for _, packed in rectangles(texts, micro_batch_tokens=micro_batch_tokens, device=device)]
 
 
 class _Run:
     """The steps of `train`, with what they share."""
 
-    def __init__(
-        self, job: SupervisedJob, plan: Plan, *, engine: Engine, runtime: Runtime, out: Path, log: StageLog
-    ) -> None:
-        self.job, self.plan, self.engine, self.runtime, self.out, self.log = job, plan, engine, runtime, out, log
-        self.num_steps = len(plan.steps)
-        self.progress = Progress(load=uniform_load(job.model.config))
+    def __init__(self, job: SupervisedJob, plan: Plan, trainer: Trainer) -> None:
+        self.job, self.plan, self.trainer = job, plan, trainer
         self.lengths = [row.num_tokens for row in job.rows.rows]
-        self.timings = {"train": 0.0, "validate": 0.0, "save": 0.0}
-        self.last_save = self.step_started = time.monotonic()
-        self.log_every = max(1, self.num_steps // _LOGGED_POINTS)
-        self.ledger: StepLedger
-
-    @property
-    def _writes(self) -> bool:
-        return self.engine.rank == 0
-
-    def resume(self) -> None:
-        """Go on from the saved step, if any: weights, optimizer and counters from the save, steps.jsonl cut back to it."""
-        saved = self.engine.load(self.out / STATE / _RESUME)
-        if saved is not None:
-            self.progress = Progress(**saved)
-            self.log.resumed(f"step {self.progress.step} of {self.num_steps}")
-        self.ledger = StepLedger(self.out, size=self.progress.steps_bytes, writes=self._writes)
-        if saved is not None and self._writes:
-            replay(self.out, self.log, every=self.log_every)
-        self.step_started = self.last_save = time.monotonic()
+        self.progress = trainer.resume(Progress(load=uniform_load(job.model.config)))
+        self.step_started = time.monotonic()
 
     def train_batch(self, batch: Batch) -> StepFigures:
         """Gradients of one batch: this rank's share, micro-batch by micro-batch; figures summed over the ranks."""
+        engine, rows = self.trainer.engine, self.job.rows.rows
         batch_tokens = sum(self.lengths[index] for index in batch)
-        mine = share_of_rank(batch, self.lengths, rank=self.engine.rank, num_ranks=self.engine.world_size)
         packed = packed_micro_batches(
-            [self.job.rows.rows[index] for index in mine],
-            micro_batch_tokens=self.runtime.micro_batch_tokens,
-            device=self.engine.device,
+            [rows[index] for index in share_of_batch(batch, self.lengths, engine=engine)],
+            micro_batch_tokens=self.trainer.runtime.micro_batch_tokens,
+            device=engine.device,
         )
-        sums = self._empty_sums()
-        load_LE = torch.tensor(self.progress.load, device=self.engine.device)
-        for micro_batch in self.engine.padded(packed):
+        sums = {"nll": 0.0, "due": float(self.trainer.save_is_due()), **no_routing(self.job.model.config)}
+        load_LE = torch.tensor(self.progress.load, device=engine.device)
+        for micro_batch in engine.padded(packed):
             if micro_batch is None:
-                self.engine.backward_nothing()
+                engine.backward_nothing()
                 continue
             share = int(micro_batch.lengths_B.sum()) / batch_tokens
             scored = response_logprobs(self.job.model, micro_batch, entropy="none")
@@ -198,33 +159,28 @@ class _Run:
                 load_LE=load_LE,
                 training=self.job.training,
             )
-            self.engine.backward(loss, denominator=1.0)
+            engine.backward(loss, denominator=1.0)
             _add(sums, scored, share)
-        return self._figures(sums, batch)
+        return self._figures(engine.all_reduce_sum(sums), batch)
 
-    def _empty_sums(self) -> dict[str, float]:
-        due = self._writes and time.monotonic() - self.last_save >= self.runtime.checkpoint_seconds
-        return {"nll": 0.0, "balance": 0.0, "z": 0.0, "due": float(due), **no_routing(self.job.model.config)}
-
-    def _figures(self, sums: dict[str, float], batch: Batch) -> StepFigures:
-        totals = self.engine.all_reduce_sum(sums)
+    def _figures(self, totals: dict[str, float], batch: Batch) -> StepFigures:
         return StepFigures(
             nll=totals["nll"],
             num_response_tokens=sum(len(self.job.rows.rows[index].response) for index in batch),
-            balance_loss=totals["balance"],
-            z_loss=totals["z"],
+            losses=router_losses(totals),
             load=step_load(totals, self.job.model.config),
             routing=routing_metrics(totals, self.job.model.config),
             save_is_due=totals["due"] > 0,
         )
 
-    def apply_gradients(self) -> float:
+    def apply_gradients(self, figures: StepFigures) -> float:
         """One optimiser step at its learning rate; returns the gradient norm before clipping."""
-        self.engine.set_learning_rate(self._learning_rate(self.progress.step + 1))
-        return self.engine.step()
+        step = self.progress.step + 1
+        loss = figures.nll + sum(figures.losses.values())
+        return self.trainer.apply(step, loss=loss, learning_rate=self._learning_rate(step))
 
     def _learning_rate(self, step: int) -> float:
-        return learning_rate_at(step, num_steps=self.num_steps, training=self.job.training)
+        return cosine_rate(step, num_steps=self.trainer.num_steps, training=self.job.training)
 
     def record_step(self, step: PlannedStep, figures: StepFigures, *, gradient_norm: float) -> None:
         """Count the step, write its line, and report it."""
@@ -241,70 +197,47 @@ class _Run:
             "train/gradient_norm": gradient_norm,
             "train/learning_rate": self._learning_rate(progress.step),
             **figures.routing,
-            "router/balance_loss": figures.balance_loss,
-            "router/z_loss": figures.z_loss,
+            **figures.losses,
             "tokens/batch": batch_tokens,
             "tokens/trained": progress.tokens_trained,
             "tokens/processed": progress.tokens_processed,
         }
-        self.ledger.write({"step": progress.step, "epoch": step.epoch, **values})
-        progress.steps_bytes = self.ledger.size
+        self.trainer.write_step(progress, {"epoch": step.epoch, **values})
         self._report(step.epoch, values)
 
     def _report(self, epoch: int, values: dict[str, float]) -> None:
         now = time.monotonic()
         seconds, self.step_started = now - self.step_started, now
-        self.timings["train"] += seconds
-        step = self.progress.step
-        self.log.progress(
-            step,
-            self.num_steps,
-            unit="steps",
-            detail=f"epoch {epoch}/{self.job.training.epochs} loss {values['train/loss']:.3f}",
-        )
-        if step % self.log_every == 0 or step == self.num_steps:
-            self.log.metrics(
-                step,
-                {
-                    **values,
-                    "time/step_seconds": seconds,
-                    "speed/tokens_per_second": values["tokens/batch"] / max(seconds, 1e-9),
-                },
-            )
+        trainer, step = self.trainer, self.progress.step
+        trainer.spend("train", seconds)
+        detail = f"epoch {epoch}/{self.job.training.epochs} loss {values['train/loss']:.3f}"
+        trainer.log.progress(step, trainer.num_steps, unit="steps", detail=detail)
+        if step % trainer.every == 0 or step == trainer.num_steps:
+            speed = values["tokens/batch"] / max(seconds, 1e-9)
+            trainer.log.metrics(step, {**values, "time/step_seconds": seconds, "speed/tokens_per_second": speed})
 
     def finish_epoch(self, epoch: int) -> None:
         """Validate, write the model folder of this epoch (or of the last), and note the epoch's figures."""
-        progress = self.progress
+        progress, trainer, job = self.progress, self.trainer, self.job
         started = time.monotonic()
-        loss = validation_loss(self.job, engine=self.engine, micro_batch_tokens=self.runtime.micro_batch_tokens)
-        self.timings["validate"] += time.monotonic() - started
-        learning_rate = self._learning_rate(progress.step)
+        loss = validation_loss(job, engine=trainer.engine, micro_batch_tokens=trainer.runtime.micro_batch_tokens)
+        trainer.spend("validate", time.monotonic() - started)
+        if loss is not None and not math.isfinite(loss):
+            raise trainer.diverged(progress.step, f"after it the validation loss is {loss}")
         row = {
             "epoch": epoch,
             "train_loss": progress.epoch_nll / progress.epoch_tokens,
             "validation_loss": loss,
-            "learning_rate": learning_rate,
+            "learning_rate": self._learning_rate(progress.step),
         }
         progress.epochs.append({**row, "steps": progress.step, "tokens_trained": progress.tokens_trained})
         progress.epoch_nll, progress.epoch_tokens = 0.0, 0
         if loss is not None:
-            self.log.metrics(progress.step, {"validation/loss": loss})
-        if self._writes and (self.job.keeps_epochs or epoch == self.job.training.epochs):
-            folder = self.out / (checkpoint_name(epoch) if self.job.keeps_epochs else MODEL)
-            save_model(self.job.model, folder)
-            self.job.tokenizer.save(folder)
-            write_card(folder)
+            trainer.log.metrics(progress.step, {"validation/loss": loss})
+        if job.keeps_epochs or epoch == job.training.epochs:
+            folder = trainer.out / (checkpoint_name(epoch) if job.keeps_epochs else MODEL)
+            trainer.export(job.tokenizer, folder, step=progress.step)
         self.step_started = time.monotonic()
-
-    def save(self) -> None:
-        """Write a resume point, unless the run is at its end."""
-        if self.progress.step == self.num_steps:
-            return
-        started = time.monotonic()
-        state = self.engine.broadcast(asdict(self.progress))  # only rank 0 knows how long steps.jsonl is
-        self.engine.save(self.out / STATE / _RESUME, state)
-        self.last_save = self.step_started = time.monotonic()
-        self.timings["save"] += self.last_save - started
 
     def record(self) -> StageRecord:
         """What the run has to say."""
@@ -321,19 +254,19 @@ class _Run:
         if last["validation_loss"] is not None:
             metrics["validation/final_loss"] = last["validation_loss"]
         return StageRecord(
-            metrics, tables={"epochs": self.progress.epochs}, notes=_notes(self.job), timings=self.timings
+            metrics, tables={"epochs": self.progress.epochs}, notes=_notes(self.job), timings=self.trainer.timings
         )
 
-    def close(self) -> None:
-        """Close the log of steps and leave the process group."""
-        self.ledger.close()
-        self.engine.close()
+
+def share_of_batch(batch: Batch, lengths: Sequence[int], *, engine: Engine) -> list[int]:
+    """The rows of a batch that this rank trains on."""
+    rows = sorted(batch)
+    mine = share_of_rank([lengths[row] for row in rows], rank=engine.rank, num_ranks=engine.world_size)
+    return [rows[index] for index in mine]
 
 
 def _add(sums: dict[str, float], scored: ResponseLogprobs, share: float) -> None:
     sums["nll"] -= float(scored.logprobs_M.detach().double().sum())
-    sums["balance"] += share * float(scored.router.balance_loss(scored.router.load_LE).detach())
-    sums["z"] += share * float(scored.router.z_loss.detach())
     for name, value in weighed_routing(scored.router, share).items():
         sums[name] += value
 

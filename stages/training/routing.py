@@ -11,6 +11,7 @@ from torch import Tensor
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import RouterOutput, dead_experts, max_violation
 
+_LOSSES = ("balance_loss", "z_loss")
 Load = list[list[float]]  # [L, E]: share of a layer's selections that went to each expert; plain, to be saved
 
 
@@ -21,15 +22,24 @@ def uniform_load(config: BailingMoeConfig) -> Load:
 
 def no_routing(config: BailingMoeConfig) -> dict[str, float]:
     """Sums of a rank without tokens; all ranks give the same names."""
-    return dict.fromkeys((*_load_names(config), *_entropy_names(config)), 0.0)
+    return dict.fromkeys((*_LOSSES, *_load_names(config), *_entropy_names(config)), 0.0)
 
 
 def weighed_routing(router: RouterOutput, share: float) -> dict[str, float]:
-    """A micro-batch's part of the step's loads and entropies; `share` of the step's tokens are its own."""
+    """A micro-batch's part of the step's loads, entropies and losses; `share` of the step's tokens are its own.
+
+    The balance loss is that of its own loads, eq. 6 as it is written; training takes the loads of the step before.
+    """
     num_layers, num_experts = router.load_LE.shape
-    values = torch.cat((router.load_LE.flatten(), router.entropy_L)).tolist()
-    names = (*_names("load", num_layers * num_experts), *_names("entropy", num_layers))
+    losses = torch.stack((router.balance_loss(router.load_LE), router.z_loss)).detach()
+    values = torch.cat((losses, router.load_LE.flatten(), router.entropy_L)).tolist()
+    names = (*_LOSSES, *_names("load", num_layers * num_experts), *_names("entropy", num_layers))
     return {name: share * value for name, value in zip(names, values, strict=True)}
+
+
+def router_losses(totals: Mapping[str, float]) -> dict[str, float]:
+    """B and Z of a whole step, before their coefficients."""
+    return {f"router/{name}": totals[name] for name in _LOSSES}
 
 
 def step_load(totals: Mapping[str, float], config: BailingMoeConfig) -> Load:

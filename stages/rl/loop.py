@@ -1,0 +1,256 @@
+"""The RL training loop (paper 3.2): a step is a function of the weights before it and of its rows in the journal.
+
+In: the chosen SFT checkpoint, the graded pool, an arm. Out, under `out`: model/, the model at the end of every earlier phase,
+rollouts/ (the journal), probes/, and steps.jsonl (values that depend on inputs and seed alone). Every rank calls `train_arm`. Rank 0
+asks the sampler and writes; all read the journal, so that one rank and several train on the same tokens.
+
+After a kill: the weights of the newest resume point, then the same steps over the journal, of which nothing is sampled or judged again.
+"""
+
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from ring_model.checkpoint import load_model
+from ring_model.modelling import BailingMoe
+from ring_model.tokenizer import Tokenizer
+from stages.config import RlArm, RlConfig, Runtime
+from stages.rl.collect import Collector, Effort
+from stages.rl.figures import step_figures
+from stages.rl.probe import Probe
+from stages.rl.progress import Progress, pool_rows
+from stages.rl.prompts import Pool, PromptStream
+from stages.rl.publishing import Publisher
+from stages.rl.samples import Journal
+from stages.rl.update import accumulate_gradients, chosen_of
+from stages.sampling.local import LocalSampler
+from stages.sampling.prompting import MODEL, prompt_ids
+from stages.sampling.scores import JudgeWatch
+from stages.stage import STATE, StageLog, StageRecord
+from stages.training.routing import router_losses, routing_metrics, step_load, uniform_load
+from stages.training.schedule import linear_rate, optimizer_settings
+from stages.training.trainer import Trainer
+
+_FIXED_PROMPT = 64  # tokens on which trainer and sampler are compared
+
+
+def train_arm(
+    arm: RlArm,
+    pool: Pool,
+    *,
+    config: RlConfig,
+    start: Path,
+    probe: Probe | None,
+    runtime: Runtime,
+    out: Path,
+    log: StageLog,
+) -> StageRecord:
+    """Train one arm from the model folder `start` to its end, going on from the last resume point if there is one."""
+    torch.set_num_threads(runtime.threads)
+    with ExitStack() as stack:
+        run = _Run.start(arm, config=config, start=start, probe=probe, runtime=runtime, out=out, log=log)
+        if run.trainer.writes:
+            sampler = LocalSampler(runtime, published=out / STATE / "published", tokenizer=start)
+            run.ask_with(stack.enter_context(sampler), pool)
+        run.look_at_start()
+        for step in range(run.progress.step + 1, arm.num_steps + 1):
+            run.collect(step)
+            rows = run.journal.read(step)
+            trained = run.update(step, rows)
+            run.record(step, rows, trained)
+            run.report(step)
+            run.keep(step)
+    return run.finish(pool)
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the steps of `train_arm` share."""
+
+    arm: RlArm
+    config: RlConfig
+    trainer: Trainer
+    reference: BailingMoe | None  # the checkpoint that RL started from; None where beta is 0
+    tokenizer: Tokenizer
+    journal: Journal
+    probe: Probe | None
+    progress: Progress
+    collector: Collector | None = None  # on rank 0
+    values: dict[str, float] = field(default_factory=dict)  # of the last step
+    effort: Effort = field(default_factory=Effort)  # of the last step
+
+    @classmethod
+    def start(
+        cls,
+        arm: RlArm,
+        *,
+        config: RlConfig,
+        start: Path,
+        probe: Probe | None,
+        runtime: Runtime,
+        out: Path,
+        log: StageLog,
+    ) -> "_Run":
+        """Load the model, and go on from the resume point."""
+        model = load_model(start)
+        _require_positions(arm, model, start)
+        optimizer = optimizer_settings(config.optimizer)
+        trainer = Trainer.start(model, optimizer=optimizer, num_steps=arm.num_steps, runtime=runtime, out=out, log=log)
+        reference = None
+        if config.kl_coefficient:
+            reference = load_model(start, device=trainer.engine.device).requires_grad_(requires_grad=False)
+        progress = trainer.resume(Progress(load=uniform_load(model.config)))
+        return cls(arm, config, trainer, reference, Tokenizer.from_folder(start), Journal(out), probe, progress)
+
+    def ask_with(self, sampler: LocalSampler, pool: Pool) -> None:
+        """Rank 0: from here on it asks this sampler, where the journal has not got the step."""
+        strangers = self.journal.clean(num_steps=self.arm.num_steps)
+        if strangers:
+            self.trainer.log.message(
+                f"rollouts/ held what is no step of this arm, and was removed: {', '.join(strangers)}"
+            )
+        first = next(iter(pool.problems[min(pool.problems)]))
+        self.collector = Collector(
+            self.arm,
+            self.config,
+            PromptStream(pool, seed=self.config.seed, cursor=self.progress.cursor),
+            sampler,
+            Publisher(self.trainer.engine.model, sampler, prompt=prompt_ids(self.tokenizer, first)[:_FIXED_PROMPT]),
+            self.journal,
+            JudgeWatch(self.config, recent=self.progress.judged),
+        )
+
+    # ------------------------------------------------------------ one step
+
+    def look_at_start(self) -> None:
+        """Probe the checkpoint that RL starts from."""
+        if self.progress.step == 0:
+            self.trainer.log.metrics(0, self._probe(0))
+
+    def collect(self, step: int) -> None:
+        """Wait until the journal has the step."""
+        started, self.effort = time.monotonic(), Effort()
+        if self.collector is not None:
+            with self._finite_policy(step - 1):
+                self.effort = self.collector.collect(step)
+            self.progress.cursor, self.progress.judged = self.collector.stream.cursor, self.collector.watch.recent
+        self.trainer.engine.barrier()
+        self.effort.seconds["wait"] = time.monotonic() - started
+
+    def update(self, step: int, rows: pa.Table) -> dict[str, float]:
+        """One optimiser step on what the rows say of it; none where no token entered the loss."""
+        chosen, engine, started = chosen_of(rows), self.trainer.engine, time.monotonic()
+        if not chosen:
+            self.progress.skipped += 1
+            self.trainer.log.message(f"step {step}: no response counts, so the weights stay as they are")
+            return {}
+        totals = accumulate_gradients(
+            chosen,
+            engine=engine,
+            reference=self.reference,
+            config=self.config,
+            load=self.progress.load,
+            micro_batch_tokens=self.trainer.runtime.micro_batch_tokens,
+        )
+        rate = linear_rate(step, num_steps=self.arm.num_steps, optimizer=self.config.optimizer)
+        norm = self.trainer.apply(step, loss=totals["loss"], learning_rate=rate)
+        self.progress.load, self.progress.gradient_norm = step_load(totals, engine.model.config), norm
+        self.effort.seconds["train"] = time.monotonic() - started
+        return {
+            "train/loss": totals["loss"],
+            "train/gradient_norm": norm,
+            "train/learning_rate": rate,
+            "policy/kl": totals["kl"] / totals["tokens"],
+            "loss/clip_fraction": totals["clipped"] / totals["tokens"],
+            **router_losses(totals),
+            **routing_metrics(totals, engine.model.config),
+        }
+
+    def record(self, step: int, rows: pa.Table, trained: dict[str, float]) -> None:
+        """Count the step and write its line: figures of its rows, of its update, and of the probe where it is due."""
+        progress, phase = self.progress, self.arm.phase_of(step).name
+        figures = step_figures(rows, config=self.config)
+        progress.count(step, phase, figures, num_rows=len(rows))
+        counts = {"tokens/trained": progress.tokens_trained, "tokens/generated": progress.tokens_generated}
+        self.values = {**figures, **trained, **counts, **self._probe(step)}
+        self.trainer.write_step(progress, {"phase": phase, **self.values})
+
+    def _probe(self, version: int) -> dict[str, float]:
+        """Figures of the probe after so many steps, where it is due; on the rank that asks."""
+        if self.probe is None or self.collector is None or not self.probe.is_due(version, num_steps=self.arm.num_steps):
+            return {}
+        started, collector = time.monotonic(), self.collector
+        with self._finite_policy(version):
+            figures = self.probe.figures(
+                version, sampler=collector.sampler, policy=lambda: collector.publisher.policy(version)
+            )
+        self.progress.probes.append(
+            {"step": version, **{name.removeprefix("probe/"): value for name, value in figures.items()}}
+        )
+        self.trainer.spend("probe", time.monotonic() - started)
+        return figures
+
+    @contextmanager
+    def _finite_policy(self, version: int) -> Generator[None]:
+        """Tell of which step weights are that give no finite numbers where they are asked."""
+        try:
+            yield
+        except FloatingPointError as error:
+            raise self.trainer.diverged(
+                version, f"after it, with a gradient norm of {self.progress.gradient_norm:g}, {error}"
+            ) from error
+
+    def report(self, step: int) -> None:
+        """Tell people and the tracker."""
+        trainer, seconds, counts = self.trainer, self.effort.seconds, self.effort.counts
+        for activity, spent in seconds.items():
+            trainer.spend(activity, spent)
+        busy = seconds["wait"] + seconds.get("train", 0.0)
+        reward = f"reward {self.values['reward/mean']:.3f}" if "reward/mean" in self.values else "no verdict"
+        trainer.log.progress(step, trainer.num_steps, unit="steps", detail=f"{self.arm.phase_of(step).name} {reward}")
+        speeds = {
+            "speed/tokens_per_second": self.values["response/mean_tokens"]
+            * self.values["response/count"]
+            / max(busy, 1e-9)
+        }
+        if counts:
+            speeds["speed/idle_rows_share"] = 1 - counts["tokens"] / counts["slots"]
+        if step % trainer.every == 0 or step == trainer.num_steps:
+            times = {f"time/{name}_seconds": value for name, value in sorted(seconds.items())}
+            trainer.log.metrics(step, {**self.values, **times, **speeds})
+
+    def keep(self, step: int) -> None:
+        """The model at the end of a phase, and a resume point now and then."""
+        trainer = self.trainer
+        if self.arm.ends_phase(step) and step < self.arm.num_steps:
+            trainer.export(self.tokenizer, trainer.out / self.arm.phase_folder(step), step=step)
+        if trainer.engine.broadcast(trainer.save_is_due()):
+            trainer.save(self.progress)
+
+    def finish(self, pool: Pool) -> StageRecord:
+        """Write the model, and say what the arm has to say."""
+        trainer, progress = self.trainer, self.progress
+        trainer.export(self.tokenizer, trainer.out / MODEL, step=progress.step)
+        trainer.close()
+        tables = {"phases": list(progress.phases.values()), "pool": pool_rows(pool), "probes": progress.probes}
+        return StageRecord(
+            progress.metrics(self.values, pool),
+            tables={name: rows for name, rows in tables.items() if rows},
+            notes=progress.notes(),
+            timings=trainer.timings,
+        )
+
+
+def _require_positions(arm: RlArm, model: BailingMoe, start: Path) -> None:
+    positions = model.config.max_position_embeddings
+    for phase in arm.phases:
+        if phase.max_total_tokens > positions:
+            raise ValueError(
+                f"arm {arm.name}, phase {phase.name}: max_total_tokens = {phase.max_total_tokens} is more than the {positions} "
+                f"positions of the model ({start / 'config.json'}: max_position_embeddings); lower it, or start from a model with more"
+            )

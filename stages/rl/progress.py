@@ -1,0 +1,85 @@
+"""Where an arm stands, and what it has to say at its end: sums over its steps, each from the journal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stages.rl.prompts import Pool
+from stages.stage import Row as TableRow
+from stages.training.routing import Load
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where an arm stands; saved with the engine."""
+
+    step: int = 0  # finished steps
+    ledger_bytes: int = 0  # length of steps.jsonl
+    tokens_trained: int = 0  # response tokens that entered the loss
+    tokens_generated: int = 0
+    tokens_missing: int = 0  # that the budgets had room for
+    verdicts: int = 0
+    failures: int = 0  # of them the judge's own
+    underfilled: int = 0  # steps in which tokens with a policy gradient did not fill every Phi
+    skipped: int = 0  # steps without a token to train on
+    load: Load = field(default_factory=list)  # of the last step
+    gradient_norm: float = 0.0  # of the last step
+    phases: dict[str, TableRow] = field(default_factory=dict)  # a row per phase
+    probes: list[TableRow] = field(default_factory=list)
+    cursor: dict[str, Any] = field(default_factory=dict)  # of the prompt stream
+    judged: list[tuple[int, dict[str, int]]] = field(default_factory=list)  # of the last steps, for `JudgeWatch`
+
+    def count(self, step: int, phase: str, values: Mapping[str, float], *, num_rows: int) -> None:
+        """A finished step, by its figures."""
+        used = int(values["budget/tokens_used"])
+        self.step = step
+        self.tokens_trained += used
+        self.tokens_generated += round(values["response/mean_tokens"] * num_rows)
+        self.tokens_missing += int(values.get("budget/tokens_missing", 0))
+        self.verdicts += num_rows
+        self.failures += int(values["judge/failures"])
+        self.underfilled += values.get("budget/underfilled_ranks", 0) > 0
+        row = self.phases.setdefault(phase, {"phase": phase, "steps": 0})
+        row["steps"] += 1
+        if "reward/mean" in values:
+            row.setdefault("first_reward", values["reward/mean"])
+            row["last_reward"] = values["reward/mean"]
+        row["last_entropy"] = values["policy/entropy"]
+        row["tokens_trained"] = row.get("tokens_trained", 0) + used
+
+    def metrics(self, values: Mapping[str, float], pool: Pool) -> dict[str, float]:
+        """Final metrics; `values` are those of the last step."""
+        final = ("reward/mean", "policy/entropy", "policy/kl")
+        return {
+            "train/steps": float(self.step),
+            "train/skipped_steps": float(self.skipped),
+            "tokens/trained": float(self.tokens_trained),
+            "tokens/generated": float(self.tokens_generated),
+            "budget/tokens_missing": float(self.tokens_missing),
+            "budget/underfilled_steps": float(self.underfilled),
+            "judge/total_failures": float(self.failures),
+            "pool/problems": float(pool.num_problems),
+            **{f"{name}_final": values[name] for name in final if name in values},
+        }
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that a reader must see."""
+        notes = []
+        if self.underfilled:
+            notes.append(
+                f"in {self.underfilled} of {self.step} steps the tokens of prompts with a policy gradient did not fill the budget: "
+                "lower rl.objective.token_budget, or ask more prompts a step"
+            )
+        if self.skipped:
+            notes.append(
+                f"in {self.skipped} of {self.step} steps no response counted, and the weights stayed as they were"
+            )
+        if self.failures:
+            notes.append(f"the judge failed on {self.failures} of {self.verdicts} responses; they took no part")
+        return tuple(notes)
+
+
+def pool_rows(pool: Pool) -> list[TableRow]:
+    """A table of what may be asked, and what was left out."""
+    kept = [{"problems": f"kept: {domain}", "count": len(rows)} for domain, rows in sorted(pool.problems.items())]
+    return kept + [{"problems": f"left out: {reason}", "count": count} for reason, count in pool.left_out.items()]

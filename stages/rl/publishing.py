@@ -1,0 +1,49 @@
+"""The trainer's weights on their way to the sampler: once a version, and compared on a fixed prompt before anything is sampled."""
+
+import math
+from collections.abc import Sequence
+
+from ring_model.engine import NonFiniteError
+from ring_model.modelling import BailingMoe
+from stages.sampling.answering import next_token_logprobs
+from stages.sampling.requests import Policy
+from stages.sampling.sampler import Sampler
+
+TOLERANCE = 0.01
+"""Nats of difference on a token. The same weights give the same bits in float32 on one machine; other weights differ by far more."""
+
+
+class Publisher:
+    """Publishes a model's weights when they are wanted."""
+
+    def __init__(self, model: BailingMoe, sampler: Sampler, *, prompt: Sequence[int]) -> None:
+        """`prompt`: at least two token ids, on which both sides must agree."""
+        self._model, self._sampler, self._prompt = model, sampler, prompt
+        self._version = -1
+        self._policy: Policy
+
+    def policy(self, version: int) -> Policy:
+        """The weights as they are now, which are those of `version`; published at most once.
+
+        Raises:
+            NonFiniteError: they give log-probabilities that are not finite.
+            RuntimeError: the sampler computes others than the trainer, as from weights of another version.
+
+        """
+        if version != self._version:
+            ours = next_token_logprobs(self._model, self._prompt)
+            if not all(map(math.isfinite, ours)):
+                raise NonFiniteError("the policy's log-probabilities are not finite")
+            self._policy = self._sampler.publish(self._model, version=version)
+            self._require_equal(ours, self._sampler.check(self._policy, self._prompt), version=version)
+            self._version = version
+        return self._policy
+
+    @staticmethod
+    def _require_equal(ours: Sequence[float], theirs: Sequence[float], *, version: int) -> None:
+        furthest = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
+        if not furthest <= TOLERANCE:
+            raise RuntimeError(
+                f"the sampler does not have the weights of version {version}: on a fixed prompt its log-probabilities differ by"
+                f" {furthest:.3g} from the trainer's, at most {TOLERANCE} is rounding"
+            )

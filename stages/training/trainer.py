@@ -1,0 +1,152 @@
+"""What base, SFT and RL have in common beside a loss: the guarded update, the ledger of steps, the resume point, the model at the end.
+
+Every rank has a `Trainer`; rank 0 writes. A stage keeps its counters in a dataclass of its own with the fields `step` and
+`ledger_bytes`, which is saved with the engine: after a kill `resume` gives it back as it was at the last resume point, and
+steps.jsonl is cut back to it.
+"""
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from ring_model.checkpoint import save_model
+from ring_model.engine import Engine, NonFiniteError, OptimizerSettings, require_finite_weights
+from ring_model.modelling import BailingMoe
+from ring_model.tokenizer import Tokenizer
+from stages.config import Runtime
+from stages.stage import STATE, Row, StageLog
+from stages.training.ledger import StepLedger, replay
+from stages.training.model_card import write_card
+
+_RESUME = "training"  # the engine's save under STATE
+_LOGGED_POINTS = 500  # about so many points of a curve go to the tracker; steps.jsonl holds every step
+
+
+class Counters(Protocol):
+    """Where a run stands; a dataclass of plain values."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    step: int  # finished steps
+    ledger_bytes: int  # length of steps.jsonl
+
+
+Progress = TypeVar("Progress", bound=Counters)
+
+
+class Trainer:
+    """One model in training, step by step, with what is kept of it."""
+
+    def __init__(self, engine: Engine, *, num_steps: int, runtime: Runtime, out: Path, log: StageLog) -> None:
+        """Use `Trainer.start`."""
+        self.engine, self.num_steps, self.runtime, self.out, self.log = engine, num_steps, runtime, out, log
+        self.timings: dict[str, float] = {}  # seconds by activity
+        self.every = max(1, num_steps // _LOGGED_POINTS)
+        self._last_save = time.monotonic()
+        self._ledger: StepLedger
+
+    @classmethod
+    def start(
+        cls,
+        model: BailingMoe,
+        *,
+        optimizer: OptimizerSettings,
+        num_steps: int,
+        runtime: Runtime,
+        out: Path,
+        log: StageLog,
+    ) -> "Trainer":
+        """Make the engine as the runtime says."""
+        engine = Engine.start(
+            model,
+            optimizer=optimizer,
+            zero_stage=runtime.zero_stage,
+            device=runtime.device,
+            checkpoints_layers=runtime.checkpoint_layers,
+        )
+        return cls(engine, num_steps=num_steps, runtime=runtime, out=out, log=log)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this rank is the one that writes."""
+        return self.engine.rank == 0
+
+    def resume(self, progress: Progress) -> Progress:
+        """Go on from the resume point, if there is one: its weights, optimizer and counters. Else from `progress`, a beginning."""
+        saved = self.engine.load(self.out / STATE / _RESUME)
+        if saved is not None:
+            progress = type(progress)(**saved)
+            self.log.resumed(f"step {progress.step} of {self.num_steps}")
+        self._ledger = StepLedger(self.out, size=progress.ledger_bytes, writes=self.writes)
+        if saved is not None and self.writes:
+            replay(self.out, self.log, every=self.every)
+        self._last_save = time.monotonic()
+        return progress
+
+    def apply(self, step: int, *, loss: float, learning_rate: float) -> float:
+        """One optimiser step with the gradients that are there; returns their norm before clipping.
+
+        `loss` is the step's, over all ranks.
+
+        Raises:
+            NonFiniteError: loss or norm is not finite; it is told with its step. No weight has changed.
+
+        """
+        try:
+            if not math.isfinite(loss):
+                raise NonFiniteError(f"the loss is {loss}")
+            self.engine.set_learning_rate(learning_rate)
+            return self.engine.step()
+        except NonFiniteError as error:
+            raise self.diverged(step, f"{error} (learning rate {learning_rate:g})") from error
+
+    def diverged(self, step: int, what: str) -> NonFiniteError:
+        """The error that ends the stage at a step whose numbers are not finite."""
+        return NonFiniteError(
+            f"step {step} of {self.num_steps}: {what}. Training has diverged: this step changed nothing, and nothing of it is kept; "
+            "lower the learning rate, or look at the steps before in steps.jsonl"
+        )
+
+    def write_step(self, progress: Counters, row: Row) -> None:
+        """Write a line of the ledger for the step that `progress` counts as finished."""
+        self._ledger.write({"step": progress.step, **row})
+        progress.ledger_bytes = self._ledger.size
+
+    def save_is_due(self) -> bool:
+        """Whether this rank finds that it is time for a resume point; ranks agree on rank 0's answer."""
+        return self.writes and time.monotonic() - self._last_save >= self.runtime.checkpoint_seconds
+
+    def save(self, progress: Counters) -> None:
+        """Write a resume point; all ranks call. Not after the last step, which is followed by the result itself."""
+        if progress.step == self.num_steps:
+            return
+        started = time.monotonic()
+        state: dict[str, Any] = self.engine.broadcast(asdict(progress))  # only rank 0 knows how long steps.jsonl is
+        try:
+            self.engine.save(self.out / STATE / _RESUME, state)
+        except NonFiniteError as error:
+            raise self.diverged(progress.step, f"after it {error}") from error
+        self._last_save = time.monotonic()
+        self.spend("save", self._last_save - started)
+
+    def spend(self, activity: str, seconds: float) -> None:
+        """Add to the timings."""
+        self.timings[activity] = self.timings.get(activity, 0.0) + seconds
+
+    def export(self, tokenizer: Tokenizer, folder: Path, *, step: int) -> None:
+        """Write a model folder. Raises NonFiniteError where its weights are not finite, as an update of the last step can leave them."""
+        if not self.writes:
+            return
+        try:
+            require_finite_weights(self.engine.model)
+        except NonFiniteError as error:
+            raise self.diverged(step, f"after it {error}") from error
+        save_model(self.engine.model, folder)
+        tokenizer.save(folder)
+        write_card(folder)
+
+    def close(self) -> None:
+        """Close the ledger and leave the process group; all ranks call."""
+        self._ledger.close()
+        self.engine.close()
