@@ -5,14 +5,16 @@ One code path serves one rank (no launcher needed) and several (torchrun or deep
 Ranks are data-parallel: each calls `backward` on its own micro-batches, equally often, and then `step`.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import json
 import math
 import os
 import shutil
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -281,14 +283,28 @@ def _import_deepspeed(*, uses_gpu: bool) -> ModuleType:
     if not uses_gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    import deepspeed
-    import deepspeed.ops
+    with _without("mlflow"):  # its autotuner, which nobody asks, would import all of MLflow: 1.5 s
+        import deepspeed
+        import deepspeed.ops
 
     if not uses_gpu:
         # Otherwise every start on a CPU compiles a shared-memory extension and needs a C++ compiler for it.
         deepspeed.ops.__dict__["__compatible_ops__"] = {}
     deepspeed.logger.setLevel("ERROR")
     return deepspeed
+
+
+@contextlib.contextmanager
+def _without(package: str) -> Generator[None]:
+    """Let imports find that a package is not installed, unless it is imported already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # ty: ignore[invalid-assignment] - what the import system takes for "there is none"
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def _adamw(model: BailingMoe, settings: OptimizerSettings) -> torch.optim.AdamW:

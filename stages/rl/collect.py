@@ -11,14 +11,13 @@ from itertools import count
 import pyarrow as pa
 
 from data.domains import FAILED_STATUSES
-from data.schema import SAMPLE_SCHEMA, read_table
 from stages.config import C3po, Phase, RlArm, RlConfig
 from stages.rl.prompts import PromptStream
 from stages.rl.publishing import Publisher
 from stages.rl.samples import Group, Journal, responses_of, sampled_rows, with_choice
 from stages.rl.selection import lacking_groups
 from stages.sampling.judging import forget_verdicts
-from stages.sampling.requests import Chunk, Policy, Question
+from stages.sampling.requests import Chunk, Policy
 from stages.sampling.sampler import Done, Sampler
 from stages.sampling.scores import JudgeWatch
 from stages.seeds import derive_seed
@@ -71,7 +70,7 @@ class Collector:
             for done in self.sampler.sample(asked):
                 effort.add(done)
             chunks += asked
-            samples = pa.concat_tables([read_table(chunk.path, SAMPLE_SCHEMA) for chunk in asked])
+            samples = pa.concat_tables([chunk.read() for chunk in asked])
             parts.append(sampled_rows(samples, groups, step=step, config=self.config))
             groups = self._more_groups(phase, pa.concat_tables(parts))
         rows = pa.concat_tables(parts).combine_chunks()
@@ -106,18 +105,18 @@ class Collector:
         return [Group(num_asked + index, ranks[index], problem) for index, problem in enumerate(problems)]
 
     def _chunks(self, groups: Sequence[Group], numbers: Iterator[int], *, step: int, policy: Policy) -> Iterator[Chunk]:
-        sampling, limit = self.config.sampling, self.arm.phase_of(step).max_total_tokens
-        for start in range(0, len(groups), sampling.chunk_problems):
-            questions = tuple(
-                Question(group.problem, sample, seed=self._seed(step, group, sample))
-                for group in groups[start : start + sampling.chunk_problems]
-                for sample in range(self.config.samples_per_prompt)
+        config, limit = self.config, self.arm.phase_of(step).max_total_tokens
+        samples = tuple(range(config.samples_per_prompt))
+        for start in range(0, len(groups), config.sampling.chunk_problems):
+            part = groups[start : start + config.sampling.chunk_problems]
+            problems = tuple(group.problem for group in part)
+            seeds = tuple(
+                derive_seed(config.seed, "rl", "sample", step, group.number, sample)
+                for group in part
+                for sample in samples
             )
             path = self.journal.chunk_path(step, next(numbers))
-            yield Chunk(path, policy, questions, sampling, limit, title=f"step {step}")
-
-    def _seed(self, step: int, group: Group, sample: int) -> int:
-        return derive_seed(self.config.seed, "rl", "sample", step, group.number, sample)
+            yield Chunk(path, policy, problems, samples, seeds, config.sampling, limit, title=f"step {step}")
 
     def _require_judged(self, rows: pa.Table, chunks: Sequence[Chunk]) -> None:
         self._note(rows)

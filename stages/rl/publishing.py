@@ -1,4 +1,4 @@
-"""The trainer's weights on their way to the sampler: once a version, and compared on a fixed prompt before anything is sampled."""
+"""The trainer's weights on their way to the sampler: once a version, and now and then compared on a fixed prompt."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,9 @@ from ring_model.modelling import BailingMoe
 from stages.sampling.answering import next_token_logprobs
 from stages.sampling.requests import Policy
 from stages.sampling.sampler import Sampler
+
+CHECK_EVERY = 20
+"""Versions between two comparisons; the first of a process is compared, too."""
 
 TOLERANCE = 0.01
 """Nats of difference on a token. The same weights give the same bits in float32 on one machine; other weights differ by far more."""
@@ -31,16 +34,16 @@ class Publisher:
 
         """
         if version != self._version:
-            ours = next_token_logprobs(self._model, self._prompt)
-            if not all(map(math.isfinite, ours)):
-                raise NonFiniteError("the policy's log-probabilities are not finite")
             self._policy = self._sampler.publish(self._model, version=version)
-            self._require_equal(ours, self._sampler.check(self._policy, self._prompt), version=version)
+            if self._version < 0 or version % CHECK_EVERY == 0:
+                self._compare(version)
             self._version = version
         return self._policy
 
-    @staticmethod
-    def _require_equal(ours: Sequence[float], theirs: Sequence[float], *, version: int) -> None:
+    def _compare(self, version: int) -> None:
+        ours, theirs = next_token_logprobs(self._model, self._prompt), self._sampler.check(self._policy, self._prompt)
+        if not all(map(math.isfinite, ours)):
+            raise NonFiniteError("the policy's log-probabilities are not finite")
         furthest = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
         if not furthest <= TOLERANCE:
             raise RuntimeError(

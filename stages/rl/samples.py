@@ -45,7 +45,7 @@ class Journal:
 
     def chunk_path(self, step: int, number: int) -> Path:
         """File of a chunk of a step that is not complete."""
-        return self._chunks / f"step-{step:06d}" / f"{number:04d}.parquet"
+        return self._chunks / f"step-{step:06d}" / f"{number:04d}.arrow"
 
     def has(self, step: int) -> bool:
         """Whether the step is complete: nothing of it is sampled or judged again."""

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 import pyarrow as pa
 import torch
 
-from data.schema import Problem
 from ring_model.checkpoint import load_model, refill
 from ring_model.configuration import BailingMoeConfig
 from ring_model.generation import Completion, generate
 from ring_model.modelling import BailingMoe
 from ring_model.policy import pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
-from stages.sampling.judging import ANSWER_SCHEMA, write_answers
+from stages.sampling.judging import ANSWER_SCHEMA
 from stages.sampling.prompting import prompt_ids
-from stages.sampling.requests import GREEDY, Chunk, Policy
+from stages.sampling.requests import Chunk, Policy, write_chunk
 from stages.sampling.workers import Worker
 
 
@@ -24,22 +23,21 @@ def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
     """Write the chunk's answers; returns the seconds that it took, and how full the rows were (`generate`)."""
     started = time.monotonic()
     model, tokenizer = _policy(worker, chunk.policy)
-    prompts = _prompts([question.problem for question in chunk.questions], tokenizer)
-    greedy = chunk.questions[0].sample == GREEDY
+    prompts = [ids for problem in chunk.problems for ids in [prompt_ids(tokenizer, problem)] * len(chunk.samples)]
     tally: Counter[str] = Counter()
     completions = generate(
         model,
         prompts,
-        seeds=[question.seed for question in chunk.questions],
+        seeds=chunk.seeds,
         max_new_tokens=chunk.sampling.max_new_tokens,
-        temperature=0.0 if greedy else chunk.sampling.temperature,
-        top_p=1.0 if greedy else chunk.sampling.top_p,
+        temperature=0.0 if chunk.is_greedy else chunk.sampling.temperature,
+        top_p=1.0 if chunk.is_greedy else chunk.sampling.top_p,
         eos_id=tokenizer.eos_id,
         max_rows=chunk.sampling.max_rows,
         max_total_tokens=chunk.max_total_tokens,
         tally=tally,
     )
-    write_answers(_answers(chunk, prompts, completions, tokenizer), chunk.answers)
+    write_chunk(_answers(chunk, prompts, completions, tokenizer), chunk.answers)
     return time.monotonic() - started, dict(tally)
 
 
@@ -63,24 +61,18 @@ def response_text(tokenizer: Tokenizer, completion: Completion) -> str:
     return tokenizer.decode(ids[:-1] if completion.finished else ids)
 
 
-def _prompts(problems: Sequence[Problem], tokenizer: Tokenizer) -> list[list[int]]:
-    """Token ids of each problem's prompt; those of one problem are made once."""
-    ids = {problem.id: prompt_ids(tokenizer, problem) for problem in problems}
-    return [ids[problem.id] for problem in problems]
-
-
 def _answers(
     chunk: Chunk, prompts: Sequence[Sequence[int]], completions: Sequence[Completion], tokenizer: Tokenizer
 ) -> pa.Table:
     columns = {
-        "problem_id": [question.problem.id for question in chunk.questions],
-        "domain": [question.problem.domain for question in chunk.questions],
-        "sample": [question.sample for question in chunk.questions],
+        "problem_id": [problem.id for problem in chunk.asked],
+        "domain": [problem.domain for problem in chunk.asked],
+        "sample": [*chunk.samples] * len(chunk.problems),
         "prompt_ids": prompts,
         "response": [response_text(tokenizer, completion) for completion in completions],
         "token_ids": [completion.token_ids for completion in completions],
         "logprobs": [completion.logprobs for completion in completions],
-        "seed": [question.seed for question in chunk.questions],
+        "seed": chunk.seeds,
         "entropy": [float(completion.entropies.mean()) for completion in completions],
         "num_tokens": [len(completion.token_ids) for completion in completions],
         "truncated": [not completion.finished for completion in completions],

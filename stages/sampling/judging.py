@@ -1,16 +1,14 @@
 """Verdicts on a chunk's responses: the half of sampling that needs the problems' answers and tests, and no model."""
 
-import os
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.feather as feather
 
 from data.domains import FAILED_STATUSES
-from data.schema import SAMPLE_SCHEMA, read_table, write_table
-from stages.sampling.requests import Chunk
+from data.schema import SAMPLE_SCHEMA
+from stages.sampling.requests import Chunk, write_chunk
 from stages.sampling.workers import Worker
 
 VERDICT_COLUMNS = ("status", "score", "checker_failed", "weak", "extracted", "reason")
@@ -20,28 +18,20 @@ ANSWER_SCHEMA = pa.schema([column for column in SAMPLE_SCHEMA if column.name not
 def forget_verdicts(chunks: Iterable[Chunk]) -> None:
     """Keep the responses of chunks on which the judge failed, and let them be judged anew: what failed may have been mended."""
     for chunk in chunks:
-        samples = read_table(chunk.path, SAMPLE_SCHEMA)
+        samples = chunk.read()
         if FAILED_STATUSES.isdisjoint(samples["status"].to_pylist()):
             continue
-        write_answers(samples.select(ANSWER_SCHEMA.names), chunk.answers)
+        write_chunk(samples.select(ANSWER_SCHEMA.names), chunk.answers)
         chunk.path.unlink()
-
-
-def write_answers(table: pa.Table, path: Path) -> None:
-    """Beside, then rename. Not compressed: it is read once and goes."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    feather.write_feather(table, str(beside), compression="uncompressed")
-    beside.replace(path)
 
 
 def judge_chunk(worker: Worker, chunk: Chunk) -> float:
     """Write the chunk's file from its answers, which go then; returns the seconds that judging took."""
     started = time.monotonic()
     answers = feather.read_table(chunk.answers, memory_map=False)
-    problems = [question.problem for question in chunk.questions]
-    verdicts = worker.judge.verify(list(zip(answers["response"].to_pylist(), problems, strict=True)))
+    verdicts = worker.judge.verify(list(zip(answers["response"].to_pylist(), chunk.asked, strict=True)))
     columns = {name: [getattr(verdict, name) for verdict in verdicts] for name in VERDICT_COLUMNS}
     columns |= {name: answers[name] for name in ANSWER_SCHEMA.names}
-    write_table(pa.table({name: columns[name] for name in SAMPLE_SCHEMA.names}, schema=SAMPLE_SCHEMA), chunk.path)
+    write_chunk(pa.table({name: columns[name] for name in SAMPLE_SCHEMA.names}, schema=SAMPLE_SCHEMA), chunk.path)
     chunk.answers.unlink()
     return time.monotonic() - started

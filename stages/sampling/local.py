@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ring_model.checkpoint import save_model
+from ring_model.checkpoint import save_parameters
 from ring_model.modelling import BailingMoe
 from stages.config import Runtime
 from stages.sampling.answering import answer_chunk, token_logprobs
@@ -31,8 +31,8 @@ class LocalSampler:
         """`published` takes the folders of published weights, to which the tokenizer of a model folder belongs."""
         self._runtime, self._published, self._tokenizer = runtime, published, tokenizer
         self._stack = ExitStack()
-        self._generators = self._stack.enter_context(Pool(runtime))
-        self._judges = self._stack.enter_context(Pool(runtime))
+        self._generators = self._stack.enter_context(Pool(runtime, imports=answer_chunk.__module__))
+        self._judges = self._stack.enter_context(Pool(runtime, imports=judge_chunk.__module__))
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +46,7 @@ class LocalSampler:
         """Write the weights to a folder of their own; older ones go."""
         assert self._tokenizer is not None
         folder = self._published / f"{version:06d}"
-        save_model(model, folder)
+        save_parameters(model, folder)
         for older in self._published.iterdir():
             if older != folder:
                 shutil.rmtree(older)

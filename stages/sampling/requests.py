@@ -5,9 +5,13 @@ is written to its own file when it is judged, and a file that is there is never 
 chunks that are missing, and the number of workers is nobody's business.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.feather as feather
 
 from data.schema import Problem
 from stages.config import Sampling
@@ -30,21 +34,17 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One response that is wanted."""
-
-    problem: Problem
-    sample: int  # GREEDY, or 0, 1, ...
-    seed: int  # of the response's random numbers
-
-
-@dataclass(frozen=True, slots=True)
 class Chunk:
-    """A unit of work and the file that holds its result, a table of SAMPLE_SCHEMA in the order of the questions."""
+    """A unit of work and the file that holds its result, a table of SAMPLE_SCHEMA: problem after problem, the samples of each in turn.
+
+    The file is Arrow's own format, not compressed: it lies under the resume state, is read once, and goes.
+    """
 
     path: Path
     policy: Policy
-    questions: tuple[Question, ...]  # all greedy, or none
+    problems: tuple[Problem, ...]
+    samples: tuple[int, ...]  # numbers of the responses to each: GREEDY alone, or 0, 1, ...
+    seeds: tuple[int, ...]  # of each response's random numbers
     sampling: Sampling
     max_total_tokens: int | None = None  # of prompt and response; None: the model's positions
     title: str = ""  # for people
@@ -59,13 +59,31 @@ class Chunk:
         """Whether it was sampled and judged."""
         return self.path.exists()
 
+    def read(self) -> pa.Table:
+        """The rows of a chunk that is done."""
+        return feather.read_table(self.path, memory_map=False)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most probable tokens are taken."""
+        return self.samples == (GREEDY,)
+
+    @property
+    def asked(self) -> list[Problem]:
+        """The problem of every row."""
+        return [problem for problem in self.problems for _ in self.samples]
+
     def without_answers(self) -> "Chunk":
         """What a sampler may see of it: no answer, no test, no solution."""
-        bare = {question.problem.id: question.problem for question in self.questions}
-        bare = {name: replace(problem, answer="", tests="", solution="") for name, problem in bare.items()}
-        return replace(
-            self, questions=tuple(replace(question, problem=bare[question.problem.id]) for question in self.questions)
-        )
+        bare = tuple(replace(problem, answer="", tests="", solution="") for problem in self.problems)
+        return replace(self, problems=bare)
+
+
+def write_chunk(table: pa.Table, path: Path) -> None:
+    """Beside, then rename."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    feather.write_feather(table, str(beside), compression="uncompressed")
+    beside.replace(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +101,7 @@ class SamplingJob:
         """Its problems in order, `chunk_problems` at a time."""
         samples = tuple(range(self.num_samples)) or (GREEDY,)
         for start in range(0, len(self.problems), self.sampling.chunk_problems):
-            questions = tuple(
-                Question(problem, sample, seed=derive_seed(self.seed, problem.id, sample))
-                for problem in self.problems[start : start + self.sampling.chunk_problems]
-                for sample in samples
-            )
-            path = folder / self.name / f"{start:07d}.parquet"
-            yield Chunk(path, self.policy, questions, self.sampling, title=self.name)
+            problems = self.problems[start : start + self.sampling.chunk_problems]
+            seeds = tuple(derive_seed(self.seed, problem.id, sample) for problem in problems for sample in samples)
+            path = folder / self.name / f"{start:07d}.arrow"
+            yield Chunk(path, self.policy, problems, samples, seeds, self.sampling, title=self.name)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from data.schema import SAMPLE_SCHEMA, read_table
+from data.schema import SAMPLE_SCHEMA
 from ring_model.modelling import BailingMoe
 from stages.sampling.requests import Chunk, Policy, SamplingJob
 from stages.stage import StageLog
@@ -56,17 +56,17 @@ def sample_and_judge(jobs: Sequence[SamplingJob], *, sampler: Sampler, folder: P
     there = [chunk for chunk in every if chunk.is_done]
     if there:
         log.resumed(f"{len(there)} of {len(every)} chunks of responses are there")
-    total, done = (sum(len(chunk.questions) for chunk in some) for some in (every, there))
+    total, done = (sum(len(chunk.seeds) for chunk in some) for some in (every, there))
     seconds = {"generate": 0.0, "judge": 0.0}
     for one in sampler.sample(every):
         for activity, spent in one.seconds.items():
             seconds[activity] += spent
-        done += len(one.chunk.questions)
+        done += len(one.chunk.seeds)
         log.progress(done, total, unit="responses", detail=one.chunk.title)
     return Sampled({name: joined(parts) for name, parts in chunks.items()}, seconds)
 
 
 def joined(chunks: Sequence[Chunk]) -> pa.Table:
     """The rows of chunks that are done, one after the other."""
-    parts = [read_table(chunk.path, SAMPLE_SCHEMA) for chunk in chunks]
+    parts = [chunk.read() for chunk in chunks]
     return pa.concat_tables(parts).combine_chunks() if parts else SAMPLE_SCHEMA.empty_table()

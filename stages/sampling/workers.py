@@ -5,6 +5,7 @@ function of its contents, so that results do not depend on the number of process
 """
 
 import ctypes
+import importlib
 import multiprocessing
 import multiprocessing.util
 import os
@@ -21,6 +22,7 @@ from typing import Any, Self, TypeVar
 
 from data.domains import Judge
 from stages.config import Runtime
+from stages.imports import heavy_imports
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
@@ -48,15 +50,18 @@ class Worker:
 
 
 class Pool:
-    """At most `runtime.workers` processes, each started when there is work that no other is free for; used as a context."""
+    """At most `runtime.workers` processes, each started when there is work that no other is free for; used as a context.
 
-    def __init__(self, runtime: Runtime) -> None:
+    `imports` is the module whose functions they run.
+    """
+
+    def __init__(self, runtime: Runtime, *, imports: str = __name__) -> None:
         context = multiprocessing.get_context("spawn")
         self._executor = ProcessPoolExecutor(
             runtime.workers,
             mp_context=context,
             initializer=_start,
-            initargs=(runtime, os.getpid(), context.Value("i", 0)),
+            initargs=(runtime, os.getpid(), context.Value("i", 0), imports),
         )
 
     def __enter__(self) -> Self:
@@ -83,7 +88,7 @@ def work_through(
     """
     waiting = enumerate(chunks)
     futures: dict[Future[Any], int] = {}
-    with Pool(runtime) as pool:
+    with Pool(runtime, imports=function.__module__) as pool:
         while True:
             for position, chunk in islice(waiting, IN_FLIGHT * runtime.workers - len(futures)):
                 futures[pool.submit(function, chunk)] = position
@@ -127,10 +132,12 @@ class _Process:
 _process = _Process()
 
 
-def _start(runtime: Runtime, parent: int, started: "Synchronized[int]") -> None:
+def _start(runtime: Runtime, parent: int, started: "Synchronized[int]", imports: str) -> None:
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
     if os.getppid() != parent:  # the parent died before the line above
         os._exit(1)
+    with heavy_imports():
+        importlib.import_module(imports)
     with started.get_lock():
         number, started.value = started.value, started.value + 1
     _process.open(runtime, number=number)

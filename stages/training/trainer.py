@@ -16,6 +16,7 @@ from ring_model.engine import Engine, NonFiniteError, OptimizerSettings, require
 from ring_model.modelling import BailingMoe
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime
+from stages.imports import heavy_imports
 from stages.stage import STATE, Row, StageLog
 from stages.training.ledger import StepLedger, replay
 from stages.training.model_card import write_card
@@ -58,13 +59,14 @@ class Trainer:
         log: StageLog,
     ) -> "Trainer":
         """Make the engine as the runtime says."""
-        engine = Engine.start(
-            model,
-            optimizer=optimizer,
-            zero_stage=runtime.zero_stage,
-            device=runtime.device,
-            checkpoints_layers=runtime.checkpoint_layers,
-        )
+        with heavy_imports():  # of DeepSpeed
+            engine = Engine.start(
+                model,
+                optimizer=optimizer,
+                zero_stage=runtime.zero_stage,
+                device=runtime.device,
+                checkpoints_layers=runtime.checkpoint_layers,
+            )
         return cls(engine, num_steps=num_steps, runtime=runtime, out=out, log=log)
 
     @property
