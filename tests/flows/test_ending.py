@@ -15,8 +15,8 @@ from flows.ending import MOST_LINES, _fitting, chain_models, ending_lines, show_
 from flows.request import Request
 from stages.recipe import load_recipe
 from stages.records.artifact import Store
-from stages.sampling.answering import GREEDY
 from stages.sampling.asking import respond
+from stages.sampling.requests import GREEDY
 from tests.flows.conftest import by_key
 
 

@@ -1,61 +1,74 @@
 """Which problems RL asks, and in what order."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from data.schema import Problem, table_from_problems, write_table
-from stages.config import C3po, Phase, RlArm, RlConfig
-from stages.rl.pool import Pool, load_pool, mix, plan_arm
-from stages.sampling.scores import GRADED_SCHEMA
+from ring_model.tokenizer import Tokenizer
+from stages.config import Phase, RlArm, RlConfig
+from stages.rl.prompts import Pool, PromptStream, load_pool
+from stages.sampling.prompting import prompt_ids
+from tests.stages.conftest import arm_config, graded_rows
+
+MATH = {"name": "p", "steps": 1, "mixture": {"math": 1.0}, "max_total_tokens": 64}
 
 
-def problem(name: str, domain: str = "math", solution: str = "") -> Problem:
-    return Problem(id=name, domain=domain, split="rl", prompt=f"what is {name}", answer="1", solution=solution)
+def problem(name: str, domain: str = "math", solution: str = "", prompt: str = "") -> Problem:
+    return Problem(
+        id=name, domain=domain, split="rl", prompt=prompt or f"what is {name}", answer="1", solution=solution
+    )
+
+
+def arm_of(*phases: dict[str, Any]) -> RlArm:
+    return RlArm(kind="rl", name="arm", phases=tuple(Phase(**phase) for phase in phases))
 
 
 def written_pool(
     folder: Path,
-    rates: dict[str, float | None],
-    solved_by_teacher: tuple[str, ...] = (),
+    model: Path,
+    solved: dict[str, tuple[int, int]],
+    taught: tuple[str, ...] = (),
     *,
-    stronger: dict[str, float] | None = None,
-    min_solve_rate: float = 0.0,
+    stronger: dict[str, tuple[int, int]] | None = None,
+    problems: list[Problem] | None = None,
+    arm: RlArm | None = None,
+    config: RlConfig | None = None,
 ) -> Pool:
-    problems = [problem(name, solution="steps" if name in solved_by_teacher else "") for name in rates]
+    problems = problems or [problem(name, solution="steps" if name in taught else "") for name in solved]
     write_table(table_from_problems(problems), folder / "rl.parquet")
-    columns = {
-        "problem_id": list(rates),
-        "solve_rate": list(rates.values()),
-        "stronger_solve_rate": [(stronger or {}).get(name) for name in rates],
-    }
-    count = pa.array([4] * len(rates), pa.int32())
-    write_table(
-        pa.table({**columns, "num_samples": count, "failures": count}, schema=GRADED_SCHEMA), folder / "graded.parquet"
-    )
-    return load_pool(folder, folder, min_solve_rate=min_solve_rate, max_solve_rate=1.0)
+    write_table(graded_rows(solved, stronger), folder / "graded.parquet")
+    tokenizer = Tokenizer.from_folder(model)
+    return load_pool(folder, folder, arm=arm or arm_of(MATH), config=config or arm_config(), tokenizer=tokenizer)
 
 
-def test_what_is_always_solved_or_hopeless_is_left_out_with_its_reason(tmp_path: Path) -> None:
-    pool = written_pool(tmp_path, {"easy": 1.0, "mid": 0.5, "never": 0.0, "unknown": None})
+# ---------------------------------------------------------------- the pool
+
+
+def test_what_is_always_solved_or_hopeless_is_left_out_with_its_reason(tmp_path: Path, tiny_model: Path) -> None:
+    pool = written_pool(tmp_path, tiny_model, {"easy": (4, 4), "mid": (2, 4), "never": (0, 4), "unknown": (0, 0)})
     assert [row.id for row in pool.problems["math"]] == ["mid"]
-    assert pool.left_out == {
-        "always solved": 1,
-        "never solved, by the checkpoint or the teacher": 1,
-        "not judged": 1,
-    }
+    assert pool.num_problems == 1
+    assert pool.left_out == {"always solved": 1, "never solved, by the checkpoint or the teacher": 1, "not judged": 1}
 
 
-def test_what_the_teacher_solves_stays_though_the_checkpoint_never_does(tmp_path: Path) -> None:
-    pool = written_pool(tmp_path, {"hard": 0.0, "hopeless": 0.0}, solved_by_teacher=("hard",))
+def test_a_problem_without_a_row_of_grading_was_not_judged(tmp_path: Path, tiny_model: Path) -> None:
+    problems = [problem("mid"), problem("new")]
+    assert written_pool(tmp_path, tiny_model, {"mid": (1, 2)}, problems=problems).left_out == {"not judged": 1}
+
+
+def test_what_the_teacher_solves_stays_though_the_checkpoint_never_does(tmp_path: Path, tiny_model: Path) -> None:
+    pool = written_pool(tmp_path, tiny_model, {"hard": (0, 4), "hopeless": (0, 4)}, ("hard",))
     assert [row.id for row in pool.problems["math"]] == ["hard"]
 
 
-def test_what_the_stronger_model_solves_stays_and_what_nobody_solves_goes(tmp_path: Path) -> None:
-    rates = {"seen": 0.0, "hopeless": 0.0, "taught": 0.0, "unjudged": 0.0, "easy": 1.0}
-    pool = written_pool(tmp_path, rates, ("taught",), stronger={"seen": 0.25, "hopeless": 0.0, "taught": 0.0})
+def test_what_the_stronger_model_solves_stays_and_what_nobody_solves_goes(tmp_path: Path, tiny_model: Path) -> None:
+    solved = {"seen": (0, 4), "hopeless": (0, 4), "taught": (0, 4), "unjudged": (0, 4), "easy": (4, 4)}
+    stronger = {"seen": (1, 4), "hopeless": (0, 4), "taught": (0, 4)}
+    pool = written_pool(tmp_path, tiny_model, solved, ("taught",), stronger=stronger)
     assert [row.id for row in pool.problems["math"]] == ["seen", "taught"]
     assert pool.left_out == {
         "always solved": 1,
@@ -64,23 +77,64 @@ def test_what_the_stronger_model_solves_stays_and_what_nobody_solves_goes(tmp_pa
     }
 
 
-def test_a_band_leaves_out_what_is_seldom_solved_whoever_else_solves_it(tmp_path: Path) -> None:
-    pool = written_pool(tmp_path, {"hard": 0.0, "rare": 0.1, "mid": 0.25}, ("hard",), min_solve_rate=0.2)
+def test_a_band_leaves_out_what_is_seldom_solved_whoever_else_solves_it(tmp_path: Path, tiny_model: Path) -> None:
+    solved = {"hard": (0, 10), "rare": (1, 10), "mid": (2, 10)}
+    pool = written_pool(tmp_path, tiny_model, solved, ("hard",), config=arm_config(min_solve_rate=0.2))
     assert [row.id for row in pool.problems["math"]] == ["mid"]
     assert pool.left_out == {"solved at less than 0.2": 2}
 
 
-@pytest.mark.parametrize("shares", [{"math": 0.2, "code": 0.53, "science": 0.27}, {"math": 1.0}])
-def test_every_prefix_of_a_mixture_is_within_one_of_its_shares(shares: dict[str, float]) -> None:
-    names = mix(shares, count=500)
-    for length in range(1, 501):
-        counts = Counter(names[:length])
-        assert all(abs(counts[name] - share * length) <= 1.0 for name, share in shares.items())
+@pytest.mark.parametrize(("correct", "kept"), [(6, False), (7, True), (8, True), (9, False)])
+def test_thresholds_are_compared_as_counts_so_that_7_of_10_is_not_less_than_0_7(
+    tmp_path: Path, tiny_model: Path, correct: int, kept: bool
+) -> None:
+    # .7 as float32 is .69999999; 9/10 would not reach .9
+    config = arm_config(min_solve_rate=0.7, max_solve_rate=0.9)
+    solved = {"other": (8, 10), "x": (correct, 10)}
+    pool = written_pool(tmp_path, tiny_model, solved, config=config)
+    assert ("x" in [row.id for row in pool.problems["math"]]) is kept
+    reasons = {6: "solved at less than 0.7", 9: "solved at 0.9 or more"}
+    assert pool.left_out == ({} if kept else {reasons[correct]: 1})
 
 
-def rl_config(*phases: dict) -> tuple[RlConfig, RlArm]:
-    arm = RlArm(kind="rl", name="arm", phases=tuple(Phase(**phase) for phase in phases))
-    return RlConfig(arms=(arm,), prompts_per_step=4, objective=C3po(token_budget=10, scope="global")), arm
+def test_a_prompt_too_long_for_a_phase_that_asks_its_domain_is_left_out_and_counted(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    tokenizer = Tokenizer.from_folder(tiny_model)
+    texts = {"short": "list " * 3, "long": "list " * 40}
+    lengths = {}
+    for domain in ("math", "science"):
+        problems = [problem(name, domain, prompt=text) for name, text in texts.items()]
+        lengths[domain] = len(prompt_ids(tokenizer, problems[1]))
+        phases = [
+            {**MATH, "name": "a", "mixture": {domain: 1.0}, "max_total_tokens": 128},
+            {**MATH, "name": "b", "mixture": {domain: 1.0}, "max_total_tokens": lengths[domain]},
+            {**MATH, "name": "c", "mixture": {domain: 0.0, "code": 1.0}, "max_total_tokens": 8},
+        ]
+        solved = dict.fromkeys(texts, (1, 2))
+        pool = written_pool(tmp_path, tiny_model, solved, problems=problems, arm=arm_of(*phases[:2]))
+        assert [row.id for row in pool.problems[domain]] == ["short"]
+        assert pool.left_out == {f"prompt of {lengths[domain]} tokens or more": 1}
+        phases[1]["max_total_tokens"] += 1
+        pool = written_pool(tmp_path, tiny_model, solved, problems=problems, arm=arm_of(*phases[:2]))
+        assert pool.num_problems == 2  # one token of response fits
+    with pytest.raises(ValueError, match="arm arm, phase c: mixture asks for code"):
+        written_pool(tmp_path, tiny_model, solved, problems=problems, arm=arm_of(phases[2]))
+
+
+def test_a_mixture_of_a_domain_without_problems_is_refused_with_what_was_left_out(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"phase p: mixture asks for math, .*\(left out: 1 always solved\)"):
+        written_pool(tmp_path, tiny_model, {"easy": (4, 4)})
+
+
+def test_what_was_left_out_is_told_in_words():
+    assert Pool({}, {"always solved": 1420, "not judged": 3}).left_out_words == "1,420 always solved, 3 not judged"
+    assert Pool({}, {}).left_out_words == "none"
+
+
+# ---------------------------------------------------------------- the stream
 
 
 def domain_pool(**counts: int) -> Pool:
@@ -88,32 +142,47 @@ def domain_pool(**counts: int) -> Pool:
     return Pool(rows, {})
 
 
-def test_a_domain_is_seen_whole_before_any_problem_comes_again() -> None:
-    config, arm = rl_config({"name": "p", "steps": 5, "mixture": {"math": 1.0}})
-    asked = [row.id for step in plan_arm(domain_pool(math=10), arm, config=config) for row in step.problems]
-    assert len(asked) == 20
+def taken(stream: PromptStream, phase: dict[str, Any], *counts: int) -> list[str]:
+    return [row.id for count in counts for row in stream.take(Phase(**phase), count)]
+
+
+def test_a_domain_is_seen_whole_before_any_problem_comes_again_and_then_in_another_order() -> None:
+    asked = taken(PromptStream(domain_pool(math=10), seed=0), MATH, 4, 4, 1, 3, 8)
     assert sorted(asked[:10]) == sorted(asked[10:])
     assert asked[:10] != asked[10:]
+    assert asked == taken(PromptStream(domain_pool(math=10), seed=0), MATH, 20)
+    assert asked != taken(PromptStream(domain_pool(math=10), seed=1), MATH, 20)
 
 
-def test_phases_follow_each_other_and_go_on_with_the_same_order() -> None:
-    config, arm = rl_config(
-        {"name": "one", "steps": 1, "mixture": {"math": 1.0}},
-        {"name": "two", "steps": 2, "mixture": {"math": 0.5, "code": 0.5}},
+@pytest.mark.parametrize("shares", [{"math": 0.2, "code": 0.53, "science": 0.27}, {"math": 1.0}])
+def test_every_prefix_of_a_phase_is_within_one_of_its_shares(shares: dict[str, float]) -> None:
+    stream = PromptStream(domain_pool(math=9, code=7, science=5), seed=0)
+    domains = [row.domain for row in stream.take(Phase(**{**MATH, "mixture": shares}), 500)]
+    for length in range(1, 501):
+        counts = Counter(domains[:length])
+        assert all(abs(counts[name] - share * length) <= 1.0 for name, share in shares.items())
+
+
+def test_a_new_phase_mixes_anew_and_goes_on_with_the_domains_where_the_last_one_stopped() -> None:
+    stream = PromptStream(domain_pool(math=8, code=4), seed=0)
+    two = {**MATH, "name": "two", "mixture": {"math": 0.5, "code": 0.5}}
+    asked = taken(stream, MATH, 4) + taken(stream, two, 4, 4)
+    assert Counter(name[:4] for name in asked[4:8]) == Counter(name[:4] for name in asked[8:]) == {"math": 2, "code": 2}
+    assert len({name for name in asked if name.startswith("math")}) == 8
+
+
+@pytest.mark.parametrize("cut", range(1, 30))
+def test_a_stream_goes_on_from_any_cursor_as_if_it_had_never_stopped(cut: int) -> None:
+    pool, plan = (
+        domain_pool(math=5, code=3),
+        [MATH] * 12 + [{**MATH, "name": "b", "mixture": {"math": 0.3, "code": 0.7}}] * 18,
     )
-    steps = plan_arm(domain_pool(math=8, code=4), arm, config=config)
-    assert [step.phase.name for step in steps] == ["one", "two", "two"]
-    assert [Counter(row.domain for row in step.problems) for step in steps[1:]] == [{"math": 2, "code": 2}] * 2
-    maths = [row.id for step in steps for row in step.problems if row.domain == "math"]
-    assert len(set(maths)) == 8
-
-
-def test_a_mixture_of_a_domain_without_problems_is_refused() -> None:
-    config, arm = rl_config({"name": "p", "steps": 1, "mixture": {"code": 1.0}})
-    with pytest.raises(ValueError, match="asks for code"):
-        plan_arm(domain_pool(math=4), arm, config=config)
-
-
-def test_what_was_left_out_is_told_in_words():
-    assert Pool({}, {"always solved": 1420, "not judged": 3}).left_out_words == "1,420 always solved, 3 not judged"
-    assert Pool({}, {}).left_out_words == "none"
+    whole, first = PromptStream(pool, seed=3), PromptStream(pool, seed=3)
+    straight = [taken(whole, phase, 1)[0] for phase in plan]
+    begun = [taken(first, phase, 1)[0] for phase in plan[:cut]]
+    again = PromptStream(pool, seed=3, cursor=first.cursor)
+    assert begun + [taken(again, phase, 1)[0] for phase in plan[cut:]] == straight
+    for domain, size in (("math", 5), ("code", 3)):
+        asked = [name for name in straight if name.startswith(domain)]
+        places = [[n for n, one in enumerate(asked) if one == name] for name in set(asked)]
+        assert all(later // size == earlier // size + 1 for at in places for earlier, later in pairwise(at))

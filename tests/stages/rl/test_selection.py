@@ -3,7 +3,7 @@
 import pytest
 
 from stages.config import C3po, Grpo
-from stages.rl.objectives import Response, choose_shares, tokens_per_step
+from stages.rl.selection import Response, choose_shares, tokens_per_step
 
 
 def response(group: int, sample: int, num_tokens: int, advantage: float = 1.0, *, judged: bool = True) -> Response:

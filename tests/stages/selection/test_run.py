@@ -18,13 +18,14 @@ from ring_model.checkpoint import save_model
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.tokenizer import Tokenizer, build_word_tokenizer
-from stages.config import Runtime, Sampling, SelectionConfig
-from stages.rl.pool import load_pool
-from stages.sampling.scores import GRADED_SCHEMA, solve_rates
+from stages.config import Phase, RlArm, Runtime, Sampling, SelectionConfig
+from stages.rl.prompts import Pool, load_pool
+from stages.sampling.scores import GRADED_SCHEMA, count_solved
 from stages.selection.run import run
 from stages.sft.batches import tokenise
 from stages.stage import StageLog, StageRecord
 from stages.training.ledger import STEPS
+from tests.stages.conftest import arm_config
 
 NAMES = ("plums", "pears", "figs", "limes", "dates", "nuts")
 ANSWERS = {"eight": "8", "seven": "7", "nine": "9"}
@@ -94,19 +95,20 @@ def graded_alone(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     return out, selected(inputs, out, stronger=False)
 
 
-def rates(out: Path, column: str) -> dict[str, set[float | None]]:
-    """Kind of problem -> the rates that its problems have."""
+def counts(out: Path, *columns: str) -> dict[str, set[tuple[int | None, ...]]]:
+    """Kind of problem -> the counts that its problems have."""
     table = read_table(out / "graded.parquet", GRADED_SCHEMA)
-    found: dict[str, set[float | None]] = {}
-    for problem_id, rate in zip(table["problem_id"].to_pylist(), table[column].to_pylist(), strict=True):
-        found.setdefault(problem_id.partition("-")[0], set()).add(rate)
+    found: dict[str, set[tuple[int | None, ...]]] = {}
+    for problem_id, *values in zip(*(table[name].to_pylist() for name in ("problem_id", *columns)), strict=True):
+        found.setdefault(problem_id.partition("-")[0], set()).add(tuple(values))
     return found
 
 
 def test_the_stronger_model_is_asked_what_the_checkpoint_never_solves_and_nothing_else(graded) -> None:
     out, record = graded
-    assert rates(out, "solve_rate") == {"eight": {1.0}, "seven": {0.0}, "nine": {0.0}}
-    assert rates(out, "stronger_solve_rate") == {"eight": {None}, "seven": {1.0}, "nine": {0.0}}
+    assert counts(out, "num_correct", "num_samples") == {"eight": {(2, 2)}, "seven": {(0, 2)}, "nine": {(0, 2)}}
+    stronger = {"eight": {(None, None)}, "seven": {(2, 2)}, "nine": {(0, 2)}}
+    assert counts(out, "stronger_correct", "stronger_samples") == stronger
     assert len(pq.read_table(out / "stronger_samples.parquet")) == 2 * 12  # of 18 problems, 6 need no asking
     assert [(row["model"], row["asked"], row["solved"]) for row in record.tables["grading"]] == [
         ("epoch-01", 18, 6),
@@ -120,23 +122,32 @@ def test_without_a_stronger_model_grading_is_the_same_but_for_a_column_of_nulls(
     (out, _), (alone, record) = graded, graded_alone
     assert (alone / "graded_samples.parquet").read_bytes() == (out / "graded_samples.parquet").read_bytes()
     one, other = (pq.read_table(folder / "graded.parquet") for folder in (alone, out))
-    assert one.drop(["stronger_solve_rate"]) == other.drop(["stronger_solve_rate"])
-    assert one["stronger_solve_rate"].null_count == len(one) == 18
+    columns = ["stronger_correct", "stronger_samples"]
+    assert one.drop(columns) == other.drop(columns)
+    assert [one[name].null_count for name in columns] == [18, 18]
     assert not (alone / "stronger_samples.parquet").exists()
     assert "grading/stronger_asked" not in record.metrics
     assert [row["model"] for row in record.tables["grading"]] == ["epoch-01"]
 
 
 def test_what_the_stronger_model_solves_stays_for_rl_and_the_hopeless_goes(inputs, graded, graded_alone) -> None:
-    pool = load_pool(inputs["curation"], graded[0], max_solve_rate=1.0)
+    pool = rl_pool(inputs, graded[0])
     assert {row.id for row in pool.problems["math"]} == {f"seven-{name}" for name in NAMES}
     assert pool.left_out == {
         "always solved": 6,
         "never solved, by the checkpoint, the stronger model or the teacher": 6,
     }
-    alone = load_pool(inputs["curation"], graded_alone[0], max_solve_rate=1.0)
-    assert alone.num_problems == 0
-    assert alone.left_out == {"always solved": 6, "never solved, by the checkpoint or the teacher": 12}
+    with pytest.raises(
+        ValueError, match=r"left out: 6 always solved, 12 never solved, by the checkpoint or the teacher\)"
+    ):
+        rl_pool(inputs, graded_alone[0])
+
+
+def rl_pool(inputs: dict[str, Path], selection: Path) -> Pool:
+    config = arm_config()
+    arm = RlArm(kind="rl", name="a", phases=(Phase(name="p", steps=1, mixture={"math": 1.0}, max_total_tokens=64),))
+    tokenizer = Tokenizer.from_folder(inputs["sft"] / "epoch-01")
+    return load_pool(inputs["curation"], selection, arm=arm, config=config, tokenizer=tokenizer)
 
 
 def test_killed_while_the_stronger_model_answers_selection_goes_on_and_ends_with_the_same_bytes(
@@ -160,10 +171,10 @@ def test_kept_samples_are_all_that_grading_by_another_rule_needs(graded, tmp_pat
     own, stronger = (read_table(out / f"{name}_samples.parquet", SAMPLE_SCHEMA) for name in ("graded", "stronger"))
     assert set(own["status"].to_pylist()) == {"correct", "wrong"}
     assert set(own["response"].to_pylist()) == {says("8")}
-    write_table(solve_rates(own, num_samples=2, stronger=stronger), tmp_path / "graded.parquet")
+    write_table(count_solved(own, num_samples=2, stronger=stronger), tmp_path / "graded.parquet")
     assert (tmp_path / "graded.parquet").read_bytes() == (out / "graded.parquet").read_bytes()
     first = own.filter(pc.equal(own["sample"], 0))  # the rule of a recipe that asks once
-    assert solve_rates(first, num_samples=1)["num_samples"].to_pylist() == [1] * len(PROBLEMS)
+    assert count_solved(first, num_samples=1)["num_samples"].to_pylist() == [1] * len(PROBLEMS)
 
 
 def test_a_broken_folder_of_the_stronger_model_is_refused_before_anything_is_sampled(inputs, tmp_path: Path) -> None:

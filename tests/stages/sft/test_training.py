@@ -7,8 +7,9 @@ from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import pack_rows, response_logprobs
 from stages.config import Training
-from stages.sft.batches import Row, Rows, plan_steps, share_of_rank
-from stages.sft.training import learning_rate_at, packed_micro_batches, supervised_loss
+from stages.sft.batches import Row, Rows, plan_steps
+from stages.sft.training import packed_micro_batches, supervised_loss
+from stages.training.dealing import share_of_rank
 from stages.training.routing import uniform_load
 
 CONFIG = BailingMoeConfig(
@@ -35,7 +36,7 @@ def gradients(micro_batch_tokens: int, num_ranks: int) -> list[torch.Tensor]:
     total = sum(row.num_tokens for row in ROWS)
     load_LE = torch.tensor(uniform_load(CONFIG)) + torch.tensor([0.1, -0.1, 0.05, -0.05])
     for rank in range(num_ranks):
-        mine = share_of_rank(tuple(range(len(ROWS))), [row.num_tokens for row in ROWS], rank=rank, num_ranks=num_ranks)
+        mine = share_of_rank([row.num_tokens for row in ROWS], rank=rank, num_ranks=num_ranks)
         for rows in packed_micro_batches([ROWS[i] for i in mine], micro_batch_tokens=micro_batch_tokens, device="cpu"):
             scored = response_logprobs(model, rows, entropy="none")
             share = int(rows.lengths_B.sum()) / total
@@ -57,15 +58,6 @@ def test_every_response_token_weighs_the_same() -> None:
     load_LE = torch.tensor(uniform_load(CONFIG))
     loss = supervised_loss(scored, loss_tokens=10.0, token_share=1.0, load_LE=load_LE, training=plain)
     assert loss.item() == pytest.approx(-scored.logprobs_M.sum().item() / 10.0)
-
-
-def test_the_schedule_warms_up_then_follows_a_cosine_to_its_floor() -> None:
-    training = Training(learning_rate=1.0, final_learning_rate_share=0.1, warmup_share=0.1, batch_tokens=100)
-    rates = [learning_rate_at(step, num_steps=20, training=training) for step in range(1, 21)]
-    assert rates[:2] == [0.5, 1.0]
-    assert rates[10] == pytest.approx(0.1 + 0.9 * 0.5)  # step 11: half of the way from 2 to 20
-    assert rates[-1] == pytest.approx(0.1)
-    assert rates[1:] == sorted(rates[1:], reverse=True)
 
 
 def test_a_plan_sees_every_row_once_an_epoch_within_the_budget() -> None:
