@@ -71,6 +71,7 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._executor.shutdown(wait=kind is None, cancel_futures=True)
+        del self._executor  # with the semaphore that its processes shared
 
     def submit(self, function: Callable[[Worker, Chunk], Result], chunk: Chunk) -> Future[Result]:
         """Hand out a piece of work. `function` is a module's own, to be pickled."""

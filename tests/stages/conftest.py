@@ -101,7 +101,7 @@ def arm_config(**values: Any) -> RlConfig:
         "prompts_per_step": 4,
         "samples_per_prompt": 4,
         "objective": C3po(token_budget=40, scope="global"),
-        "optimizer": {"learning_rate": 1e-2, "warmup_steps": 1},
+        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 1},
         "sampling": {"max_new_tokens": 12, "chunk_problems": 2, "max_rows": 4},
         "entropy_coefficient": 1e-2,
         "kl_coefficient": 1e-2,
