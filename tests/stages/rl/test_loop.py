@@ -1,11 +1,7 @@
 """An arm as a chain runs it, in processes of its own: the step as a function of files, on one rank and on two."""
 
 import json
-import os
-import random
 import shutil
-import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,8 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from data.schema import ROLLOUT_SCHEMA, read_table
-from stages.config import C3po
-from tests.stages.conftest import Ended, arm_config, arm_job, ended, run_arm, start_arm
+from tests.stages.conftest import Ended, arm_config, run_arm
 
 pytestmark = pytest.mark.slow
 CONFIG = arm_config(probe_every=2, probe_problems=3)
