@@ -313,21 +313,24 @@ def _job(
 def _follow(
     child: subprocess.Popen[bytes], *, events: Path, spec: PlannedStage, chain: Chain, run: StageRun, log_path: Path
 ) -> bool:
-    was_resumed, mistake = False, None
+    was_resumed, reasons = False, {}
     with events.open(encoding="utf-8") as stream:
         while True:
             has_ended = child.poll() is not None
             for line in _whole_lines(stream):
                 event = json.loads(line)
                 was_resumed |= event["event"] == "resumed"
-                mistake = event["text"] if event["event"] == "error" else mistake
+                if event["event"] in ("error", "failure"):
+                    reasons.setdefault(event["event"], event["text"])  # the first; others of other ranks follow from it
+                    continue
                 _handle(event, spec=spec, chain=chain, run=run)
             if has_ended:
                 break
             chain.require_going(spec.title)
             time.sleep(_POLL_SECONDS)
     if child.returncode != 0:
-        message = f"{mistake}\nLog: {log_path}" if mistake else _failure(child.returncode, spec, log_path)
+        mistake, failure = reasons.get("error"), reasons.get("failure", "")
+        message = f"{mistake}\nLog: {log_path}" if mistake else _failure(child.returncode, spec, log_path, failure)
         raise StageError(message, is_user_mistake=mistake is not None)
     return was_resumed
 
@@ -356,10 +359,11 @@ def _handle(event: Mapping[str, Any], *, spec: PlannedStage, chain: Chain, run: 
         logger.info("%s: %s", spec.title, event["text"])
 
 
-def _failure(code: int, spec: PlannedStage, log_path: Path) -> str:
+def _failure(code: int, spec: PlannedStage, log_path: Path, reason: str) -> str:
     tail = "\n".join(log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"stage {spec.title} ended with {how}; the same command goes on from its last checkpoint.\n{tail}\nLog: {log_path}"
+    why = f" ({reason})" if reason else ""
+    return f"stage {spec.title} ended with {how}{why}; the same command goes on from its last checkpoint.\n{tail}\nLog: {log_path}"
 
 
 def _seal(

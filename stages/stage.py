@@ -58,8 +58,12 @@ class StageLog:
         self._write({"event": "resumed", "text": text})
 
     def error(self, text: str) -> None:
-        """The reason for which the stage stops."""
+        """The reason for which the stage stops, and which a user can mend."""
         self._write({"event": "error", "text": text})
+
+    def failure(self, text: str) -> None:
+        """The reason for which the stage stops, where it is none of the user's."""
+        self._write({"event": "failure", "text": text})
 
     def _write(self, event: Row) -> None:
         if self._stream is not None:

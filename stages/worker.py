@@ -1,7 +1,8 @@
 """The process in which a stage runs: `python -m stages.worker JOB.json`, for one rank or (through torchrun's launcher) several.
 
 The job file names the stage's module, its config, inputs, Runtime, output folder, where events go, and the process that wrote
-it, with which this one dies. Exit codes: 0 done, 2 a user's mistake (its message is an event), anything else a failure.
+it, with which this one dies. Exit codes: 0 done, 2 what a user can mend, such as a bad input or a training that diverged (its
+message is an event, whichever rank met it), anything else a failure.
 """
 
 import ctypes
@@ -57,14 +58,18 @@ def main(job_path: Path, **means: Any) -> int:  # noqa: ANN401 - further argumen
     os.environ.setdefault("OMP_NUM_THREADS", str(job["runtime"]["threads"]))
     if job["ranks"] > 1 and not is_rank:
         return _launch_ranks(job_path, job["ranks"])
+    rank = int(os.environ.get("RANK", "0"))
+    where = f"rank {rank}: " if rank else ""
     with Path(job["events"]).open("a", encoding="utf-8") as stream:
-        log = StageLog(stream if os.environ.get("RANK", "0") == "0" else None)
         try:
-            _run(job, log, means)
-        except (ValueError, OSError) as error:
+            _run(job, StageLog(stream if rank == 0 else None), means)
+        except (ValueError, OSError, FloatingPointError) as error:
             traceback.print_exc()
-            log.error(str(error) or type(error).__name__)
+            StageLog(stream).error(where + (str(error) or type(error).__name__))
             return 2
+        except Exception as error:
+            StageLog(stream).failure(f"{where}{type(error).__name__}: {error}")
+            raise
     return 0
 
 
@@ -106,11 +111,12 @@ def _run(job: dict[str, Any], log: StageLog, means: dict[str, Any]) -> None:
 
 
 def _usage(import_seconds: float) -> dict[str, float]:
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))  # of which this is the first; they do equal work
+    """CPU seconds of all ranks, of which this is the first, and of its workers; the largest memory of one process."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))  # they do equal work; the first alone has workers
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "import_seconds": import_seconds,
-        "cpu_seconds": ranks * (own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime),
+        "cpu_seconds": ranks * (own.ru_utime + own.ru_stime) + children.ru_utime + children.ru_stime,
         "peak_memory_bytes": 1024 * max(own.ru_maxrss, children.ru_maxrss),
     }
 

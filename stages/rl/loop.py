@@ -201,9 +201,9 @@ class _Run:
         try:
             yield
         except FloatingPointError as error:
-            raise self.trainer.diverged(
-                version, f"after it, with a gradient norm of {self.progress.gradient_norm:g}, {error}"
-            ) from error
+            norm, rate = self.progress.gradient_norm, self.values.get("train/learning_rate", 0.0)
+            what = f"its update (gradient norm {norm:g}, learning rate {rate:g}) broke the model: {error}"
+            raise self.trainer.diverged(version, what) from error
 
     def report(self, step: int) -> None:
         """Tell people and the tracker."""
@@ -226,16 +226,19 @@ class _Run:
 
     def keep(self, step: int) -> None:
         """The model at the end of a phase, and a resume point now and then."""
-        trainer = self.trainer
-        if self.arm.ends_phase(step) and step < self.arm.num_steps:
-            trainer.export(self.tokenizer, trainer.out / self.arm.phase_folder(step), step=step)
-        if trainer.engine.broadcast(trainer.save_is_due()):
+        trainer, is_last = self.trainer, step == self.arm.num_steps
+        ends_phase, is_due = self.arm.ends_phase(step), trainer.engine.broadcast(trainer.save_is_due())
+        if self.collector is not None and (ends_phase or is_due):
+            with self._finite_policy(step):
+                self.collector.publisher.finite_logprobs()
+        if ends_phase:
+            trainer.export(self.tokenizer, trainer.out / (MODEL if is_last else self.arm.phase_folder(step)), step=step)
+        if is_due:
             trainer.save(self.progress)
 
     def finish(self, pool: Pool) -> StageRecord:
-        """Write the model, and say what the arm has to say."""
+        """Say what the arm has to say."""
         trainer, progress = self.trainer, self.progress
-        trainer.export(self.tokenizer, trainer.out / MODEL, step=progress.step)
         trainer.close()
         tables = {"phases": list(progress.phases.values()), "pool": pool_rows(pool), "probes": progress.probes}
         return StageRecord(

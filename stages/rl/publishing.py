@@ -40,10 +40,15 @@ class Publisher:
             self._version = version
         return self._policy
 
+    def finite_logprobs(self) -> list[float]:
+        """The trainer's log-probabilities of the fixed prompt. Raises NonFiniteError where they are not finite."""
+        found = next_token_logprobs(self._model, self._prompt)
+        if not all(map(math.isfinite, found)):
+            raise NonFiniteError("the model's log-probabilities are not finite numbers")
+        return found
+
     def _compare(self, version: int) -> None:
-        ours, theirs = next_token_logprobs(self._model, self._prompt), self._sampler.check(self._policy, self._prompt)
-        if not all(map(math.isfinite, ours)):
-            raise NonFiniteError("the policy's log-probabilities are not finite")
+        ours, theirs = self.finite_logprobs(), self._sampler.check(self._policy, self._prompt)
         furthest = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
         if not furthest <= TOLERANCE:
             raise RuntimeError(

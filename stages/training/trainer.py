@@ -106,7 +106,7 @@ class Trainer:
     def diverged(self, step: int, what: str) -> NonFiniteError:
         """The error that ends the stage at a step whose numbers are not finite."""
         return NonFiniteError(
-            f"step {step} of {self.num_steps}: {what}. Training has diverged: this step changed nothing, and nothing of it is kept; "
+            f"step {step} of {self.num_steps}: {what}. Training has diverged, and nothing of this step is kept; "
             "lower the learning rate, or look at the steps before in steps.jsonl"
         )
 
@@ -128,7 +128,7 @@ class Trainer:
         try:
             self.engine.save(self.out / STATE / _RESUME, state)
         except NonFiniteError as error:
-            raise self.diverged(progress.step, f"after it {error}") from error
+            raise self.diverged(progress.step, f"its update broke the model: {error}") from error
         self._last_save = time.monotonic()
         self.spend("save", self._last_save - started)
 
@@ -143,7 +143,7 @@ class Trainer:
         try:
             require_finite_weights(self.engine.model)
         except NonFiniteError as error:
-            raise self.diverged(step, f"after it {error}") from error
+            raise self.diverged(step, f"its update broke the model: {error}") from error
         save_model(self.engine.model, folder)
         tokenizer.save(folder)
         write_card(folder)

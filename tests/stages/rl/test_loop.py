@@ -1,7 +1,12 @@
 """An arm as a chain runs it, in processes of its own: the step as a function of files, on one rank and on two."""
 
 import json
+import os
+import random
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,13 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from data.schema import ROLLOUT_SCHEMA, read_table
-from tests.stages.conftest import Ended, arm_config, run_arm
+from data.schema import ROLLOUT_SCHEMA, read_table, write_table
+from stages.config import C3po
+from tests.stages.conftest import Ended, arm_config, arm_job, run_arm, start_arm
 
 pytestmark = pytest.mark.slow
 CONFIG = arm_config(probe_every=2, probe_problems=3)
-KILLS = 20
-SAMPLED = ("step", "group", "sample", "problem_id", "token_ids", "logprobs", "status", "score", "seed")
+KILLS = {1: 6, 2: 4}  # by ranks; RING_KILLS sets more
 
 
 def files_of(out: Path) -> dict[str, bytes]:
@@ -151,3 +156,152 @@ def test_samples_do_not_depend_on_the_number_of_workers(arm_inputs, undisturbed,
     done = run_arm(CONFIG, arm_inputs, tmp_path / "arm", workers=3)
     assert done.code == 0, done.errors
     assert files_of(done.out) == files_of(undisturbed.out)
+
+
+# ---------------------------------------------------------------- kills
+
+
+def test_an_arm_killed_over_and_over_ends_with_the_same_bytes_and_makes_nothing_twice(
+    arm_inputs, undisturbed, tmp_path: Path
+) -> None:
+    number = int(os.environ.get("RING_KILLS", KILLS[1]))
+    done = killed_arm(arm_inputs, tmp_path / "arm", ranks=1, number=number)
+    assert done.code == 0, done.errors
+    assert files_of(done.out) == files_of(undisturbed.out)
+
+
+def test_two_ranks_killed_over_and_over_end_with_the_bytes_of_two_that_were_not(arm_inputs, tmp_path: Path) -> None:
+    straight = run_arm(CONFIG, arm_inputs, tmp_path / "straight", ranks=2)
+    number = int(os.environ.get("RING_KILLS", KILLS[2]))
+    done = killed_arm(arm_inputs, tmp_path / "arm", ranks=2, number=number)
+    assert (straight.code, done.code) == (0, 0), done.errors
+    assert files_of(done.out) == files_of(straight.out)
+
+
+def killed_arm(inputs: Mapping[str, Path], out: Path, *, ranks: int, number: int) -> Ended:
+    """An arm that is killed so many times, each a little after something of a seeded step was written, and then left alone."""
+    moments = random.Random(ranks)
+    plan = sorted((moments.randint(1, 5), moments.uniform(0.0, 0.3)) for _ in range(number))
+    made: dict[Path, tuple[int, int]] = {}
+    for step, delay in plan:
+        process = start_arm(arm_job(CONFIG, inputs, out, ranks=ranks))
+        wait_for_step(out, step, process)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        wait_for_end_of(out)
+        made = unchanged(made, out)
+    done = run_arm(CONFIG, inputs, out, ranks=ranks)
+    unchanged(made, out)
+    return done
+
+
+def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Until something of the step is there, or the arm has ended."""
+    name, deadline = f"step-{step:06d}", time.monotonic() + 120
+    while not any(
+        (out / folder / file).exists() for folder, file in (("rollouts", f"{name}.parquet"), (".state/chunks", name))
+    ):
+        assert time.monotonic() < deadline, f"nothing of {name}"
+        if process.poll() is not None:
+            return
+        time.sleep(0.002)
+
+
+def wait_for_end_of(out: Path) -> None:
+    """Until no process works there: workers die with the stage, a moment later."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        commands = (path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdigit())
+        if not any(str(out).encode() in read_if_there(command) for command in commands):
+            return
+        time.sleep(0.02)
+
+
+def read_if_there(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def unchanged(made: dict[Path, tuple[int, int]], out: Path) -> dict[Path, tuple[int, int]]:
+    """What was sampled and judged before is the same file still, unless it went into a step that is complete; all there is now."""
+    there = {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for pattern in (
+            "rollouts/step-*.parquet",
+            ".state/chunks/*/*.arrow",
+            ".state/chunks/*/*.answers",
+            "probes/*.parquet",
+        )
+        for path in out.glob(pattern)
+    }
+    for path, state in made.items():
+        if path in there:
+            assert there[path] == state, f"{path} was made twice"
+        else:
+            assert ".state" in path.parts, f"{path} went"
+    return there
+
+
+# ---------------------------------------------------------------- numbers that are not finite
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_step_that_is_not_finite_stops_the_arm_with_its_step_and_leaves_the_last_good_point(
+    arm_inputs, undisturbed, tmp_path: Path, ranks: int
+) -> None:
+    out = tmp_path / "arm"
+    shutil.copytree(undisturbed.out / "rollouts", out / "rollouts")
+    path = out / "rollouts" / "step-000003.parquet"
+    rows = read_table(path, ROLLOUT_SCHEMA)
+    spoilt = pa.array([[-float("inf")] * len(row) for row in rows["logprobs"].to_pylist()], pa.list_(pa.float32()))
+    write_table(rows.set_column(rows.schema.get_field_index("logprobs"), "logprobs", spoilt), path)
+    done = run_arm(CONFIG, arm_inputs, out, ranks=ranks)
+    assert done.code != 0
+    assert done.error.startswith("step 3 of 5: the loss is ") and "(learning rate" in done.error
+    assert [step["step"] for step in steps_of(out)] == [1, 2]
+    assert not (out / "model").exists()
+    shutil.copy(undisturbed.out / "rollouts" / path.name, path)
+    again = run_arm(CONFIG, arm_inputs, out, ranks=ranks)
+    assert (again.code, again.events[len(done.events)]["event"]) in ((0, "resumed"), (0, "message"))
+    assert any(event["event"] == "resumed" and event["text"] == "step 2 of 5" for event in again.events)
+    assert furthest(out, undisturbed.out) < 1e-6
+
+
+def test_a_learning_rate_without_sense_ends_with_one_message_of_step_and_norm_and_no_model(
+    arm_inputs, tmp_path
+) -> None:
+    config = arm_config(optimizer={"learning_rate": 1e30, "warmup_steps": 1})
+    done = run_arm(config, arm_inputs, tmp_path / "arm")
+    assert done.code == 2
+    assert "step 1 of 5: its update (gradient norm " in done.error and "learning rate 1e+30" in done.error
+    assert sum(event["event"] == "error" for event in done.events) == 1
+    assert not (done.out / "model").exists() and not (done.out / "phase-01-one").exists()
+
+
+# ---------------------------------------------------------------- what is refused, and options
+
+
+def test_a_phase_longer_than_the_models_positions_is_refused_before_anything_is_sampled(arm_inputs, tmp_path) -> None:
+    phases = ({"name": "p", "steps": 1, "mixture": {"math": 1.0}, "max_total_tokens": 129},)
+    done = run_arm(arm_config(arms=({"kind": "rl", "name": "a", "phases": phases},)), arm_inputs, tmp_path / "arm")
+    assert done.code == 2
+    assert "phase p: max_total_tokens = 129 is more than the 128 positions" in done.error
+    assert not (done.out / "rollouts").exists()
+
+
+def test_virtual_ranks_are_each_cut_to_their_own_budget(arm_inputs, tmp_path: Path) -> None:
+    objective = C3po(token_budget=15, scope="rank", budget_ranks=3)
+    done = run_arm(arm_config(objective=objective, extra_prompts_share=0), arm_inputs, tmp_path / "arm")
+    assert done.code == 0, done.errors
+    rows = rows_of(done.out).to_pylist()
+    for step in range(1, 6):
+        by_rank = [
+            sum(row["kept_tokens"] for row in rows if (row["step"], row["budget_rank"]) == (step, rank))
+            for rank in range(3)
+        ]
+        assert by_rank == [15, 15, 15]
+    assert {row["weight"] for row in rows} == {0.0, 1 / 45}
+    assert {row["group"] % 3 == row["budget_rank"] for row in rows} == {True}
