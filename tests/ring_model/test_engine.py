@@ -1,6 +1,7 @@
 """One rank, several ranks and a plain torch loop take the same steps; a resumed run takes them to the bit."""
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -20,14 +21,14 @@ pytestmark = pytest.mark.slow
 SCRIPT = str(Path(__file__).parent / "engine_script.py")
 
 
-def run(*arguments: object, ranks: int = 1) -> subprocess.CompletedProcess:
+def run(*arguments: object, ranks: int = 1, script: str = SCRIPT) -> subprocess.CompletedProcess:
     start = [sys.executable] if ranks == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     start += [] if ranks == 1 else [f"--nproc-per-node={ranks}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)
     return subprocess.run(
-        [*start, SCRIPT, *map(str, arguments)],
+        [*start, script, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -122,6 +123,21 @@ def test_a_changed_checkpoint_another_number_of_ranks_or_stage_is_refused_on_eve
     for changed, *others in resumed(ranks=ranks)["refusals"]:
         assert "changed since it was saved" in changed
         assert len(others) == ranks and all("resume with the same" in other for other in others)
+
+
+@pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 0), (2, 1)])
+def test_a_gradient_that_is_not_finite_on_one_rank_stops_all_before_any_weight_changes_and_is_never_saved(
+    tmp_path: Path, ranks: int, stage: int
+) -> None:
+    script = str(Path(__file__).parent / "nonfinite_script.py")
+    done = run(tmp_path / "out.json", stage, tmp_path / "checkpoint", ranks=ranks, script=script)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert len(found["errors"]) == ranks
+    assert all(text.startswith("the gradient norm is ") for text in found["errors"]), found
+    assert found["unchanged"]
+    assert all(text.startswith("the weights ") and "not finite" in text for text in found["unsaved"]), found
+    assert found["state"] == {"step": 1}
 
 
 def test_an_unknown_stage_is_refused() -> None:
