@@ -110,7 +110,7 @@ class Chain:
 
 def why_build(spec: PlannedStage, *, store: Store) -> str | None:
     """None where a sealed result stands there, every byte of it as its manifest says, made from the inputs that stand there now."""
-    if damage := damage_of(spec, store=store):
+    if damage := damage_of(spec, store=store, reads_all=False):
         return f"the result {spec.fingerprint[:12]} is damaged and is built again: {damage}"
     if store.find(spec.stage, spec.fingerprint) is None:
         return "not made yet"

@@ -145,6 +145,10 @@ class _Slots:
         """Rows that belong to a sample."""
         return int((self.sample_R >= 0).sum())
 
+    def free_rows(self) -> list[int]:
+        """Rows that belong to no sample."""
+        return np.flatnonzero(self.sample_R < 0).tolist()
+
     def place(self, row: int, *, sample: int, seed: int, limit: int, state: tuple[Tensor, Tensor]) -> None:
         """Start a sample of at most `limit` tokens in a free row from its prompt's keys, values and last hidden state."""
         keys_values, hidden_D = state
@@ -153,6 +157,10 @@ class _Slots:
         self.hidden_RD[row] = hidden_D
         self.sample_R[row], self.seed_R[row], self.start_R[row], self.emitted_R[row] = sample, seed, length, 0
         self.limit_R[row] = limit
+
+    def uniforms(self) -> Tensor:
+        """The random number of every row's next token."""
+        return torch.from_numpy(uniforms(self.seed_R, self.emitted_R.astype(np.uint64)))
 
     def record(self, chosen: _Chosen) -> None:
         """Append the chosen tokens to every row; rows without a sample hold nothing that is read.
@@ -238,14 +246,14 @@ def generate(
     num_slots = 0
     decoder, head_norm_D = Decoder(model), model.head_norm()
     while len(completions) < len(keys):
-        for row in np.flatnonzero(slots.sample_R < 0)[: len(queue)]:
+        for row in slots.free_rows()[: len(queue)]:
             sample = queue.popleft()
             state = prefilled.take(keys[sample])
-            slots.place(int(row), sample=sample, seed=seeds[sample], limit=limits[sample], state=state)
+            slots.place(row, sample=sample, seed=seeds[sample], limit=limits[sample], state=state)
         if 4 * slots.num_active <= 3 * len(slots.sample_R):
             slots.compact()
-        uniform_R = torch.from_numpy(uniforms(slots.seed_R, slots.emitted_R.astype(np.uint64))).to(model.device)
         logits_RV = model.logits(slots.hidden_RD, head_norm_D=head_norm_D)
+        uniform_R = slots.uniforms().to(model.device)
         chosen = choose_tokens(logits_RV, uniform_R=uniform_R, temperature=temperature, top_p=top_p)
         slots.record(chosen)
         num_slots += len(slots.sample_R)

@@ -228,10 +228,16 @@ def up_to_date(spec: PlannedStage, *, store: Store) -> bool:
     return manifest is not None and all(_input_holds(entry, store) for entry in manifest.inputs.values())
 
 
-def damage_of(spec: PlannedStage, *, store: Store) -> str:
-    """What does not hold of the bytes of the result that stands there; empty where all does, or there is none."""
+def damage_of(spec: PlannedStage, *, store: Store, reads_all: bool) -> str:
+    """What does not hold of the bytes of the result that stands there; empty where all does, or there is none.
+
+    Unless `reads_all`, files that have not changed since they were hashed are not read again.
+    """
     folder = store.place(spec.stage, spec.fingerprint)
-    return "; ".join(folder_problems(folder)[:3]) if (folder / MANIFEST).is_file() else ""
+    if not (folder / MANIFEST).is_file():
+        return ""
+    remembered = None if reads_all else store.remembered(spec.stage, spec.fingerprint)
+    return "; ".join(folder_problems(folder, remembered=remembered)[:3])
 
 
 def outdated(specs: Sequence[PlannedStage], *, store: Store) -> set[str]:

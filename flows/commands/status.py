@@ -60,7 +60,7 @@ def status(
 
 
 def _state(spec: PlannedStage, *, store: Store, is_stale: bool) -> str:
-    if damage := damage_of(spec, store=store):
+    if damage := damage_of(spec, store=store, reads_all=True):
         return f"damaged, is built again by `{program()} run`: {damage}"
     if not is_stale:
         return "up to date"

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from pydantic import BaseModel, ValidationError
 
+from stages.records.digests import RememberedDigests
 from stages.stage import STATE
 
 FORMAT = 1
@@ -118,11 +119,21 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def list_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Relative path -> {bytes, sha256} of every file under a folder, but the manifest and the resume state."""
+def list_files(folder: Path, *, remembered: RememberedDigests | None = None) -> dict[str, dict[str, Any]]:
+    """Relative path -> {bytes, sha256} of every file under a folder, but the manifest and the resume state.
+
+    Every byte is read, but of files that are remembered and have not changed.
+    """
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
     kept = [path for path in paths if path.name != MANIFEST and STATE not in path.relative_to(folder).parts]
-    return {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_digest(path)} for path in kept}
+    files = {}
+    for path in kept:
+        name = str(path.relative_to(folder))
+        sha256 = remembered.digest(path, name=name) if remembered else file_digest(path)
+        files[name] = {"bytes": path.stat().st_size, "sha256": sha256}
+    if remembered:
+        remembered.keep()
+    return files
 
 
 def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
@@ -229,10 +240,10 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(folder=folder, document=document)
 
 
-def problems_of(manifest: Manifest) -> list[str]:
+def problems_of(manifest: Manifest, *, remembered: RememberedDigests | None = None) -> list[str]:
     """What does not hold: a file missing, added, or changed; a seal, fingerprint or content that is not the hash. Empty: verified."""
     found: list[str] = []
-    expected, actual = manifest.document["files"], list_files(manifest.folder)
+    expected, actual = manifest.document["files"], list_files(manifest.folder, remembered=remembered)
     for name in sorted(expected.keys() | actual.keys()):
         if name not in actual:
             found.append(f"{name}: missing")
@@ -253,10 +264,10 @@ def problems_of(manifest: Manifest) -> list[str]:
     return found
 
 
-def folder_problems(folder: Path) -> list[str]:
+def folder_problems(folder: Path, *, remembered: RememberedDigests | None = None) -> list[str]:
     """What does not hold of the result in a folder, its manifest included. Raises ArtifactError for a newer format."""
     try:
-        return problems_of(read_manifest(folder))
+        return problems_of(read_manifest(folder), remembered=remembered)
     except DamagedError as error:
         return [f"manifest: {error}"]
 
@@ -356,7 +367,8 @@ class Store:
         """
         partial, place = self.partial(stage, identity), self.place(stage, identity)
         self._remove(partial / STATE, stage, identity)
-        files = list_files(partial)
+        remembered = self.remembered(stage, identity)
+        files = list_files(partial, remembered=remembered)
         described = {"format": FORMAT, "fingerprint": identity, "files": files, "content": content_digest(files)}
         sealed = json.loads(json.dumps({**document, **described}))
         write_json(partial / MANIFEST, {**sealed, "seal": document_seal(sealed)})
@@ -367,6 +379,11 @@ class Store:
             self._remove(place, stage, identity)
             partial.rename(place)
         return read_manifest(place)
+
+    def remembered(self, stage: str, identity: str) -> RememberedDigests:
+        """Digests of the result's files as they were last read."""
+        path = self.home / "digests" / f"{stage}-{identity}.json"
+        return RememberedDigests(path, read=file_digest, write=write_json)
 
     def _remove(self, folder: Path, stage: str, identity: str) -> None:
         """Remove a folder of this result, if it is there; first by rename, so that it is gone at once."""

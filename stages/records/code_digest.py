@@ -24,6 +24,7 @@ NOT_IDENTITY = frozenset(
         "stages.recipe",
         "stages.records.artifact",
         "stages.records.code_digest",
+        "stages.records.digests",
         "stages.records.tracking",
         "stages.records.provenance",
         "stages.errors",

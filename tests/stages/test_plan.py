@@ -72,7 +72,9 @@ def test_a_changed_page_template_reruns_the_report(project: Path) -> None:
 
 
 def test_runtime_is_no_part_of_identity() -> None:
-    assert changed(planned(), planned("runtime.workers=7", "runtime.rl_ranks=2", "runtime.max_rows=3")) == set()
+    assert (
+        changed(planned(), planned("runtime.workers=7", "runtime.rl_ranks=2", "runtime.micro_batch_tokens=64")) == set()
+    )
 
 
 @pytest.mark.parametrize(
