@@ -243,7 +243,7 @@ def generate(
     width = max(len(key) + limit for key, limit in zip(keys, limits, strict=True))
     slots = _Slots(model, num_rows=min(max_rows, len(keys)), width=width, max_new_tokens=max(limits))
     completions: dict[int, Completion] = {}
-    num_slots = 0
+    tally = Counter() if tally is None else tally
     decoder, head_norm_D = Decoder(model), model.head_norm()
     while len(completions) < len(keys):
         for row in slots.free_rows()[: len(queue)]:
@@ -256,14 +256,13 @@ def generate(
         uniform_R = slots.uniforms().to(model.device)
         chosen = choose_tokens(logits_RV, uniform_R=uniform_R, temperature=temperature, top_p=top_p)
         slots.record(chosen)
-        num_slots += len(slots.sample_R)
+        tally["slots"] += len(slots.sample_R)
         position_R = slots.start_R + slots.emitted_R - 1
         completions |= slots.take_done(eos_id)
         if slots.num_active:
             position_R[slots.sample_R < 0] = 0
             slots.hidden_RD = decoder.step(chosen.token_R, position_R=position_R, cache=slots.cache)
-    if tally is not None:
-        tally.update(slots=num_slots, tokens=sum(len(made.token_ids) for made in completions.values()))
+    tally["tokens"] += sum(len(made.token_ids) for made in completions.values())
     return [completions[sample] for sample in range(len(keys))]
 
 
