@@ -40,7 +40,7 @@ from ring_model.products import FORCED, Kernel, matmul_kernel, product
 from stages.config import Grpo, Phase, RlArm, RlConfig
 from stages.rl.advantages import group_advantages
 from stages.rl.losses import TokenBatch, step_loss
-from stages.rl.objectives import Response, choose_shares
+from stages.rl.selection import Response, choose_shares
 from stages.training.routing import uniform_load
 
 ROUNDS = 2

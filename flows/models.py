@@ -11,7 +11,7 @@ _ID = re.compile(r"[0-9a-f]{4,32}")
 
 
 def find_model(name: str, *, store: Store) -> Path:
-    """Folder of a model. A result with several (SFT) wants one named, as `29063fee/epoch-02`.
+    """Folder of a model. A result with several wants one named, as `29063fee/epoch-02`, unless one is its end (RL, after its phases).
 
     Raises ValueError where nothing of this name holds a model, or holds several; it says which there are.
     """
@@ -30,6 +30,7 @@ def find_model(name: str, *, store: Store) -> Path:
 
 def _model_in(folder: Path, part: str, *, name: str, store: Store) -> Path:
     models = models_of(folder, store=store)
+    part = part or (MODEL if MODEL in models else "")
     if part in models:
         return models[part]
     if not part and len(models) == 1:
@@ -43,7 +44,8 @@ def _model_in(folder: Path, part: str, *, name: str, store: Store) -> Path:
 def models_of(folder: Path, *, store: Store) -> Mapping[str, Path]:
     """Name -> folder of the models of a result; of a selection the one that it chose."""
     if (folder / MODEL).is_dir() or (folder / REFERENCE).is_file():
-        return {MODEL: model_folder(folder)}
+        phases = {path.name: path for path in sorted(folder.glob("phase-*"))}
+        return {**phases, MODEL: model_folder(folder)}
     if (folder / CHOICE).is_file():
         entry = read_manifest(folder).inputs["sft"]
         chosen = chosen_model({"selection": folder, "sft": store.place(entry["stage"], entry["fingerprint"])})

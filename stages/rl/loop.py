@@ -129,8 +129,8 @@ class _Run:
 
     def look_at_start(self) -> None:
         """Probe the checkpoint that RL starts from."""
-        if self.progress.step == 0:
-            self.trainer.log.metrics(0, self._probe(0))
+        if self.progress.step == 0 and (figures := self._probe(0)):
+            self.trainer.log.metrics(0, figures)
 
     def collect(self, step: int) -> None:
         """Wait until the journal has the step."""
