@@ -220,7 +220,7 @@ def test_interrupted_in_base_and_killed_in_sft_rl_and_evaluation_a_chain_ends_wi
     for number, pattern in (
         (signal.SIGTERM, "artifacts/sft/*.partial/.state/training/files.json"),
         (signal.SIGKILL, "artifacts/rl/*.partial/.state/training/files.json"),
-        (signal.SIGKILL, "artifacts/evaluation/*.partial/.state/samples/*/*.parquet"),
+        (signal.SIGKILL, "artifacts/evaluation/*.partial/.state/samples/*/*.arrow"),
     ):
         process = ring.start(*command)
         wait_for(process, ring.home, pattern)
