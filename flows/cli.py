@@ -52,6 +52,10 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
         "flows.commands.verify:verify",
         "Hash every file of every result (or of one) and compare with the manifests; check that inputs are the ones that were used.",
     ),
+    "rollouts": (
+        "flows.commands.rollouts:rollouts",
+        "Show what an RL arm answered in a step, a page at a time: verdict, reason, advantage, and what of each response entered the loss.",
+    ),
     "data": ("flows.commands.data:app", "Ask what curation did."),
     "model": ("flows.commands.model:app", "Look at a model, or ask it."),
     "sandbox": ("flows.commands.sandbox:app", "Where answers that are code run."),

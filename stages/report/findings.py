@@ -221,7 +221,9 @@ def _training(tables: Tables) -> Iterator[str]:
 def _arm(arm: str, found: Mapping[str, Sequence[Row]]) -> Iterator[str]:
     if phases := found.get("phases", []):
         steps, tokens = (sum(row[name] for row in phases) for name in ("steps", "tokens_trained"))
-        yield f"{arm}: {_count(steps, 'step')} of RL on {tokens:,} tokens, reward {_share(phases[-1]['last_reward'])} in the last one."
+        reward = phases[-1].get("last_reward")
+        said = "no verdict" if reward is None else f"reward {_share(reward)}"
+        yield f"{arm}: {_count(steps, 'step')} of RL on {tokens:,} tokens, {said} in the last one."
     elif epochs := found.get("epochs", []):
         yield f"{arm}: further SFT, {_losses(epochs)}."
 

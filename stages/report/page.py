@@ -11,6 +11,7 @@ from stages.records.artifact import Manifest, read_manifest
 from stages.records.machine import machine_line
 from stages.report.charts import bar_chart, interval_chart, line_chart
 from stages.report.findings import chain_findings
+from stages.report.responses import cut, told_responses
 from stages.stage import Row, StageLog, StageRecord
 
 MAX_BYTES = 1_000_000
@@ -20,9 +21,16 @@ RL_PLOTS = (
     ("reward/mean", "reward"),
     ("response/mean_tokens", "response length, tokens"),
     ("policy/entropy", "policy entropy, nats per token"),
+    ("train/loss", "loss"),
     ("budget/tokens_used", "tokens trained on"),
+    ("budget/informative_share", "share of the budget with a policy gradient"),
     ("train/gradient_norm", "gradient norm"),
     ("group/zero_advantage_share", "share of groups without signal"),
+)
+PROBE_PLOTS = (
+    ("greedy", "probe: share right, greedy"),
+    ("entropy", "probe: policy entropy, nats per token"),
+    ("mean_tokens", "probe: response length, tokens"),
 )
 
 
@@ -53,7 +61,7 @@ def render(title: str, manifests: Mapping[str, Manifest]) -> str:
         machines=_machines(ordered),
         notes=_notes(ordered),
         sections=[*_sections(ordered)],
-        samples=ordered["evaluation"].tables()["samples"] if "evaluation" in ordered else [],
+        samples=[cut(row) for row in ordered["evaluation"].tables()["samples"]] if "evaluation" in ordered else [],
     )
 
 
@@ -84,7 +92,7 @@ def _notes(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:
 
 
 def _sections(manifests: Mapping[str, Manifest]) -> Sequence[Row]:
-    """Each section: title, text, charts (title, svg), tables (title, rows); of the stages that there are."""
+    """Each section: title, text, charts (title, svg), responses, tables (title, rows); of the stages that there are."""
     tables = {key: manifest.tables() for key, manifest in manifests.items()}
     made = {manifest.stage for manifest in manifests.values()}
     sections: dict[str, Callable[[], Row]] = {
@@ -107,6 +115,7 @@ def _sections(manifests: Mapping[str, Manifest]) -> Sequence[Row]:
             _RL,
             _rl_charts(manifests),
             {name: rows for key in tables if key.startswith("rl/") for name, rows in _prefixed(key, tables[key])},
+            responses=[*told_responses(_rl_arms(manifests), manifests.get("curation"))],
         ),
     }
     return [make() for stage, make in sections.items() if stage in made]
@@ -125,16 +134,33 @@ _SELECTION = (
     "Each epoch's checkpoint answers the same probe problems. "
     "The rule: policy entropy inside the window, among those the best pass@1."
 )
-_RL = f"Moving averages over {SMOOTHING} steps. All arms start from the chosen checkpoint and share its grading of the pool."
+_RL = (
+    f"Moving averages over {SMOOTHING} steps; of the probe every value. "
+    "All arms start from the chosen checkpoint and share its grading of the pool."
+)
 
 
-def _section(title: str, text: str, charts: list[tuple[str, str]], tables: Mapping[str, list[Row]]) -> Row:
+def _section(
+    title: str,
+    text: str,
+    charts: list[tuple[str, str]],
+    tables: Mapping[str, list[Row]],
+    *,
+    responses: Sequence[Row] = (),
+) -> Row:
     return {
         "title": title,
         "text": text,
         "charts": charts,
-        "tables": [(name, rows) for name, rows in tables.items() if rows],
+        "responses": responses,
+        "tables": [(name, _evened(rows)) for name, rows in tables.items() if rows],
     }
+
+
+def _evened(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the same keys, empty where one has no value: a phase without a verdict has no reward."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 def _prefixed(key: str, tables: Mapping[str, list[Row]]) -> list[tuple[str, list[Row]]]:
@@ -220,26 +246,34 @@ def _selection_charts(tables: Mapping[str, list[Row]], manifest: Manifest) -> li
 
 
 def _rl_charts(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:
-    steps = {key.removeprefix("rl/"): _steps(manifest) for key, manifest in manifests.items() if key.startswith("rl/")}
-    charts = []
-    for metric, label in RL_PLOTS:
-        series = {
-            arm: _smoothed([row[metric] for row in rows]) for arm, rows in steps.items() if rows and metric in rows[0]
-        }
-        if series:
-            charts.append((label, line_chart(series, x_label="step", y_label=label)))
-    return charts
+    """Curves of the arms of RL: of their steps, smoothed, and of their probes. Further SFT has other steps and another loss."""
+    arms = _rl_arms(manifests)
+    steps = {arm: _steps(manifest) for arm, manifest in arms.items()}
+    probes = {arm: manifest.tables().get("probes", []) for arm, manifest in arms.items()}
+    curves = [(label, {arm: _smoothed(_points(rows, name)) for arm, rows in steps.items()}) for name, label in RL_PLOTS]
+    curves += [(label, {arm: _points(rows, name) for arm, rows in probes.items()}) for name, label in PROBE_PLOTS]
+    there = [(label, {arm: line for arm, line in lines.items() if line}) for label, lines in curves]
+    return [(label, line_chart(lines, x_label="step", y_label=label)) for label, lines in there if lines]
 
 
-def _steps(manifest: Manifest) -> list[dict[str, float]]:
+def _rl_arms(manifests: Mapping[str, Manifest]) -> dict[str, Manifest]:
+    """The arms with steps of RL, by name."""
+    arms = {key.removeprefix("rl/"): manifest for key, manifest in manifests.items() if key.startswith("rl/")}
+    return {arm: manifest for arm, manifest in arms.items() if manifest.tables().get("phases")}
+
+
+def _steps(manifest: Manifest) -> list[Row]:
     with (manifest.folder / "steps.jsonl").open(encoding="utf-8") as stream:
         return [json.loads(line) for line in stream]
 
 
-def _smoothed(values: Sequence[float]) -> list[tuple[float, float]]:
-    """Means over blocks of steps, at the block's last step: (step, mean)."""
-    block = max(1, min(SMOOTHING, len(values) // 10))
-    return [
-        (start + block, sum(values[start : start + block]) / block)
-        for start in range(0, len(values) - block + 1, block)
-    ]
+def _points(rows: Sequence[Row], name: str) -> list[tuple[float, float]]:
+    """(step, value) of the rows that have one: a step without an update has no gradient, one without a verdict no reward."""
+    return [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+
+
+def _smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Means over blocks of points, at the block's last step: (step, mean)."""
+    block = max(1, min(SMOOTHING, len(points) // 10))
+    blocks = [points[start : start + block] for start in range(0, len(points) - block + 1, block)]
+    return [(part[-1][0], sum(value for _, value in part) / block) for part in blocks]

@@ -220,7 +220,7 @@ def test_interrupted_in_base_and_killed_in_sft_rl_and_evaluation_a_chain_ends_wi
     for number, pattern in (
         (signal.SIGTERM, "artifacts/sft/*.partial/.state/training/files.json"),
         (signal.SIGKILL, "artifacts/rl/*.partial/.state/training/files.json"),
-        (signal.SIGKILL, "artifacts/evaluation/*.partial/.state/samples/*/*.parquet"),
+        (signal.SIGKILL, "artifacts/evaluation/*.partial/.state/samples/*/*.arrow"),
     ):
         process = ring.start(*command)
         wait_for(process, ring.home, pattern)
@@ -270,7 +270,21 @@ def test_a_tracking_database_that_cannot_be_written_stops_the_chain(ring) -> Non
 
 
 def test_the_readme_documents_every_command() -> None:
-    names = {"run", "new", "show", "ls", "lineage", "verify", "status", "up", "judge", "sandbox", "data", "model"}
+    names = {
+        "run",
+        "new",
+        "show",
+        "ls",
+        "lineage",
+        "verify",
+        "status",
+        "up",
+        "judge",
+        "sandbox",
+        "data",
+        "model",
+        "rollouts",
+    }
     assert {command.split()[0] for command in COMMANDS} == names
 
 
@@ -281,6 +295,7 @@ def test_a_command_that_reads_works_as_documented(smoke, command: str) -> None:
     meant = {
         "laptop": "smoke",
         "ID": by_key(smoke.document)["evaluation"]["fingerprint"],
+        "ARM": by_key(smoke.document)["rl/mixed"]["fingerprint"],
         "answers.jsonl": str(answers),
         "MODEL": str(next(smoke.ring.home.glob("artifacts/base/*/model"))),
         "ROW": pq.read_table(next(smoke.ring.home.glob("artifacts/curation/*/sft.parquet")))["id"][0].as_py(),

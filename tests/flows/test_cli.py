@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (["run", "smoke", "--set", "sft.training.learning_rate=inf"], "finite"),
         (["run", "smoke", "--set", "rl.samples_per_prompt=1"], "ring: --set: rl.samples_per_prompt"),
         (["lineage", "0123"], "ring ls"),
+        (["rollouts", "0123", "--step", "1"], "no result begins with '0123'"),
         (["judge", "--domain", "math", "nofile.jsonl"], "nofile.jsonl: no such file or directory (looked for /"),
         (["show", "nope"], "no recipe 'nope'; known: "),
         (["show", "smoke", "rll"], "has no section 'rll'; did you mean 'rl'?"),

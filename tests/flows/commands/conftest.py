@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from data.schema import write_table
 from stages.records.artifact import Manifest, Store, fingerprint, write_json
 
 Seal = Callable[..., Manifest]
@@ -21,7 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def seal(home: Path) -> Seal:
-    """Seal a result of a stage: its config, metrics, what it was made from, its tables."""
+    """Seal a result of a stage: its config, metrics, what it was made from, its tables and files."""
     store = Store(home)
 
     def sealed(stage: str, *parents: Manifest, arm: str | None = None, minute: int = 0, **parts: Any) -> Manifest:
@@ -40,6 +41,8 @@ def seal(home: Path) -> Seal:
             (folder / name / "config.json").write_text("{}")
         for name, text in parts.get("files", {}).items():
             (folder / name).write_text(text)
+        for name, table in parts.get("rows", {}).items():
+            write_table(table, folder / name)
         document = {
             "payload": payload, "inputs": inputs, "metrics": parts.get("metrics", {}), "timings": {}, "notes": [],
             "code": {"commit": "ab" * 20, "dirty": False}, "recipe": parts.get("recipe", "tiny"), "status": "ran", "seconds": 1.0,

@@ -169,6 +169,11 @@ def test_arms_that_are_not_evaluated_claim_nothing() -> None:
     )
 
 
+def test_an_arm_whose_last_step_has_no_verdict_says_so() -> None:
+    phases = [{"steps": 1, "tokens_trained": 0, "last_entropy": 2.0}]
+    assert said(rl__mixed={"phases": phases})[0] == "mixed: 1 step of RL on 0 tokens, no verdict in the last one."
+
+
 def test_evaluated_arms_are_told_with_their_tokens() -> None:
     ledger = [
         {"model": "sft", "further_tokens": 0, "further / sft": 0.0},
