@@ -177,7 +177,8 @@ class _Run:
         figures = step_figures(rows, config=self.config)
         progress.count(step, phase, figures, num_rows=len(rows))
         counts = {"tokens/trained": progress.tokens_trained, "tokens/generated": progress.tokens_generated}
-        self.values = {**figures, **trained, **counts, **self._probe(step)}
+        self.values = {**figures, **trained, **counts}
+        self.values |= self._probe(step)
         self.trainer.write_step(progress, {"phase": phase, **self.values})
 
     def _probe(self, version: int) -> dict[str, float]:
@@ -189,9 +190,7 @@ class _Run:
             figures = self.probe.figures(
                 version, sampler=collector.sampler, policy=lambda: collector.publisher.policy(version)
             )
-        self.progress.probes.append(
-            {"step": version, **{name.removeprefix("probe/"): value for name, value in figures.items()}}
-        )
+        self.progress.note_probe(version, figures)
         self.trainer.spend("probe", time.monotonic() - started)
         return figures
 

@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from data.domains import DOMAINS
 from stages.rl.prompts import Pool
 from stages.stage import Row as TableRow
 from stages.training.routing import Load
+
+
+_NEW_PHASE = {"steps": 0, "first_reward": None, "last_reward": None, "last_entropy": None, "tokens_trained": 0}
 
 
 @dataclass(slots=True)
@@ -39,13 +43,18 @@ class Progress:
         self.verdicts += num_rows
         self.failures += int(values["judge/failures"])
         self.underfilled += values.get("budget/underfilled_ranks", 0) > 0
-        row = self.phases.setdefault(phase, {"phase": phase, "steps": 0})
+        row = self.phases.setdefault(phase, {"phase": phase, **_NEW_PHASE})
         row["steps"] += 1
         if "reward/mean" in values:
-            row.setdefault("first_reward", values["reward/mean"])
+            row["first_reward"] = values["reward/mean"] if row["first_reward"] is None else row["first_reward"]
             row["last_reward"] = values["reward/mean"]
         row["last_entropy"] = values["policy/entropy"]
-        row["tokens_trained"] = row.get("tokens_trained", 0) + used
+        row["tokens_trained"] += used
+
+    def note_probe(self, version: int, figures: Mapping[str, float]) -> None:
+        """What the probe showed after so many steps."""
+        names = ("greedy", *DOMAINS, "entropy", "mean_tokens")
+        self.probes.append({"step": version, **{name: figures.get(f"probe/{name}") for name in names}})
 
     def metrics(self, values: Mapping[str, float], pool: Pool) -> dict[str, float]:
         """Final metrics; `values` are those of the last step."""
