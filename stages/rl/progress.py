@@ -9,7 +9,6 @@ from stages.rl.prompts import Pool
 from stages.stage import Row as TableRow
 from stages.training.routing import Load
 
-
 _NEW_PHASE = {"steps": 0, "first_reward": None, "last_reward": None, "last_entropy": None, "tokens_trained": 0}
 
 
