@@ -42,6 +42,10 @@ SAME: dict[str, dict[str, str]] = {
         "way = (step - optimizer.warmup_steps) / max(0, num_steps - optimizer.warmup_steps)":
             "a step after the warm-up leaves at least one",
     },
+    "stages/training/trainer.py": {
+        "if saved is not None and self.writes: -> if saved is not None or self.writes:":
+            "a beginning has no steps to tell, and what other ranks tell goes nowhere",
+    },
 }  # fmt: skip
 """Edits after which a file does the same, as `Edit.shown` tells them, with the reason; they are not drawn."""
 
