@@ -33,6 +33,15 @@ PATIENCE_SECONDS, PATIENCE_FACTOR = 20.0, 4.0  # what a test may take beside, an
 
 SAME: dict[str, dict[str, str]] = {
     "stages/sampling/asking.py": {"seeds=[0], -> seeds=[1],": "a greedy response takes no random number"},
+    "stages/sampling/judging.py": {
+        "answers = feather.read_table(chunk.answers, memory_map=False) -> answers = feather.read_table(chunk.answers, memory_map=True)":
+            "read once and let go within the call",
+    },
+    "stages/sampling/workers.py": {
+        "multiprocessing.util.Finalize(None, _process.stack.close, exitpriority=100) -> "
+        "multiprocessing.util.Finalize(None, _process.stack.close, exitpriority=101)":
+            "higher than that of any other",
+    },
     "stages/training/schedule.py": {
         "if step <= warmup_steps: -> if step < warmup_steps:": "at the last step of the warm-up both lines give the peak",
         "if step <= optimizer.warmup_steps: -> if step < optimizer.warmup_steps:": "at its last step both lines give the peak",
