@@ -46,7 +46,12 @@ class Worker:
             return self.runtime.device
         import torch
 
-        return f"cuda:{self.number % max(1, torch.cuda.device_count())}"
+        return gpu_in_turn(self.number, num_gpus=torch.cuda.device_count())
+
+
+def gpu_in_turn(number: int, *, num_gpus: int) -> str:
+    """The GPU of the process with this number; the first, where none is seen."""
+    return f"cuda:{number % max(1, num_gpus)}"
 
 
 class Pool:

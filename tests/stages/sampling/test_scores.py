@@ -1,10 +1,28 @@
-"""A failure of the judge is no wrong answer; too many of them stop the stage."""
+"""A failure of the judge is no wrong answer; too many of them stop the stage. Figures of samples, by hand."""
+
+import json
+import math
 
 import pyarrow as pa
 import pytest
 
-from stages.config import EvaluationConfig
-from stages.sampling.scores import failure_name, judge_failures, require_judged, scores_by_problem
+from stages.config import EvaluationConfig, RlConfig
+from stages.sampling.scores import (
+    GRADED_SCHEMA,
+    JudgeWatch,
+    checker_failures,
+    count_solved,
+    failure_name,
+    judge_failures,
+    mean_score,
+    mean_tokens,
+    num_weak,
+    policy_entropy,
+    require_judged,
+    scores_by_problem,
+    status_counts,
+)
+from tests.stages.conftest import arm_config
 
 
 def samples(*statuses: str) -> pa.Table:
@@ -51,3 +69,149 @@ def test_a_stage_that_stops_names_the_problems_that_failed_most():
         RuntimeError, match=r"= 10: p7 \(judge_error\) x 7, p6 .* x 6, .* p3 \(judge_error\) x 3 and 2 more; see"
     ):
         require(failures, 100)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_a_stage_that_stops_names_all_problems_that_failed_where_they_are_few(count: int) -> None:
+    failures = {failure_name(f"p{number}", "judge_error"): 10 for number in range(count)}
+    with pytest.raises(RuntimeError) as caught:
+        require(failures, 100)
+    named = ", ".join(f"p{number} (judge_error) x 10" for number in range(count))
+    assert f"= 10: {named}; see" in str(caught.value)
+
+
+def test_a_share_at_the_limit_stops_no_stage():
+    require({"p (bad_gold)": 20}, 200, max_judge_failures=0.1)
+    with pytest.raises(RuntimeError, match=r"21 of 200 responses \(10.5%\)"):
+        require({"p (bad_gold)": 21}, 200, max_judge_failures=0.1)
+
+
+# ---------------------------------------------------------------- the watch over many steps
+
+
+def watch_config(**limits: float) -> RlConfig:
+    return arm_config(**{"max_judge_failures": 0.1, "min_judge_failures": 3, **limits})
+
+
+def noted(watch: JudgeWatch, *steps: tuple[int, int]) -> JudgeWatch:
+    """Steps of (verdicts, failures); the failures are of a problem that is named by its step."""
+    for number, (num_verdicts, failed) in enumerate(steps):
+        watch.note([(f"p{number}", "judge_error")] * failed, num_verdicts=num_verdicts)
+    return watch
+
+
+def test_a_watch_looks_at_the_last_twenty_steps_and_no_further():
+    watch = noted(JudgeWatch(watch_config()), (10, 10), *[(10, 0)] * 18)
+    assert len(watch.recent) == 19
+    noted(watch, (10, 11))  # 21 of 200
+    with pytest.raises(RuntimeError, match=r"21 of 200 responses \(10.5%\), more than rl.max_judge_failures = 10.0%"):
+        watch.require()
+    noted(watch, (10, 0))  # the step of the first ten failures is the twenty-first
+    assert len(watch.recent) == 20
+    watch.require()
+
+
+def test_a_watch_names_the_problems_that_failed_over_all_its_steps():
+    watch = JudgeWatch(watch_config())
+    for _ in range(3):
+        watch.note([("a", "judge_error"), ("a", "judge_error"), ("b", "bad_gold")], num_verdicts=4)
+    with pytest.raises(RuntimeError, match=r"9 of 12 .*: a \(judge_error\) x 6, b \(bad_gold\) x 3; see"):
+        watch.require()
+
+
+def test_a_watch_that_is_saved_goes_on_where_it_was():
+    watch = noted(JudgeWatch(watch_config()), (4, 2), (4, 0))
+    saved = json.loads(json.dumps(watch.recent))
+    assert watch.recent == [(4, {"p0 (judge_error)": 2}), (4, {})]
+    again = JudgeWatch(watch_config(), recent=saved)
+    assert again.recent == watch.recent
+    noted(again, (4, 1))
+    with pytest.raises(RuntimeError, match="3 of 12"):
+        again.require()
+    watch.require()
+
+
+def test_what_is_asked_of_a_watch_changes_nothing_of_it():
+    watch = noted(JudgeWatch(watch_config()), (4, 1))
+    watch.recent.clear()
+    assert watch.recent == [(4, {"p0 (judge_error)": 1})]
+    JudgeWatch(watch_config()).require()  # of nothing
+
+
+# ---------------------------------------------------------------- figures
+
+
+def test_checker_failures_and_weak_verdicts_are_counted_over_all_tables():
+    tables = [
+        pa.table({"checker_failed": [True, False, None, True], "weak": [False, True, True, True]}),
+        pa.table({"checker_failed": [True], "weak": [False]}),
+    ]
+    assert checker_failures(tables) == 3
+    assert num_weak(tables) == 3
+    assert checker_failures([]) == num_weak([]) == 0
+
+
+def test_a_mean_is_over_problems_of_the_mean_over_their_judged_samples():
+    assert mean_score({"a": [1.0, 0.0], "b": [1.0], "never judged": []}) == pytest.approx(0.75)
+    assert mean_score({"a": [1.0, 1.0, 0.0, 0.0], "b": [0.0]}) == pytest.approx(0.25)
+    assert math.isnan(mean_score({"never judged": []})) and math.isnan(mean_score({}))
+
+
+def test_a_problem_that_was_never_judged_has_no_score_and_others_keep_the_order_of_their_samples():
+    table = pa.table(
+        {
+            "problem_id": ["a", "b", "a", "a"],
+            "status": ["correct", "bad_gold", "wrong", "correct"],
+            "score": [1.0, 0.0, 0.5, 1.0],
+        }
+    )
+    assert scores_by_problem(table) == {"a": [1.0, 0.5, 1.0], "b": []}
+
+
+def test_entropy_and_length_are_means_over_tokens_and_over_responses():
+    table = pa.table(
+        {
+            "num_tokens": pa.array([1, 3, 4], pa.int32()),
+            "entropy": pa.array([4.0, 2.0, 0.5], pa.float32()),
+        }
+    )
+    assert policy_entropy(table) == pytest.approx((1 * 4.0 + 3 * 2.0 + 4 * 0.5) / 8)
+    assert mean_tokens(table) == pytest.approx(8 / 3)
+    assert mean_tokens(table.slice(0, 0)) == 0.0
+
+
+def test_statuses_are_counted_over_all_tables_by_name():
+    tables = [samples("wrong", "correct"), samples("correct", "bad_gold")]
+    assert list(status_counts(tables).items()) == [("bad_gold", 1), ("correct", 2), ("wrong", 1)]
+
+
+def graded(*rows: tuple[str, str]) -> pa.Table:
+    return pa.table({"problem_id": [name for name, _ in rows], "status": [status for _, status in rows]})
+
+
+def test_a_problem_is_graded_by_counts_of_what_was_judged():
+    rows = [
+        *(("a", status) for status in ("correct", "wrong", "correct", "judge_error")),
+        *(("b", status) for status in ("no_answer", "timeout", "wrong", "wrong")),
+        *(("c", "bad_gold") for _ in range(4)),
+    ]
+    table = count_solved(graded(*rows), num_samples=4)
+    assert table.schema == GRADED_SCHEMA
+    assert table.to_pydict() == {
+        "problem_id": ["a", "b", "c"],
+        "num_correct": [2, 0, 0],
+        "num_samples": [3, 4, 0],
+        "failures": [1, 0, 4],
+        "stronger_correct": [None, None, None],
+        "stronger_samples": [None, None, None],
+    }
+
+
+def test_a_stronger_model_is_counted_where_it_was_asked_and_judged():
+    own = graded(("a", "wrong"), ("b", "wrong"), ("c", "wrong"), ("d", "wrong"))
+    stronger = graded(("b", "correct"), ("b", "wrong"), ("c", "wrong"), ("d", "judge_error"), ("elsewhere", "correct"))
+    table = count_solved(own, num_samples=1, stronger=stronger)
+    assert table["problem_id"].to_pylist() == ["a", "b", "c", "d"]
+    assert table["stronger_correct"].to_pylist() == [None, 1, 0, None]
+    assert table["stronger_samples"].to_pylist() == [None, 2, 1, None]
+    assert table["num_correct"].to_pylist() == [0, 0, 0, 0]
