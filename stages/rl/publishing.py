@@ -44,7 +44,8 @@ class Publisher:
         ours, theirs = next_token_logprobs(self._model, self._prompt), self._sampler.check(self._policy, self._prompt)
         if not all(map(math.isfinite, ours)):
             raise NonFiniteError("the policy's log-probabilities are not finite")
-        furthest = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
+        differences = [abs(one - other) for one, other in zip(ours, theirs, strict=True)]
+        furthest = max(differences, key=lambda nats: (math.isnan(nats), nats))
         if not furthest <= TOLERANCE:
             raise RuntimeError(
                 f"the sampler does not have the weights of version {version}: on a fixed prompt its log-probabilities differ by"
