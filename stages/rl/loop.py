@@ -167,7 +167,7 @@ class _Run:
             "train/learning_rate": rate,
             "policy/kl": totals["kl"] / totals["tokens"],
             "loss/clip_fraction": totals["clipped"] / totals["tokens"],
-            **router_losses(totals),
+            **router_losses(totals, engine.model.config),
             **routing_metrics(totals, engine.model.config),
         }
 

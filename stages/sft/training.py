@@ -167,7 +167,7 @@ class _Run:
         return StepFigures(
             nll=totals["nll"],
             num_response_tokens=sum(len(self.job.rows.rows[index].response) for index in batch),
-            losses=router_losses(totals),
+            losses=router_losses(totals, self.job.model.config),
             load=step_load(totals, self.job.model.config),
             routing=routing_metrics(totals, self.job.model.config),
             save_is_due=totals["due"] > 0,

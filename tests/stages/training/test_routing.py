@@ -1,16 +1,82 @@
-"""A step's routing figures do not depend on how its tokens were cut."""
+"""A step's routing figures do not depend on how its tokens were cut, and are those of eq. 6 by hand.
+
+Axes: L layers, N tokens, E experts.
+"""
+
+import math
 
 import pytest
 import torch
 
 from ring_model.configuration import BailingMoeConfig
-from ring_model.modelling import BailingMoe, initialise
-from stages.training.routing import no_routing, routing_metrics, step_load, weighed_routing
+from ring_model.modelling import BailingMoe, initialise, route, router_output
+from stages.training.routing import (
+    no_routing,
+    router_losses,
+    routing_metrics,
+    step_load,
+    uniform_load,
+    weighed_routing,
+)
 
 CONFIG = BailingMoeConfig(
     vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, num_experts=5,
     num_experts_per_tok=2, num_shared_experts=1, moe_intermediate_size=8, initializer_range=0.3, eos_token_id=0, pad_token_id=0,
 )  # fmt: skip
+LOGITS_LNE = 2 * torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(1))
+CUTS = ((7,), (1, 6), (3, 2, 2), (1, 1, 1, 1, 1, 1, 1))
+
+
+def totals_of(cut: tuple[int, ...]) -> dict[str, float]:
+    """Sums over micro-batches of so many tokens."""
+    totals, start = no_routing(CONFIG), 0
+    for num_tokens in cut:
+        logits_LNE = LOGITS_LNE[:, start : start + num_tokens]
+        router = router_output([route(logits_NE, k=2, normalise=True) for logits_NE in logits_LNE])
+        for name, value in weighed_routing(router, num_tokens / 7).items():
+            totals[name] += value
+        start += num_tokens
+    return totals
+
+
+def by_hand() -> tuple[list[list[float]], float, float]:
+    """Loads F, B = Ne sum_i P_i F_i and Z = mean logsumexp squared, both means over layers, one number after the other."""
+    loads, balance, z = [], 0.0, 0.0
+    for layer in LOGITS_LNE.double().tolist():
+        probability, load = [0.0] * 5, [0.0] * 5
+        for logits in layer:
+            exponentials = [math.exp(logit) for logit in logits]
+            z += math.log(sum(exponentials)) ** 2 / (2 * 7)
+            for expert in range(5):
+                probability[expert] += exponentials[expert] / sum(exponentials) / 7
+            for expert in sorted(range(5), key=lambda expert: -logits[expert])[:2]:
+                load[expert] += 1 / (2 * 7)
+        balance += 5 * sum(p * f for p, f in zip(probability, load, strict=True)) / 2
+        loads.append(load)
+    return loads, balance, z
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_b_and_z_are_those_of_the_whole_batch_by_hand_however_it_was_cut(cut: tuple[int, ...]) -> None:
+    loads, balance, z = by_hand()
+    totals = totals_of(cut)
+    assert router_losses(totals, CONFIG) == {
+        "router/balance_loss": pytest.approx(balance, rel=1e-5),
+        "router/z_loss": pytest.approx(z, rel=1e-5),
+    }
+    assert torch.allclose(torch.tensor(step_load(totals, CONFIG)), torch.tensor(loads), atol=1e-6)
+
+
+def test_routing_metrics_are_those_of_the_whole_batch_by_hand() -> None:
+    loads, _, _ = by_hand()
+    metrics = routing_metrics(totals_of((3, 4)), CONFIG)
+    probability_LNE = LOGITS_LNE.double().softmax(dim=2)
+    entropy_L = -(probability_LNE * probability_LNE.log()).sum(dim=2).mean(dim=1)
+    for layer in (0, 1):
+        assert metrics[f"router/entropy_layer_0{layer}"] == pytest.approx(float(entropy_L[layer]), rel=1e-5)
+        assert metrics[f"router/max_violation_layer_0{layer}"] == pytest.approx(max(loads[layer]) * 5 - 1, abs=1e-5)
+        assert metrics[f"router/dead_experts_layer_0{layer}"] == loads[layer].count(0.0)
+    assert len(metrics) == 6
 
 
 def test_parts_weighed_by_their_tokens_give_the_figures_of_the_whole() -> None:
@@ -22,7 +88,23 @@ def test_parts_weighed_by_their_tokens_give_the_figures_of_the_whole() -> None:
             totals[name] += value
     whole = model(rows).router
     assert torch.allclose(torch.tensor(step_load(totals, CONFIG)), whole.load_LE, atol=1e-6)
+    losses = router_losses(totals, CONFIG)
+    assert losses["router/balance_loss"] == pytest.approx(float(whole.balance_loss(whole.load_LE).detach()), rel=1e-5)
+    assert losses["router/z_loss"] == pytest.approx(float(whole.z_loss.detach()), rel=1e-5)
     metrics = routing_metrics(totals, CONFIG)
     assert metrics["router/entropy_layer_01"] == pytest.approx(float(whole.entropy_L[1]), rel=1e-5)
     assert metrics["router/max_violation_layer_00"] == pytest.approx(float(whole.load_LE[0].max()) * 5 - 1, abs=1e-5)
     assert metrics["router/dead_experts_layer_00"] == float((whole.load_LE[0] == 0).sum())
+
+
+def test_a_rank_without_tokens_gives_the_names_of_the_others_and_nothing() -> None:
+    nothing = no_routing(CONFIG)
+    assert nothing.keys() == totals_of((7,)).keys()
+    assert set(nothing.values()) == {0.0}
+    assert list(nothing) == list(
+        weighed_routing(router_output([route(x, k=2, normalise=True) for x in LOGITS_LNE]), 1.0)
+    )
+
+
+def test_before_the_first_step_every_expert_has_the_same_load() -> None:
+    assert uniform_load(CONFIG) == [[0.2] * 5, [0.2] * 5]

@@ -1,5 +1,7 @@
 """Learning rates of SFT and RL, by hand."""
 
+import math
+
 import pytest
 
 from stages.config import RlOptimizer, Training
@@ -36,3 +38,21 @@ def test_adamw_gets_what_the_configuration_states() -> None:
         0.3,
         2.0,
     )
+
+
+def test_the_warm_up_is_rounded_up_to_whole_steps_and_may_be_absent() -> None:
+    training = Training(learning_rate=2.0, final_learning_rate_share=0.0, warmup_share=0.15, batch_tokens=100)
+    rates = [cosine_rate(step, num_steps=10, training=training) for step in (1, 2, 3, 10)]
+    assert rates == pytest.approx([1.0, 2.0, 1.0 + math.cos(math.pi / 8), 0.0])
+    none = Training(learning_rate=2.0, final_learning_rate_share=0.5, warmup_share=0.0, batch_tokens=100)
+    assert [cosine_rate(step, num_steps=2, training=none) for step in (1, 2)] == pytest.approx([1.5, 1.0])
+
+
+def test_a_line_without_a_warm_up_falls_from_the_first_step_on() -> None:
+    optimizer = RlOptimizer(learning_rate=1.0, final_learning_rate_share=0.5, warmup_steps=0)
+    assert [linear_rate(step, num_steps=4, optimizer=optimizer) for step in (1, 2, 4)] == [0.875, 0.75, 0.5]
+
+
+def test_a_run_shorter_than_its_warm_up_stays_in_it() -> None:
+    optimizer = RlOptimizer(learning_rate=1.0, final_learning_rate_share=0.5, warmup_steps=4)
+    assert [linear_rate(step, num_steps=3, optimizer=optimizer) for step in (1, 2, 3)] == [0.25, 0.5, 0.75]
