@@ -8,6 +8,7 @@ from data.schema import SAMPLE_SCHEMA, Problem, read_table, table_from_problems,
 from stages.config import RlConfig
 from stages.rl.probe import Probe, probe_figures
 from stages.sampling.requests import Policy
+from stages.seeds import derive_seed
 from tests.stages.conftest import arm_config
 from tests.stages.rl.scripted import Reply, ScriptedSampler, samples
 
@@ -66,6 +67,7 @@ def test_a_version_is_asked_greedily_once_and_read_back(tmp_path: Path) -> None:
     kept = read_table(path, SAMPLE_SCHEMA)
     assert kept["problem_id"].to_pylist() == ["p0", "p1", "p2"]
     assert kept["sample"].to_pylist() == [-1, -1, -1]
+    assert kept["seed"].to_pylist() == [derive_seed(0, problem.id, -1) for problem in PROBLEMS[:3]]
     assert [chunk.is_greedy for chunk in sampler.sampled] == [True, True]  # two problems and one
     assert sampler.sampled[0].sampling == config_of().sampling
     assert sampler.sampled[0].path.is_relative_to(tmp_path / "arm" / ".state" / "probes" / "step-000004")
