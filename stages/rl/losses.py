@@ -4,7 +4,12 @@
 
 r_t = pi / pi_old, A_t the advantage of the token's response, w_t from `selection` (C3PO: 1/Phi), KL_t the non-negative
 estimator pi_ref/pi - log(pi_ref/pi) - 1 (as GRPO), H_t the policy entropy. The paper adds a_ent H and means exploration:
-entropy is ENCOURAGED, so its sign here is minus. Axes: _M the kept response tokens of a micro-batch.
+entropy is ENCOURAGED, so its sign here is minus.
+
+KL_t estimates KL(pi || pi_ref) of eq. 3, but its gradient, expected over tokens that pi itself drew, is that of KL(pi_ref || pi). Half
+the squared log-ratio would have the gradient of KL(pi || pi_ref), and the plain log-ratio none at all.
+
+Axes: _M the kept response tokens of a micro-batch.
 """
 
 from dataclasses import dataclass

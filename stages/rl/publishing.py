@@ -49,7 +49,8 @@ class Publisher:
 
     def _compare(self, version: int) -> None:
         ours, theirs = self.finite_logprobs(), self._sampler.check(self._policy, self._prompt)
-        furthest = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
+        differences = [abs(one - other) for one, other in zip(ours, theirs, strict=True)]
+        furthest = max(differences, key=lambda nats: (math.isnan(nats), nats))
         if not furthest <= TOLERANCE:
             raise RuntimeError(
                 f"the sampler does not have the weights of version {version}: on a fixed prompt its log-probabilities differ by"

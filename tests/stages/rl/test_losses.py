@@ -67,6 +67,35 @@ def test_on_policy_gradient_is_minus_weight_times_advantage() -> None:
     assert output.num_clipped == 0
 
 
+def test_without_a_reference_there_is_no_divergence() -> None:
+    tokens = TokenBatch(torch.zeros(2), None, torch.ones(2), torch.ones(2))
+    losses_M, kl_M = token_losses(torch.zeros(2), tokens, clip=0.2, kl_coefficient=0.5)
+    assert losses_M.tolist() == [-1.0, -1.0]
+    assert kl_M.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "num_clipped"),
+    [(1.5, 1.0, 1), (1.5, -1.0, 0), (1.5, 0.0, 0), (0.5, 1.0, 0), (0.5, -1.0, 1), (0.5, 0.0, 0), (1.1, 1.0, 0), (0.9, -1.0, 0)],
+)  # fmt: skip
+def test_a_token_is_clipped_where_the_ratio_left_on_the_side_that_pays(ratio, advantage, num_clipped) -> None:
+    output = step_loss(
+        torch.tensor([math.log(ratio)]), None, ROUTER, batch([0.0], [advantage]), config=config(), load_LE=LOAD, router_share=1.0
+    )  # fmt: skip
+    assert output.num_clipped == num_clipped
+
+
+def test_the_reported_kl_is_a_sum_over_tokens_before_weights_and_beta() -> None:
+    # pi_ref / pi = 2 and 1/2: (2 - ln 2 - 1) + (1/2 + ln 2 - 1) = 1/2
+    tokens = batch([0.0, 0.0], [0.0, 0.0], reference=[math.log(2), -math.log(2)], weight=1 / 8)
+    logprobs_M = torch.zeros(2, requires_grad=True)
+    output = step_loss(
+        logprobs_M, None, ROUTER, tokens, config=config(kl_coefficient=0.1), load_LE=LOAD, router_share=1.0
+    )
+    assert output.kl_sum == pytest.approx(0.5)
+    assert output.loss.item() == pytest.approx(0.1 * 0.5 / 8)
+
+
 def test_a_clipped_token_has_no_gradient_and_is_counted() -> None:
     logprobs_M = torch.tensor([math.log(1.5), math.log(0.5)], requires_grad=True)
     output = step_loss(
@@ -124,3 +153,54 @@ def test_the_loss_does_not_depend_on_the_split_into_micro_batches() -> None:
         ).loss.item()
 
     assert part(slice(0, 5)) + part(slice(5, 12)) == pytest.approx(part(slice(0, 12)), rel=1e-5)
+
+
+# ---------------------------------------------------------------- which divergence
+
+SCORES = [0.3, -0.4, 1.1, 0.0, -0.9]  # of five symbols
+REFERENCE_V = torch.tensor([0.1, 0.2, 0.25, 0.05, 0.4], dtype=torch.float64)
+
+
+def gradient_of(value) -> torch.Tensor:
+    """By the scores of a policy over five symbols, of a function of its log-probabilities."""
+    scores_V = torch.tensor(SCORES, dtype=torch.float64, requires_grad=True)
+    value(scores_V.log_softmax(dim=0)).backward()
+    assert scores_V.grad is not None
+    return scores_V.grad
+
+
+def expected_gradient(estimator) -> torch.Tensor:
+    """Of an estimator in the loss, over every symbol that the policy may draw: what was drawn has no gradient itself."""
+    return gradient_of(lambda logprobs_V: (logprobs_V.detach().exp() * estimator(logprobs_V)).sum())
+
+
+def divergence_from_the_reference(logprobs_V: torch.Tensor) -> torch.Tensor:
+    """KL(pi || pi_ref)."""
+    return (logprobs_V.exp() * (logprobs_V - REFERENCE_V.log())).sum()
+
+
+def divergence_of_the_reference(logprobs_V: torch.Tensor) -> torch.Tensor:
+    """KL(pi_ref || pi)."""
+    return (REFERENCE_V * (REFERENCE_V.log() - logprobs_V)).sum()
+
+
+def ours(logprobs_V: torch.Tensor) -> torch.Tensor:
+    """The loss of tokens without an advantage, with beta = 1."""
+    nothing_V = torch.zeros(5, dtype=torch.float64)
+    tokens = TokenBatch(logprobs_V.detach(), REFERENCE_V.log(), nothing_V, nothing_V)
+    return token_losses(logprobs_V, tokens, clip=0.2, kl_coefficient=1.0)[0]
+
+
+def test_the_expected_gradient_of_our_kl_is_that_of_the_references_divergence_from_the_policy() -> None:
+    assert torch.allclose(expected_gradient(ours), gradient_of(divergence_of_the_reference), rtol=1e-12, atol=1e-15)
+    assert not torch.allclose(expected_gradient(ours), gradient_of(divergence_from_the_reference), atol=0.05)
+    logprobs_V = torch.tensor(SCORES, dtype=torch.float64).log_softmax(dim=0)
+    expected = (logprobs_V.exp() * ours(logprobs_V)).sum()
+    assert expected.item() == pytest.approx(divergence_from_the_reference(logprobs_V).item())
+
+
+def test_the_other_estimators_have_the_gradient_of_the_other_divergence_and_none() -> None:
+    squared = expected_gradient(lambda logprobs_V: 0.5 * (logprobs_V - REFERENCE_V.log()) ** 2)
+    assert torch.allclose(squared, gradient_of(divergence_from_the_reference), rtol=1e-12, atol=1e-15)
+    plain = expected_gradient(lambda logprobs_V: logprobs_V - REFERENCE_V.log())
+    assert torch.allclose(plain, torch.zeros(5, dtype=torch.float64), atol=1e-15)

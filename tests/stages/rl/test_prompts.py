@@ -122,6 +122,17 @@ def test_a_prompt_too_long_for_a_phase_that_asks_its_domain_is_left_out_and_coun
         written_pool(tmp_path, tiny_model, solved, problems=problems, arm=arm_of(phases[2]))
 
 
+def test_a_domain_with_no_share_in_a_phase_need_not_be_there_nor_fit(tmp_path: Path, tiny_model: Path) -> None:
+    phases = (
+        {**MATH, "name": "a", "max_total_tokens": 128},
+        {**MATH, "name": "b", "mixture": {"math": 0.0, "code": 1.0, "science": 0.0}, "max_total_tokens": 40},
+    )
+    problems = [problem("long", prompt="list " * 40), problem("code", "code", prompt="list")]
+    solved = {"long": (1, 2), "code": (1, 2)}
+    pool = written_pool(tmp_path, tiny_model, solved, problems=problems, arm=arm_of(*phases))
+    assert pool.left_out == {}
+
+
 def test_a_mixture_of_a_domain_without_problems_is_refused_with_what_was_left_out(
     tmp_path: Path, tiny_model: Path
 ) -> None:
@@ -161,6 +172,13 @@ def test_every_prefix_of_a_phase_is_within_one_of_its_shares(shares: dict[str, f
     for length in range(1, 501):
         counts = Counter(domains[:length])
         assert all(abs(counts[name] - share * length) <= 1.0 for name, share in shares.items())
+
+
+def test_the_domain_that_lacks_most_is_next() -> None:
+    # by share x (place + 1) less what it had: .8 .2 | .6 .4 | .4 .6 | 1.2 -.2 | 1 0, and over again
+    stream = PromptStream(domain_pool(math=9, science=5), seed=0)
+    asked = taken(stream, {**MATH, "mixture": {"math": 0.8, "science": 0.2}}, 10)
+    assert "".join(name[0] for name in asked) == "mmsmm" * 2
 
 
 def test_a_new_phase_mixes_anew_and_goes_on_with_the_domains_where_the_last_one_stopped() -> None:

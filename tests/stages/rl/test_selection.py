@@ -1,9 +1,20 @@
 """The choice of tokens: C3PO's budget (eq. 2, Fig. 3, eq. 3) and GRPO's weights (eq. 1)."""
 
+import random
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from stages.config import C3po, Grpo
-from stages.rl.selection import Response, choose_shares, tokens_per_step
+from stages.rl.selection import (
+    Response,
+    choose_shares,
+    informative_tokens,
+    lacking_groups,
+    live_groups,
+    tokens_per_step,
+)
 
 
 def response(group: int, sample: int, num_tokens: int, advantage: float = 1.0, *, judged: bool = True) -> Response:
@@ -78,6 +89,7 @@ def test_responses_that_the_judge_failed_on_take_no_part() -> None:
 def test_a_budget_per_rank_is_multiplied_by_the_papers_ranks() -> None:
     assert tokens_per_step(C3po()) == 409_600 * 256 == 512 * 16 * 12_800
     assert tokens_per_step(c3po(400)) == 400
+    assert tokens_per_step(per_rank(400, 3)) == 1200
     assert tokens_per_step(Grpo()) is None
 
 
@@ -86,3 +98,146 @@ def test_grpo_weighs_a_token_by_its_responses_length() -> None:
     assert shares[0, 0].weight == 1 / 8
     assert shares[0, 1].weight == 1 / 40
     assert [share.kept_tokens for share in shares.values()] == [4, 20]
+
+
+# ---------------------------------------------------------------- virtual ranks
+
+
+def per_rank(budget: int, ranks: int, **values: Any) -> C3po:
+    return C3po(token_budget=budget, scope="rank", budget_ranks=ranks, **values)
+
+
+def drawn_step(seed: int, ranks: int) -> list[Response]:
+    """Twelve groups of four, of one to nine tokens; some are failures of the judge, and some groups have equal rewards."""
+    draw, step = random.Random(seed), []
+    for group in range(12):
+        is_live = draw.random() < 0.7
+        for sample in range(4):
+            judged = draw.random() < 0.9
+            advantage = draw.choice((-1.0, 1.0)) if is_live and judged else 0.0
+            step.append(Response(group, sample, draw.randint(1, 9), advantage, judged, budget_rank=group % ranks))
+    return step
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_every_virtual_rank_keeps_its_budget_to_the_token_wherever_it_has_that_many(seed: int, ranks: int) -> None:
+    step, objective = drawn_step(seed, ranks), per_rank(40, ranks)
+    shares = choose_shares(step, objective=objective, seed=seed)
+    assert {share.weight for share in shares.values()} == {1 / (40 * ranks)}
+    for rank in range(ranks):
+        mine = [one for one in step if one.budget_rank == rank and one.judged]
+        kept = [(shares[one.key].kept_tokens, one.num_tokens) for one in mine if one.key in shares]
+        assert sum(tokens for tokens, _ in kept) == min(40, sum(one.num_tokens for one in mine))
+        assert sum(tokens < whole for tokens, whole in kept) <= 1  # the last one alone is cut
+        assert all(tokens > 0 for tokens, _ in kept)
+    assert all(one.key not in shares for one in step if not one.judged)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_virtual_rank_keeps_does_not_depend_on_the_others_tokens(seed: int) -> None:
+    step, objective = drawn_step(seed, 2), per_rank(40, 2)
+    longer = [replace(one, num_tokens=50) if one.budget_rank == 1 else one for one in step]
+    one, two = (choose_shares(each, objective=objective, seed=seed) for each in (step, longer))
+    first = {response.key for response in step if response.budget_rank == 0}
+    assert {key: share for key, share in one.items() if key in first} == {
+        key: share for key, share in two.items() if key in first
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_virtual_rank_is_the_global_scope(seed: int) -> None:
+    step = drawn_step(seed, 1)
+    assert choose_shares(step, objective=per_rank(40, 1), seed=seed) == choose_shares(
+        step, objective=c3po(40), seed=seed
+    )
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_response_cut_of_a_virtual_rank_ends_with_the_response_that_reaches_its_budget(seed: int) -> None:
+    step, objective = drawn_step(seed, 2), per_rank(30, 2, cut="response")
+    shares = choose_shares(step, objective=objective, seed=seed)
+    for rank in (0, 1):
+        kept = [one.num_tokens for one in step if one.budget_rank == rank and one.key in shares]
+        assert 30 <= sum(kept) < 30 + max(kept)
+    assert all(share.kept_tokens == one.num_tokens for one in step for share in [shares.get(one.key)] if share)
+
+
+# ---------------------------------------------------------------- equal rewards
+
+MIXED = [
+    Response(0, 0, 5, advantage=0.0, judged=True),
+    Response(0, 1, 5, advantage=0.0, judged=True),
+    Response(1, 0, 5, advantage=1.0, judged=True),
+    Response(1, 1, 5, advantage=-1.0, judged=True),
+]
+
+
+def test_a_group_is_live_where_one_of_its_responses_has_an_advantage() -> None:
+    assert live_groups(MIXED) == {1}
+    assert live_groups([replace(MIXED[0], advantage=-0.5), MIXED[1]]) == {0}
+    assert live_groups([]) == set()
+
+
+def test_groups_of_equal_rewards_fill_what_is_left_of_a_budget_or_are_left_out() -> None:
+    last = choose_shares(MIXED, objective=C3po(token_budget=13, scope="global"), seed=0)
+    assert {key: share.kept_tokens for key, share in last.items()} == {(1, 0): 5, (1, 1): 5, (0, 0): 3}
+    left_out = choose_shares(MIXED, objective=C3po(token_budget=13, scope="global", zero_groups="leave_out"), seed=0)
+    assert {key: share.kept_tokens for key, share in left_out.items()} == {(1, 0): 5, (1, 1): 5}
+    assert {share.weight for share in left_out.values()} == {1 / 13}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_step_of_equal_rewards_keeps_tokens_only_where_they_come_last(seed: int) -> None:
+    flat = [replace(one, advantage=0.0) for one in MIXED]
+    assert sum(one.kept_tokens for one in choose_shares(flat, objective=c3po(12), seed=seed).values()) == 12
+    left_out = C3po(token_budget=12, scope="global", zero_groups="leave_out")
+    assert choose_shares(flat, objective=left_out, seed=seed) == {}
+
+
+# ---------------------------------------------------------------- what is lacking
+
+
+def groups_of(*tokens: tuple[int, int, float]) -> list[Response]:
+    """A group for each (virtual rank, tokens, advantage)."""
+    return [Response(group, 0, count, advantage, True, rank) for group, (rank, count, advantage) in enumerate(tokens)]
+
+
+def test_informative_tokens_are_those_of_judged_responses_in_live_groups_by_virtual_rank() -> None:
+    step = [
+        *groups_of((0, 4, 1.0), (1, 10, -1.0), (0, 7, 0.0)),
+        Response(0, 1, 3, advantage=0.0, judged=True),  # a zero beside one that is not
+        Response(0, 2, 100, advantage=0.0, judged=False, budget_rank=0),
+    ]
+    assert informative_tokens(step, per_rank(20, 3)) == [7, 10, 0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "tokens", "expected"),
+    [
+        # as many groups as fill the lack at the mean of the groups that there are: ceil(lack x groups / informative tokens)
+        (20, [(0, 10, 1.0), (1, 10, 1.0)], [0, 1]),  # 10 x 2 / 20 = 1 each
+        (10, [(0, 4, 1.0), (1, 10, 1.0)], [0]),  # ceil(6 x 2 / 14) = 1, and nothing lacks on rank 1
+        (20, [(0, 4, 1.0), (1, 10, 1.0)], [0, 1, 0, 1, 0]),  # ceil(16 x 2 / 14) = 3 and ceil(10 x 2 / 14) = 2, in turns
+        (11, [(0, 10, 1.0), (1, 12, 1.0)], [0]),  # one token lacks
+        (10, [(0, 10, 1.0), (1, 10, 1.0)], []),
+        (10, [(0, 30, 1.0), (1, 10, 1.0)], []),  # one rank's surplus is no other's
+        (12, [(0, 6, 1.0), (1, 12, 1.0), (0, 50, 0.0)], [0]),  # ceil(6 x 3 / 18) = 1: a group without signal counts as asked
+        (13, [(0, 6, 1.0), (1, 13, 1.0), (0, 50, 0.0)], [0, 0]),  # ceil(7 x 3 / 19) = 2
+        (10, [(0, 9, 0.0), (1, 9, 0.0), (0, 9, 0.0)], [0, 1, 0, 1]),  # nothing to go by: as many as there are, on every rank alike
+    ],
+)  # fmt: skip
+def test_a_step_asks_as_many_prompts_more_as_it_lacks_on_each_virtual_rank(budget, tokens, expected) -> None:
+    assert lacking_groups(groups_of(*tokens), per_rank(budget, 2), most=100) == expected
+
+
+def test_a_step_asks_at_most_so_many_prompts_more() -> None:
+    step = groups_of((0, 4, 1.0), (1, 10, 1.0))
+    assert [lacking_groups(step, per_rank(20, 2), most=most) for most in (0, 1, 3)] == [[], [0], [0, 1, 0]]
+    flat = groups_of((0, 4, 0.0), (0, 4, 0.0), (0, 4, 0.0))
+    assert lacking_groups(flat, c3po(10), most=100) == [0, 0, 0]
+    assert lacking_groups(flat, c3po(10), most=2) == [0, 0]
+
+
+def test_grpo_has_no_budget_to_fill() -> None:
+    assert lacking_groups(groups_of((0, 4, 1.0)), Grpo(token_budget=100), most=100) == []

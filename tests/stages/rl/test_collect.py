@@ -1,0 +1,336 @@
+"""How a step is collected, with a sampler whose responses and verdicts are written by hand."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ring_model.checkpoint import load_model
+from ring_model.modelling import BailingMoe
+from stages.config import C3po, Grpo, RlArm, RlConfig
+from stages.rl.collect import Collector, Effort
+from stages.rl.prompts import PromptStream
+from stages.rl.publishing import Publisher
+from stages.rl.samples import Journal, with_choice
+from stages.sampling.requests import Chunk
+from stages.sampling.sampler import Done
+from stages.sampling.scores import JudgeWatch
+from stages.seeds import derive_seed
+from tests.stages.conftest import arm_config
+from tests.stages.rl.scripted import Reply, Script, ScriptedSampler, pool_of
+
+POOL = pool_of(math=30, code=30)
+GLOBAL = C3po(token_budget=32, scope="global")  # four live groups of two responses of four tokens
+
+
+def config_of(**values: Any) -> RlConfig:
+    """Two phases of two steps, four prompts of two samples, in chunks of two prompts."""
+    phases = (
+        {"name": "one", "steps": 2, "mixture": {"math": 1.0}, "max_total_tokens": 64},
+        {"name": "two", "steps": 2, "mixture": {"math": 0.5, "code": 0.5}, "max_total_tokens": 48},
+    )
+    arm = {"kind": "rl", "name": "arm", "phases": phases}
+    return arm_config(**{"arms": (arm,), "samples_per_prompt": 2, "objective": GLOBAL, **values})
+
+
+def asked_of(config: RlConfig, *counts: int) -> list[list[str]]:
+    """The problems of a fresh stream, step by step."""
+    stream, (arm,) = PromptStream(POOL, seed=config.seed), config.arms
+    assert isinstance(arm, RlArm)
+    return [
+        [problem.id for problem in stream.take(arm.phase_of(step), count)] for step, count in enumerate(counts, start=1)
+    ]
+
+
+def live(problem_id: str, sample: int) -> Reply:
+    """The first of two responses is right."""
+    return Reply(4, "correct" if sample == 0 else "wrong")
+
+
+def script(replies: Mapping[str, tuple[str, ...]], *, num_tokens: int = 4) -> Script:
+    """By problem the verdicts on its samples; of those that are not named the first is right."""
+
+    def reply(problem_id: str, sample: int) -> Reply:
+        return Reply(num_tokens, replies.get(problem_id, ("correct", "wrong"))[sample])
+
+    return reply
+
+
+@dataclass
+class Process:
+    """What a process that collects has; another one goes on with the files."""
+
+    collector: Collector
+    sampler: ScriptedSampler
+    journal: Journal
+
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(tiny_model: Path, tmp_path: Path) -> Start:
+    model = load_model(tiny_model)
+
+    def begin(
+        config: RlConfig,
+        reply: Script = live,
+        *,
+        out: Path = tmp_path / "arm",
+        sampler: ScriptedSampler | None = None,
+        model: BailingMoe = model,
+    ) -> Process:
+        sampler = sampler or ScriptedSampler(reply, folder=tmp_path / "published")
+        (arm,) = config.arms
+        assert isinstance(arm, RlArm)
+        collector = Collector(
+            arm=arm,
+            config=config,
+            stream=PromptStream(POOL, seed=config.seed),
+            sampler=sampler,
+            publisher=Publisher(model, sampler, prompt=[3, 4, 5]),
+            journal=Journal(out),
+            watch=JudgeWatch(config),
+        )
+        return Process(collector, sampler, Journal(out))
+
+    return begin
+
+
+def groups_in(rows: pa.Table) -> list[tuple[int, str]]:
+    """Number and problem of each group, in order."""
+    return list(dict.fromkeys(zip(rows["group"].to_pylist(), rows["problem_id"].to_pylist(), strict=True)))
+
+
+# ---------------------------------------------------------------- a step
+
+
+def test_a_step_is_its_prompts_in_the_order_of_the_stream_with_their_choice(start: Start) -> None:
+    config = config_of()
+    process = start(config)
+    process.collector.collect(1)
+    process.collector.collect(2)
+    for step, problems in enumerate(asked_of(config, 4, 4), start=1):
+        rows = process.journal.read(step)
+        assert groups_in(rows) == list(enumerate(problems))
+        assert rows["sample"].to_pylist() == [0, 1] * 4
+        assert rows["step"].to_pylist() == [step] * 8
+        assert rows["policy_version"].to_pylist() == [step - 1] * 8
+        assert rows["kept_tokens"].to_pylist() == [4] * 8
+        assert with_choice(rows, step=step, config=config).equals(rows)
+    assert process.sampler.published == [0, 1]
+
+
+def test_chunks_have_a_fixed_composition_and_say_what_to_do(start: Start) -> None:
+    config = config_of(prompts_per_step=5)
+    process = start(config)
+    process.collector.collect(3)
+    chunks = process.sampler.sampled
+    assert [len(chunk.problems) for chunk in chunks] == [2, 2, 1]
+    assert [chunk.path for chunk in chunks] == [process.journal.chunk_path(3, number) for number in range(3)]
+    for chunk in chunks:
+        assert chunk.samples == (0, 1)
+        assert chunk.sampling == config.sampling
+        assert chunk.max_total_tokens == 48  # of phase two
+        assert chunk.policy.weights.name == "000002"
+        assert chunk.title == "step 3"
+
+
+def test_every_response_has_a_seed_of_its_step_group_and_sample(start: Start) -> None:
+    process = start(config_of(seed=5))
+    for step in (1, 2):
+        process.collector.collect(step)
+    rows = pa.concat_tables([process.journal.read(step) for step in (1, 2)])
+    keys = list(zip(*(rows[name].to_pylist() for name in ("step", "group", "sample")), strict=True))
+    assert len(set(keys)) == len(set(rows["seed"].to_pylist())) == 16
+    assert rows["seed"].to_pylist() == [derive_seed(5, "rl", "sample", *key) for key in keys]
+
+
+def test_a_step_that_is_complete_leaves_no_chunk(start: Start, tmp_path: Path) -> None:
+    start(config_of()).collector.collect(1)
+    assert not list((tmp_path / "arm" / ".state").rglob("*.arrow"))
+
+
+def test_what_sampling_took_is_summed_over_chunks(start: Start) -> None:
+    effort = start(config_of()).collector.collect(1)
+    assert effort.seconds == {"generate": 4.0, "judge": 1.0}
+    assert effort.counts == {"tokens": 6, "slots": 8}
+
+
+# ---------------------------------------------------------------- extra prompts
+
+
+@pytest.mark.parametrize(
+    ("budget", "num_flat", "share", "num_groups"),
+    [
+        (32, 0, 1.0, 4),  # 4 groups of 8 informative tokens
+        (33, 0, 1.0, 5),  # one token lacks: ceil(1 x 4 / 32) = 1
+        (40, 0, 1.0, 5),  # 8 tokens lack: one group
+        (41, 0, 1.0, 6),  # 9: two
+        (32, 1, 1.0, 6),  # 8 of 32 lack, at 24 tokens of 4 groups: ceil(8 x 4 / 24) = 2
+        (32, 4, 1.0, 8),  # nothing to go by: as many as there are, which are 4
+        (100, 0, 1.0, 8),  # at most as many again
+        (100, 0, 0.5, 6),
+        (100, 0, 0.3, 5),  # 4 x 1.3 = 5.2
+        (100, 0, 0.2, 4),  # 4 x 1.2 = 4.8
+        (100, 0, 0.0, 4),
+        (100, 4, 0.0, 4),
+    ],
+)
+def test_a_step_asks_just_as_many_prompts_more_as_its_budget_lacks(
+    start: Start, budget: int, num_flat: int, share: float, num_groups: int
+) -> None:
+    config = config_of(objective=C3po(token_budget=budget, scope="global"), extra_prompts_share=share)
+    first, after = asked_of(config, 4, 10)
+    process = start(config, script(dict.fromkeys(first[:num_flat], ("wrong", "wrong"))))
+    process.collector.collect(1)
+    rows = process.journal.read(1)
+    assert groups_in(rows) == list(enumerate([*first, *after][:num_groups]))
+    assert process.sampler.asked == [*first, *after][:num_groups]
+    numbers = [int(chunk.path.stem) for chunk in process.sampler.sampled]
+    assert numbers == list(range(len(numbers)))
+    assert process.sampler.published == [0]
+
+
+def test_a_step_goes_on_asking_while_the_new_prompts_carry_no_signal(start: Start) -> None:
+    config = config_of(objective=C3po(token_budget=40, scope="global"))
+    first, after = asked_of(config, 4, 4)
+    process = start(config, script({after[0]: ("correct", "correct")}))
+    process.collector.collect(1)
+    # 32 of 40 there: ceil(8 x 4 / 32) = 1 more, in vain; then ceil(8 x 5 / 32) = 2
+    assert groups_in(process.journal.read(1)) == list(enumerate([*first, *after[:3]]))
+    assert [len(chunk.problems) for chunk in process.sampler.sampled] == [2, 2, 1, 2]
+
+
+def test_extra_prompts_count_against_the_virtual_ranks_that_lack_them(start: Start) -> None:
+    config = config_of(objective=C3po(token_budget=20, scope="rank", budget_ranks=2))
+    first, _ = asked_of(config, 4, 4)
+    process = start(config, script({first[1]: ("wrong", "wrong")}))
+    process.collector.collect(1)
+    rows = process.journal.read(1)
+    # rank 0 has 16 of 20, rank 1 has 8 of 20: ceil(4 x 4 / 24) = 1 and ceil(12 x 4 / 24) = 2, in turns
+    ranks = dict(zip(rows["group"].to_pylist(), rows["budget_rank"].to_pylist(), strict=True))
+    assert ranks == {0: 0, 1: 1, 2: 0, 3: 1, 4: 0, 5: 1, 6: 1}
+
+
+def test_grpo_asks_its_prompts_and_none_more(start: Start) -> None:
+    config = config_of(objective=Grpo(token_budget=1000))
+    process = start(config)
+    process.collector.collect(1)
+    rows = process.journal.read(1)
+    assert len(rows) == 8
+    assert set(rows["budget_rank"].to_pylist()) == {0}
+
+
+# ---------------------------------------------------------------- going on
+
+
+class _KilledError(Exception):
+    """The process ends here."""
+
+
+class _DyingSampler(ScriptedSampler):
+    """Dies before its second chunk."""
+
+    def sample(self, chunks: Sequence[Chunk]) -> Iterator[Done]:
+        yield from super().sample(chunks[:1])
+        raise _KilledError
+
+
+def test_a_chunk_that_is_there_is_not_sampled_again(start: Start, tmp_path: Path) -> None:
+    config = config_of()
+    dying = _DyingSampler(live, folder=tmp_path / "published")
+    with pytest.raises(_KilledError):
+        start(config, sampler=dying).collector.collect(1)
+    again = start(config)
+    effort = again.collector.collect(1)
+    assert dying.asked + again.sampler.asked == asked_of(config, 4)[0]
+    assert len(dying.asked) == 2
+    assert effort.seconds["generate"] == 2.0  # of the chunk that was missing
+    straight = start(config, out=tmp_path / "straight")
+    straight.collector.collect(1)
+    assert again.journal.read(1).equals(straight.journal.read(1))
+
+
+def test_a_step_that_is_there_is_neither_sampled_nor_published_for_and_moves_the_stream_alike(
+    start: Start, tmp_path: Path
+) -> None:
+    config = config_of(objective=C3po(token_budget=40, scope="global"))
+    failing = dict.fromkeys(asked_of(config, 4)[0][:1], ("judge_error", "wrong"))
+    first = start(config, script(failing))
+    for step in (1, 2, 3):
+        first.collector.collect(step)
+    replayed = start(config, script(failing))
+    left = replayed.journal.chunk_path(1, 0)
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"left by a kill")
+    assert [replayed.collector.collect(step) for step in (1, 2, 3)] == [Effort()] * 3
+    assert (replayed.sampler.sampled, replayed.sampler.published) == ([], [])
+    assert not left.exists()
+    assert replayed.collector.stream.cursor == first.collector.stream.cursor
+    assert replayed.collector.watch.recent == first.collector.watch.recent
+    assert [len(failures) for _, failures in first.collector.watch.recent] == [1, 0, 0]
+    straight = start(config, script(failing), out=tmp_path / "straight")
+    for step in (1, 2, 3, 4):
+        straight.collector.collect(step)
+    replayed.collector.collect(4)
+    assert replayed.journal.read(4).equals(straight.journal.read(4))
+
+
+def test_the_journal_of_another_recipe_is_refused(start: Start) -> None:
+    start(config_of(seed=1)).collector.collect(1)
+    with pytest.raises(ValueError, match=r"step-000001.parquet holds other problems than this recipe asks in step 1"):
+        start(config_of(seed=2)).collector.collect(1)
+
+
+# ---------------------------------------------------------------- failures of the judge
+
+
+def broken(problem_id: str, sample: int) -> Reply:
+    """The judge fails on every second response."""
+    return Reply(4, "judge_error" if sample else "correct")
+
+
+def test_where_the_judge_fails_too_often_responses_are_kept_and_judged_anew(start: Start, tmp_path: Path) -> None:
+    config = config_of(min_judge_failures=4, extra_prompts_share=0.0)
+    first = start(config, broken)
+    with pytest.raises(RuntimeError, match="the judge failed on 4 of 8 responses"):
+        first.collector.collect(1)
+    assert not first.journal.has(1)
+    mended = start(config)
+    mended.collector.collect(1)
+    assert mended.sampler.sampled == []
+    assert len(mended.sampler.judged) == 2
+    straight = start(config, out=tmp_path / "straight")
+    straight.collector.collect(1)
+    assert mended.journal.read(1).equals(straight.journal.read(1))
+
+
+def test_verdicts_on_chunks_without_a_failure_stand(start: Start) -> None:
+    config = config_of(min_judge_failures=1, extra_prompts_share=0.0)
+    problems = asked_of(config, 4)[0]
+    with pytest.raises(RuntimeError):
+        start(config, script({problems[3]: ("judge_error", "wrong")})).collector.collect(1)
+    mended = start(config)
+    mended.collector.collect(1)
+    assert [[problem.id for problem in chunk.problems] for chunk in mended.sampler.judged] == [problems[2:]]
+
+
+def test_failures_of_steps_that_are_there_count_as_if_they_had_just_happened(start: Start) -> None:
+    config = config_of(min_judge_failures=6, extra_prompts_share=0.0)
+    start(config, broken).collector.collect(1)  # 4 failures
+    process = start(config, broken)
+    process.collector.collect(1)
+    with pytest.raises(RuntimeError, match="the judge failed on 8 of 16 responses"):
+        process.collector.collect(2)
+
+
+def test_failures_are_of_the_judge_alone(start: Start) -> None:
+    config = config_of(min_judge_failures=1, extra_prompts_share=0.0)
+    statuses = ("timeout", "no_answer")
+    process = start(config, script(dict.fromkeys(asked_of(config, 4)[0], statuses)))
+    process.collector.collect(1)
+    assert process.collector.watch.recent == [(8, {})]

@@ -1,0 +1,130 @@
+"""What a step's rows say, by hand on small tables."""
+
+import pytest
+
+from stages.config import C3po, Grpo, RlConfig
+from stages.rl.figures import step_figures
+from tests.stages.conftest import arm_config
+from tests.stages.rl.scripted import rollouts
+
+
+def config_of(**values: object) -> RlConfig:
+    return arm_config(**{"samples_per_prompt": 2, **values})
+
+
+TWO_RANKS = C3po(token_budget=10, scope="rank", budget_ranks=2)
+# Group 0 is live, on virtual rank 0; group 1 has equal rewards, on rank 1; in group 2, on rank 0, the judge failed once, which leaves one
+# verdict and so no advantage.
+ROWS = rollouts(
+    [
+        {"group": 0, "sample": 0, "domain": "math", "status": "correct", "num_tokens": 5, "kept_tokens": 5, "entropy": 1.0},
+        {"group": 0, "sample": 1, "domain": "math", "num_tokens": 3, "kept_tokens": 3, "entropy": 0.5, "truncated": True},
+        {"group": 1, "sample": 0, "domain": "code", "budget_rank": 1, "num_tokens": 4, "kept_tokens": 4, "weak": True},
+        {"group": 1, "sample": 1, "domain": "code", "budget_rank": 1, "num_tokens": 2, "kept_tokens": 2, "checker_failed": True},
+        {"group": 2, "sample": 0, "domain": "math", "status": "correct", "num_tokens": 6, "kept_tokens": 2, "entropy": 0.75},
+        {"group": 2, "sample": 1, "domain": "math", "status": "bad_gold", "num_tokens": 20, "score": 1.0, "entropy": 0.0},
+    ]
+)  # fmt: skip
+
+
+def test_rewards_are_means_of_the_verdicts_that_count_of_all_and_by_domain() -> None:
+    figures = step_figures(ROWS, config=config_of())
+    assert figures["reward/mean"] == pytest.approx(2 / 5)
+    assert figures["reward/math"] == pytest.approx(2 / 3)
+    assert figures["reward/code"] == 0.0
+    assert "reward/science" not in figures
+
+
+def test_a_domain_on_which_no_verdict_counts_has_no_reward() -> None:
+    failed = rollouts(
+        [
+            {"sample": 0, "domain": "math", "status": "correct"},
+            {"sample": 1, "domain": "code", "status": "judge_error"},
+        ]
+    )
+    figures = step_figures(failed, config=config_of())
+    assert {name for name in figures if name.startswith("reward/")} == {"reward/mean", "reward/math"}
+    none = rollouts([{"sample": number, "status": "judge_error"} for number in (0, 1)])
+    assert not [name for name in step_figures(none, config=config_of()) if name.startswith("reward/")]
+
+
+def test_partial_credit_counts_as_far_as_it_goes() -> None:
+    rows = rollouts([{"sample": 0, "score": 0.25}, {"sample": 1, "score": 0.5}])
+    assert step_figures(rows, config=config_of())["reward/mean"] == pytest.approx(0.375)
+
+
+def test_lengths_entropy_and_failures_are_over_all_responses() -> None:
+    figures = step_figures(ROWS, config=config_of())
+    assert figures["response/count"] == 6.0
+    assert figures["response/mean_tokens"] == pytest.approx(40 / 6)
+    assert figures["response/truncated_share"] == pytest.approx(1 / 6)
+    # by tokens: (5 x 1 + 3 x 0.5 + (4 + 2) x 0.25 + 6 x 0.75) / 40
+    assert figures["policy/entropy"] == pytest.approx(12.5 / 40)
+    assert figures["judge/failures"] == 1.0
+    assert figures["judge/checker_failures"] == 1.0
+    assert figures["judge/weak"] == 1.0
+
+
+def test_a_budget_says_how_full_it_is_and_how_much_of_it_carries_a_policy_gradient() -> None:
+    figures = step_figures(ROWS, config=config_of(objective=TWO_RANKS))
+    assert figures["budget/tokens_used"] == 16.0
+    assert figures["budget/fill"] == 16 / 20
+    assert figures["budget/tokens_missing"] == 4.0
+    assert figures["budget/informative_share"] == (5 + 3) / 20  # kept tokens of group 0
+    assert figures["budget/tokens_informative"] == 8.0
+    assert figures["budget/underfilled_ranks"] == 2.0  # 8 of 10, and none of 10
+    assert figures["group/asked"] == 3.0
+    assert figures["group/zero_advantage_share"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("budget", "underfilled"), [(8, 1.0), (9, 2.0)])
+def test_a_rank_is_underfilled_below_its_budget_of_informative_tokens(budget: int, underfilled: float) -> None:
+    objective = C3po(token_budget=budget, scope="rank", budget_ranks=2)
+    assert step_figures(ROWS, config=config_of(objective=objective))["budget/underfilled_ranks"] == underfilled
+
+
+def test_informative_tokens_are_there_whether_they_are_kept_or_not() -> None:
+    rows = rollouts(
+        [
+            {"sample": 0, "status": "correct", "num_tokens": 7, "kept_tokens": 2},
+            {"sample": 1, "num_tokens": 4, "kept_tokens": 0},
+        ]
+    )
+    figures = step_figures(rows, config=config_of(objective=C3po(token_budget=2, scope="global")))
+    assert figures["budget/tokens_informative"] == 11.0
+    assert figures["budget/informative_share"] == figures["budget/fill"] == 1.0
+    assert figures["budget/tokens_missing"] == figures["budget/underfilled_ranks"] == 0.0
+
+
+def test_the_last_response_of_a_live_group_on_which_the_judge_failed_is_not_informative() -> None:
+    rows = rollouts(
+        [
+            {"sample": 0, "status": "correct", "num_tokens": 7},
+            {"sample": 1, "num_tokens": 4},
+            {"sample": 2, "status": "judge_error", "num_tokens": 100},
+        ]
+    )
+    assert step_figures(rows, config=config_of(samples_per_prompt=3))["budget/tokens_informative"] == 11.0
+
+
+def test_a_whole_response_past_the_budget_leaves_nothing_missing() -> None:
+    rows = rollouts(
+        [
+            {"sample": 0, "status": "correct", "num_tokens": 7, "kept_tokens": 7},
+            {"sample": 1, "num_tokens": 7, "kept_tokens": 7},
+        ]
+    )
+    figures = step_figures(rows, config=config_of(objective=C3po(token_budget=10, scope="global", cut="response")))
+    assert figures["budget/fill"] == 1.4
+    assert figures["budget/tokens_missing"] == 0.0
+
+
+def test_an_objective_without_a_budget_has_no_fill() -> None:
+    figures = step_figures(ROWS, config=config_of(objective=Grpo()))
+    assert {name for name in figures if name.startswith(("budget/", "group/"))} == {
+        "budget/tokens_used",
+        "budget/tokens_informative",
+        "group/asked",
+        "group/zero_advantage_share",
+    }
+    assert figures["budget/tokens_used"] == 16.0

@@ -1,0 +1,104 @@
+"""Weights on their way to the sampler: once a version, and compared now and then."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ring_model.checkpoint import load_model
+from ring_model.engine import NonFiniteError
+from ring_model.modelling import BailingMoe
+from stages.rl.publishing import CHECK_EVERY, Publisher
+from tests.stages.rl.scripted import Reply, ScriptedSampler
+
+PROMPT = [3, 4, 5, 6, 7]
+
+
+def reply(problem_id: str, number: int) -> Reply:
+    return Reply()
+
+
+@pytest.fixture
+def model(tiny_model: Path) -> BailingMoe:
+    return load_model(tiny_model)
+
+
+def sampler_in(folder: Path, *, keeps_first: bool = False) -> ScriptedSampler:
+    return ScriptedSampler(reply, folder=folder, keeps_first=keeps_first)
+
+
+def moved(model: BailingMoe) -> None:
+    """As a few steps of training would."""
+    with torch.no_grad():
+        model.lm_head += 0.5 * torch.randn(model.lm_head.shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_weights_are_published_once_a_version(model: BailingMoe, tmp_path: Path) -> None:
+    sampler = sampler_in(tmp_path)
+    publisher = Publisher(model, sampler, prompt=PROMPT)
+    first, again, later = (publisher.policy(version) for version in (3, 3, 4))
+    assert sampler.published == [3, 4]
+    assert first == again
+    assert (first.weights.name, later.weights.name) == ("000003", "000004")
+    assert publisher.policy(4) == later
+
+
+@pytest.mark.parametrize(("first", "compared"), [(0, [0, 20, 40]), (3, [3, 20, 40]), (39, [39, 40])])
+def test_the_sampler_is_compared_at_the_first_version_and_every_twentieth(
+    model: BailingMoe, tmp_path: Path, first: int, compared: list[int]
+) -> None:
+    assert CHECK_EVERY == 20
+    sampler, at = sampler_in(tmp_path), []
+    publisher = Publisher(model, sampler, prompt=PROMPT)
+    for version in range(first, 45):
+        before = sampler.compared
+        publisher.policy(version)
+        at += [version] * (sampler.compared - before)
+    assert at == compared
+
+
+def test_a_sampler_that_has_other_weights_is_found_at_the_next_comparison(model: BailingMoe, tmp_path: Path) -> None:
+    publisher = Publisher(model, sampler_in(tmp_path, keeps_first=True), prompt=PROMPT)
+    publisher.policy(19)
+    moved(model)
+    with pytest.raises(RuntimeError, match=r"does not have the weights of version 20: .* differ by .* at most 0.01 is"):
+        publisher.policy(20)
+
+
+def test_the_same_weights_pass(model: BailingMoe, tmp_path: Path) -> None:
+    sampler = sampler_in(tmp_path)
+    publisher = Publisher(model, sampler, prompt=PROMPT)
+    publisher.policy(19)
+    moved(model)
+    publisher.policy(20)
+    assert sampler.compared == 2
+
+
+class _Off(ScriptedSampler):
+    """Computes the last token but one by so many nats otherwise."""
+
+    nats = 0.0
+
+    def check(self, policy, tokens) -> list[float]:
+        *rest, one, last = super().check(policy, tokens)
+        return [*rest, one - self.nats, last]
+
+
+@pytest.mark.parametrize(("nats", "passes"), [(0.009, True), (0.011, False), (-0.011, False), (float("nan"), False)])
+def test_a_hundredth_of_a_nat_is_rounding(model: BailingMoe, tmp_path: Path, nats: float, passes: bool) -> None:
+    sampler = _Off(reply, folder=tmp_path)
+    sampler.nats = nats
+    publisher = Publisher(model, sampler, prompt=PROMPT)
+    if passes:
+        assert publisher.policy(0).weights.name == "000000"
+        return
+    with pytest.raises(RuntimeError, match="version 0"):
+        publisher.policy(0)
+
+
+def test_weights_that_give_no_finite_numbers_are_told_as_such(model: BailingMoe, tmp_path: Path) -> None:
+    publisher = Publisher(model, sampler_in(tmp_path), prompt=PROMPT)
+    with torch.no_grad():
+        model.norm.weight[0] = float("inf")
+    with pytest.raises(NonFiniteError, match="log-probabilities are not finite"):
+        publisher.policy(0)

@@ -1,0 +1,201 @@
+"""The journal: its rows and what of them enters the loss, its files, and what it removes."""
+
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from data.schema import ROLLOUT_SCHEMA, SAMPLE_SCHEMA, Problem, read_table
+from stages.config import C3po, Grpo, RlConfig
+from stages.rl.samples import Group, Journal, responses_of, sampled_rows, with_choice
+from stages.rl.selection import Response, choose_shares
+from stages.seeds import derive_seed
+from tests.stages.conftest import arm_config
+from tests.stages.rl.scripted import Reply, groups, rollouts, samples
+
+RIGHT, WRONG, FAILED = Reply(4, "correct"), Reply(4, "wrong"), Reply(4, "judge_error")
+
+
+def config_of(**values: object) -> RlConfig:
+    return arm_config(**{"samples_per_prompt": 2, "advantage_epsilon": 0.5, **values})
+
+
+def problem(name: str) -> Problem:
+    return Problem(name, "math", "rl", prompt="what")
+
+
+# ---------------------------------------------------------------- rows
+
+
+def test_sampled_rows_say_their_step_group_and_policy_and_nothing_is_chosen() -> None:
+    asked = [Group(4, 0, problem("a")), Group(5, 1, problem("b"))]
+    found = samples([{"problem_id": name, "sample": number} for name in ("a", "b") for number in (0, 1)])
+    rows = sampled_rows(found, asked, step=7, config=config_of())
+    assert rows.schema == ROLLOUT_SCHEMA
+    assert rows["step"].to_pylist() == [7, 7, 7, 7]
+    assert rows["group"].to_pylist() == [4, 4, 5, 5]
+    assert rows["budget_rank"].to_pylist() == [0, 0, 1, 1]
+    assert rows["policy_version"].to_pylist() == [6, 6, 6, 6]
+    assert rows.select(SAMPLE_SCHEMA.names) == found
+    assert all(math.isnan(value) for value in rows["advantage"].to_pylist())
+    assert rows["kept_tokens"].to_pylist() == [0, 0, 0, 0]
+    assert rows["weight"].to_pylist() == [0.0, 0.0, 0.0, 0.0]
+    keys = set(zip(*(rows[name].to_pylist() for name in ("step", "group", "sample")), strict=True))
+    assert len(keys) == 4
+
+
+def test_advantages_are_those_of_a_group_and_a_failed_verdict_takes_no_part() -> None:
+    # mean 1/2, std 1/2, epsilon 1/2: 1/2 / 1; beside a failure one verdict is its own mean
+    rows = groups([RIGHT, WRONG], [FAILED, RIGHT], [WRONG, WRONG])
+    assert [(one.advantage, one.judged) for one in responses_of(rows, config=config_of())] == [
+        (0.5, True), (-0.5, True), (0.0, False), (0.0, True), (0.0, True), (0.0, True),
+    ]  # fmt: skip
+
+
+def test_partial_credit_is_a_reward() -> None:
+    # 1/4 and 3/4: mean 1/2, std 1/4, epsilon 1/4
+    rows = rollouts([{"sample": 0, "score": 0.25}, {"sample": 1, "score": 0.75}])
+    assert [one.advantage for one in responses_of(rows, config=config_of(advantage_epsilon=0.25))] == [-0.5, 0.5]
+
+
+def test_a_score_that_the_judge_could_not_give_is_not_read() -> None:
+    rows = rollouts([{"score": 1.0}, {"sample": 1}, {"sample": 2, "score": 1.0, "status": "bad_gold"}])
+    found = responses_of(rows, config=config_of(samples_per_prompt=3))
+    assert [one.advantage for one in found] == [0.5, -0.5, 0.0]
+
+
+def test_a_response_is_known_by_its_group_sample_length_and_virtual_rank() -> None:
+    rows = rollouts(
+        [
+            {"group": 3, "sample": 0, "num_tokens": 9, "budget_rank": 1},
+            {"group": 3, "sample": 1, "num_tokens": 2, "budget_rank": 1, "status": "correct"},
+        ]
+    )
+    assert responses_of(rows, config=config_of()) == [
+        Response(3, 0, 9, advantage=-0.5, judged=True, budget_rank=1),
+        Response(3, 1, 2, advantage=0.5, judged=True, budget_rank=1),
+    ]
+
+
+# ---------------------------------------------------------------- the choice
+
+
+def test_the_choice_fills_advantage_kept_tokens_and_weight_and_leaves_the_rest() -> None:
+    rows = groups([RIGHT, WRONG], [WRONG, WRONG], [FAILED, RIGHT])
+    chosen = with_choice(rows, step=1, config=config_of(objective=C3po(token_budget=10, scope="global")))
+    assert chosen.schema == ROLLOUT_SCHEMA
+    untouched = [name for name in ROLLOUT_SCHEMA.names if name not in ("advantage", "kept_tokens", "weight")]
+    assert chosen.select(untouched) == rows.select(untouched)
+    assert chosen["advantage"].to_pylist() == [0.5, -0.5, 0.0, 0.0, 0.0, 0.0]
+    kept = chosen["kept_tokens"].to_pylist()
+    assert kept[:2] == [4, 4]
+    assert kept[2:] in ([2, 0, 0, 0], [0, 0, 0, 2])  # which group without signal is next is drawn
+    assert chosen["weight"].to_pylist() == [0.1 if tokens else 0.0 for tokens in kept]
+
+
+def test_of_a_group_of_equal_rewards_nothing_is_kept_where_it_is_left_out() -> None:
+    objective = C3po(token_budget=100, scope="global", zero_groups="leave_out")
+    rows = groups([RIGHT, WRONG], [WRONG, WRONG], [RIGHT, RIGHT])
+    chosen = with_choice(rows, step=1, config=config_of(objective=objective))
+    assert chosen["kept_tokens"].to_pylist() == [4, 4, 0, 0, 0, 0]
+
+
+def test_advantages_do_not_depend_on_the_cut() -> None:
+    rows = groups([RIGHT, WRONG], [WRONG, RIGHT])
+    objectives = [C3po(token_budget=budget, scope="global") for budget in (1, 6, 100)] + [Grpo()]
+    found = [with_choice(rows, step=1, config=config_of(objective=one))["advantage"].to_pylist() for one in objectives]
+    assert found == [[0.5, -0.5, -0.5, 0.5]] * 4
+
+
+def test_grpo_weighs_every_judged_token() -> None:
+    rows = groups([Reply(2, "correct"), Reply(8)], [FAILED, Reply(4)])
+    chosen = with_choice(rows, step=1, config=config_of(objective=Grpo()))
+    assert chosen["kept_tokens"].to_pylist() == [2, 8, 0, 4]
+    assert chosen["weight"].to_pylist() == pytest.approx([1 / 6, 1 / 24, 0.0, 1 / 12])
+
+
+def test_the_order_of_the_choice_is_drawn_from_the_seed_and_the_step() -> None:
+    rows = groups(*[[RIGHT, WRONG]] * 12)
+
+    def kept(step: int, seed: int) -> list[int]:
+        return with_choice(rows, step=step, config=config_of(seed=seed))["kept_tokens"].to_pylist()
+
+    assert kept(1, 0) == kept(1, 0)
+    assert len({tuple(kept(step, seed)) for step in (1, 2, 3) for seed in (0, 1)}) == 6
+    config = config_of(seed=5)
+    shares = choose_shares(
+        responses_of(rows, config=config), objective=config.objective, seed=derive_seed(5, "rl", "choice", 3)
+    )
+    assert [shares[key].kept_tokens if key in shares else 0 for key in keys_of(rows)] == kept(3, 5)
+
+
+def keys_of(rows: pa.Table) -> list[tuple[int, int]]:
+    return list(zip(rows["group"].to_pylist(), rows["sample"].to_pylist(), strict=True))
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_step_is_there_once_it_is_written_and_its_chunks_are_gone(tmp_path: Path) -> None:
+    journal, rows = Journal(tmp_path), with_choice(groups([RIGHT, WRONG]), step=12, config=config_of())
+    chunk = journal.chunk_path(12, 3)
+    assert chunk == tmp_path / ".state" / "chunks" / "step-000012" / "0003.arrow"
+    other = journal.chunk_path(13, 0)
+    for path in (chunk, other):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"a chunk")
+    assert not journal.has(12)
+    journal.write(12, rows)
+    assert journal.has(12)
+    assert not journal.has(13)
+    assert journal.path(12) == tmp_path / "rollouts" / "step-000012.parquet"
+    assert journal.read(12).equals(rows)
+    assert read_table(journal.path(12), ROLLOUT_SCHEMA).equals(rows)
+    assert not chunk.parent.exists()
+    assert other.exists()
+    journal.clear_chunks(14)  # of which there are none
+
+
+def written(folder: Path, *steps: int) -> Journal:
+    journal = Journal(folder)
+    for step in steps:
+        journal.write(step, groups([RIGHT, WRONG]))
+    return journal
+
+
+@pytest.mark.parametrize(
+    ("steps", "removed", "kept"),
+    [
+        ((1, 2, 3), (), (1, 2, 3)),
+        ((), (), ()),
+        ((1, 3, 4), (3, 4), (1,)),  # behind a gap
+        ((2, 3), (2, 3), ()),
+        ((1, 2, 3, 4, 5, 6), (6,), (1, 2, 3, 4, 5)),  # past the arm
+        ((0, 1), (0,), (1,)),
+    ],
+)
+def test_steps_behind_a_gap_or_past_the_end_are_removed_and_named(tmp_path: Path, steps, removed, kept) -> None:
+    journal = written(tmp_path, *steps)
+    assert journal.clean(num_steps=5) == [f"step-{step:06d}.parquet" for step in removed]
+    assert [step for step in range(8) if journal.has(step)] == list(kept)
+    assert journal.clean(num_steps=5) == []
+
+
+def test_strangers_are_removed_and_named_files_and_folders_alike(tmp_path: Path) -> None:
+    journal = written(tmp_path, 1, 2)
+    folder = tmp_path / "rollouts"
+    (folder / "step-000001.0.1.parquet").write_bytes(b"of a rank")
+    (folder / "old").mkdir()
+    (folder / "old" / "step-000001.parquet").write_bytes(b"kept aside")
+    assert journal.clean(num_steps=2) == ["old", "step-000001.0.1.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000001.parquet", "step-000002.parquet"]
+
+
+def test_chunks_of_a_step_that_is_not_complete_are_no_strangers(tmp_path: Path) -> None:
+    journal = written(tmp_path, 1)
+    chunk = journal.chunk_path(2, 0)
+    chunk.parent.mkdir(parents=True)
+    chunk.write_bytes(b"a chunk")
+    journal.clean(num_steps=2)
+    assert chunk.exists()

@@ -1,0 +1,81 @@
+"""What the configuration of RL refuses, and how an arm's steps fall into phases."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from stages.config import C3po, Grpo, RlArm, RlConfig
+
+
+def arm(**steps: int) -> RlArm:
+    """An arm of phases by name and steps."""
+    phases = tuple({"name": name, "steps": count, "mixture": {"math": 1.0}} for name, count in steps.items())
+    return RlArm.model_validate({"kind": "rl", "name": "arm", "phases": phases})
+
+
+def config(**values: Any) -> RlConfig:
+    return RlConfig(arms=(arm(a=1),), **values)
+
+
+ARM = arm(a=2, b=1, c=3)
+
+
+def test_a_step_belongs_to_the_phase_in_which_it_falls() -> None:
+    assert ARM.num_steps == 6
+    assert [ARM.phase_of(step).name for step in range(1, 7)] == ["a", "a", "b", "c", "c", "c"]
+
+
+def test_a_step_past_the_arm_is_refused() -> None:
+    with pytest.raises(ValueError, match="step 7 is beyond the 6 steps of arm arm"):
+        ARM.phase_of(7)
+
+
+def test_a_phase_ends_with_its_last_step_and_the_arm_with_the_last_phase() -> None:
+    assert [step for step in range(1, 7) if ARM.ends_phase(step)] == [2, 3, 6]
+
+
+def test_the_model_of_a_phase_has_a_folder_by_number_and_name() -> None:
+    assert [ARM.phase_folder(step) for step in (2, 3, 6)] == ["phase-01-a", "phase-02-b", "phase-03-c"]
+
+
+def test_phases_of_one_name_are_refused() -> None:
+    phases = [{"name": name, "steps": 1, "mixture": {"math": 1.0}} for name in ("a", "b", "a")]
+    with pytest.raises(ValidationError, match="phases of an arm need different names; these are a, b, a"):
+        RlArm.model_validate({"kind": "rl", "name": "arm", "phases": phases})
+
+
+def test_a_phases_name_is_one_of_a_folder() -> None:
+    with pytest.raises(ValidationError, match="name"):
+        arm(**{"a/b": 1})
+
+
+def test_a_nucleus_is_refused_in_rl() -> None:
+    assert config(sampling={"top_p": 1.0}).sampling.top_p == 1.0
+    with pytest.raises(ValidationError, match=r"rl.sampling.top_p = 0.95 must be 1"):
+        config(sampling={"top_p": 0.95})
+
+
+def test_budgets_are_one_a_virtual_rank_or_one_for_the_step() -> None:
+    assert C3po(scope="rank", budget_ranks=8).num_budgets == 8
+    assert C3po(scope="global", budget_ranks=8).num_budgets == 1
+    assert C3po().num_budgets == 256
+
+
+def test_the_kind_of_an_objective_may_be_left_out_and_is_c3po_then() -> None:
+    found = config(objective={"token_budget": 7}).objective
+    assert isinstance(found, C3po)
+    assert found.token_budget == 7
+    assert isinstance(config(objective={"kind": "grpo"}).objective, Grpo)
+
+
+def test_arms_of_one_name_are_refused() -> None:
+    with pytest.raises(ValidationError, match="arms need different names"):
+        RlConfig(arms=(arm(a=1), arm(b=1)))
+
+
+def test_an_arms_configuration_holds_that_arm_alone() -> None:
+    two = arm(a=1).model_copy(update={"name": "other"})
+    whole = RlConfig(arms=(arm(a=1), two), seed=3)
+    assert whole.for_arm("other").arms == (two,)
+    assert whole.for_arm("other").seed == 3
