@@ -94,7 +94,6 @@ class Updated:
     weights: list[Tensor]
     skipped: int
     messages: list[str]
-    norm: float
 
 
 def update(rows: pa.Table, *, config: RlConfig, start: Path, out: Path, adds_reference: bool = False) -> Updated:
@@ -103,9 +102,8 @@ def update(rows: pa.Table, *, config: RlConfig, start: Path, out: Path, adds_ref
     events = io.StringIO()
     (arm,) = config.arms
     assert isinstance(arm, RlArm)
-    run = _Run.start(
-        arm, config=config, start=start, probe=None, runtime=Runtime(), out=out, log=StageLog(events)
-    )  # fmt: skip
+    log = StageLog(events)
+    run = _Run.start(arm, config=config, start=start, probe=None, runtime=Runtime(), out=out, log=log)
     has_reference = run.reference is not None
     if run.reference is not None:
         assert not any(parameter.requires_grad for parameter in run.reference.parameters())
@@ -116,4 +114,4 @@ def update(rows: pa.Table, *, config: RlConfig, start: Path, out: Path, adds_ref
     weights = [parameter.detach().clone() for parameter in run.trainer.engine.model.parameters()]
     moved = max(float((one - two).abs().max()) for one, two in zip(before, weights, strict=True))
     messages = [event["text"] for event in lines_of(events) if event["event"] == "message"]
-    return Updated(has_reference, values, moved, weights, run.progress.skipped, messages, run.progress.gradient_norm)
+    return Updated(has_reference, values, moved, weights, run.progress.skipped, messages)

@@ -50,7 +50,7 @@ def test_the_sampler_is_compared_at_the_first_version_and_every_twentieth(
     assert CHECK_EVERY == 20
     sampler, at = sampler_in(tmp_path), []
     publisher = Publisher(model, sampler, prompt=PROMPT)
-    for version in range(first, 45):
+    for version in (version for version in (0, 1, 3, 4, 19, 20, 21, 39, 40, 41) if version >= first):
         before = sampler.compared
         publisher.policy(version)
         at += [version] * (sampler.compared - before)
