@@ -120,7 +120,10 @@ class Lane:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("the process that runs the tests has ended; what it said is above")
+        return json.loads(answer)
 
     def judge(self, mutant: Mutant, limits: dict[str, float]) -> Result:
         """Run the tests on a mutant; the file is as it was afterwards, to the time at which it was written."""
