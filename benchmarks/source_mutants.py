@@ -104,7 +104,10 @@ class Lane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
     def run(self, source: Path, *, limits: dict[str, float] | None) -> dict[str, Any]:
         """The tests of a file's folder: `code` (None: the process died), `test` (that failed, or was the last) and `seconds` by test."""
