@@ -125,7 +125,10 @@ class Lane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
     def run(self, source: Path, *, limits: dict[str, float] | None) -> dict[str, Any]:
         """The tests of a file's folder: `code` (None: the process died), `test` (that failed, or was the last) and `seconds` by test."""
@@ -141,7 +144,10 @@ class Lane:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("the process that runs the tests has ended; what it said is above")
+        return json.loads(answer)
 
     def judge(self, mutant: Mutant, limits: dict[str, float]) -> Result:
         """Run the tests on a mutant; the file is as it was afterwards, to the time at which it was written."""
