@@ -546,6 +546,16 @@ class RlConfig(Record):
         return self
 
     @model_validator(mode="after")
+    def _every_budget_has_a_prompt(self) -> "RlConfig":
+        budgets = self.objective.num_budgets if isinstance(self.objective, C3po) else 1
+        if budgets > self.prompts_per_step:
+            raise ValueError(
+                f"rl.objective.budget_ranks = {budgets} virtual ranks share rl.prompts_per_step = {self.prompts_per_step} prompts:"
+                " lower the first, raise the second, or set rl.objective.scope = 'global'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _equal_budgets(self) -> "RlConfig":
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):

@@ -147,7 +147,7 @@ class _Run:
         chosen, engine, started = chosen_of(rows), self.trainer.engine, time.monotonic()
         if not chosen:
             self.progress.skipped += 1
-            self.trainer.log.message(f"step {step}: no response counts, so the weights stay as they are")
+            self.trainer.log.message(f"step {step}: no response enters the loss, so the weights stay as they are")
             return {}
         totals = accumulate_gradients(
             chosen,
@@ -200,6 +200,10 @@ class _Run:
         try:
             yield
         except FloatingPointError as error:
+            if version == 0:
+                raise ValueError(
+                    f"the model that RL starts from is broken: {error}; run the stages before it again"
+                ) from error
             norm, rate = self.progress.gradient_norm, self.values.get("train/learning_rate", 0.0)
             what = f"its update (gradient norm {norm:g}, learning rate {rate:g}) broke the model: {error}"
             raise self.trainer.diverged(version, what) from error

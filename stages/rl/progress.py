@@ -80,7 +80,7 @@ class Progress:
             )
         if self.skipped:
             notes.append(
-                f"in {self.skipped} of {self.step} steps no response counted, and the weights stayed as they were"
+                f"in {self.skipped} of {self.step} steps no response entered the loss, and the weights stayed as they were"
             )
         if self.failures:
             notes.append(f"the judge failed on {self.failures} of {self.verdicts} responses; they took no part")

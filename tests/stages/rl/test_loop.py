@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from data.schema import ROLLOUT_SCHEMA, read_table, write_table
 from stages.config import C3po
@@ -136,6 +136,13 @@ def test_the_probe_is_asked_at_the_start_every_second_step_and_at_the_end(undist
     ]
     probed = [step["step"] for step in steps_of(undisturbed.out) if "probe/greedy" in step]
     assert probed == [2, 4, 5]
+    logged = [event for event in undisturbed.events if event["event"] == "metrics"]
+    assert [event["step"] for event in logged] == [0, 1, 2, 3, 4, 5]
+    assert [event["step"] for event in logged if "probe/greedy" in event["values"]] == [0, 2, 4, 5]
+    assert {"time/wait_seconds", "time/train_seconds", "time/generate_seconds", "speed/idle_rows_share"} <= logged[1][
+        "values"
+    ].keys()
+    assert all(0 <= event["values"]["speed/idle_rows_share"] < 1 for event in logged[1:])
 
 
 def test_what_is_no_step_of_the_arm_is_removed_and_told(arm_inputs, undisturbed, tmp_path: Path) -> None:
@@ -270,15 +277,25 @@ def test_a_step_that_is_not_finite_stops_the_arm_with_its_step_and_leaves_the_la
     assert furthest(out, undisturbed.out) < 1e-6
 
 
+@pytest.mark.parametrize("checkpoint_seconds", [0, 1000])  # found when it should be saved, or when it is asked
 def test_a_learning_rate_without_sense_ends_with_one_message_of_step_and_norm_and_no_model(
-    arm_inputs, tmp_path
+    arm_inputs, tmp_path: Path, checkpoint_seconds: float
 ) -> None:
     config = arm_config(optimizer={"learning_rate": 1e30, "warmup_steps": 1})
-    done = run_arm(config, arm_inputs, tmp_path / "arm")
+    done = run_arm(config, arm_inputs, tmp_path / "arm", checkpoint_seconds=checkpoint_seconds)
     assert done.code == 2
     assert "step 1 of 5: its update (gradient norm " in done.error and "learning rate 1e+30" in done.error
     assert sum(event["event"] == "error" for event in done.events) == 1
     assert not (done.out / "model").exists() and not (done.out / "phase-01-one").exists()
+    assert not (done.out / ".state" / "training").exists()
+
+
+def test_a_broken_model_to_start_from_is_told_as_such(arm_inputs, tmp_path: Path) -> None:
+    shutil.copytree(arm_inputs["sft"] / "epoch-01", tmp_path / "sft" / "epoch-01")
+    path = tmp_path / "sft" / "epoch-01" / "model.safetensors"
+    save_file({name: tensor * float("nan") for name, tensor in load_file(path).items()}, path)
+    done = run_arm(CONFIG, {**arm_inputs, "sft": tmp_path / "sft"}, tmp_path / "arm")
+    assert (done.code, done.error.partition(":")[0]) == (2, "the model that RL starts from is broken")
 
 
 # ---------------------------------------------------------------- what is refused, and options

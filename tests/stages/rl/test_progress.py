@@ -89,7 +89,7 @@ def test_notes_tell_under_filled_and_skipped_steps_and_failures_of_the_judge() -
     progress.skipped = 2
     under, skipped, failed = progress.notes()
     assert under.startswith("in 1 of 4 steps the tokens of prompts with a policy gradient did not fill the budget:")
-    assert skipped == "in 2 of 4 steps no response counted, and the weights stayed as they were"
+    assert skipped == "in 2 of 4 steps no response entered the loss, and the weights stayed as they were"
     assert failed == "the judge failed on 10 of 54 responses; they took no part"
 
 
