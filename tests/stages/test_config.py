@@ -84,5 +84,5 @@ def test_an_arms_configuration_holds_that_arm_alone() -> None:
 def test_virtual_ranks_without_a_prompt_are_refused() -> None:
     objective = C3po(scope="rank", budget_ranks=5)
     with pytest.raises(ValueError, match=r"budget_ranks = 5 virtual ranks share rl.prompts_per_step = 4 prompts"):
-        arm_config(objective=objective)
-    assert arm_config(objective=objective, prompts_per_step=5).prompts_per_step == 5
+        config(objective=objective, prompts_per_step=4)
+    assert config(objective=objective, prompts_per_step=5).prompts_per_step == 5
