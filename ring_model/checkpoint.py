@@ -18,7 +18,7 @@ from torch import Tensor
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, Layer
 
-_READ_AT_ONCE = 1 << 28  # bytes of a file that is mapped: a map that stays keeps what was read in memory
+_READ_AT_ONCE = 1 << 22  # bytes of a file that is mapped: a map that stays keeps what was read in memory
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PARAMETERS_FILE = "parameters.safetensors"

@@ -219,7 +219,7 @@ def test_a_step_in_which_no_verdict_counts_changes_no_weight_and_is_told_and_cou
     rows = with_choice(pa.Table.from_pylist(failed, schema=sampled_step().schema), step=1, config=config)
     done = process.submit(update, rows, config=config, start=tiny_model, out=tmp_path / "arm").result()
     assert (done.values, done.moved, done.skipped) == ({}, 0.0, 1)
-    assert done.messages == ["step 1: no response counts, so the weights stay as they are"]
+    assert done.messages == ["step 1: no response enters the loss, so the weights stay as they are"]
 
 
 # ---------------------------------------------------------------- what enters it

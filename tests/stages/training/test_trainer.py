@@ -147,7 +147,7 @@ def test_a_loss_or_norm_that_is_not_finite_ends_the_stage_at_its_step_before_a_w
     elsewhere: Elsewhere, tiny_model: Path, tmp_path: Path, loss: float, factor: float, what: str
 ) -> None:
     message, unchanged = elsewhere(diverged, tiny_model, tmp_path, loss, factor)
-    assert message.startswith(f"step 2 of 10: {what} (learning rate 0.25). Training has diverged: ")
+    assert message.startswith(f"step 2 of 10: {what} (learning rate 0.25). Training has diverged, ")
     assert unchanged
 
 
@@ -296,7 +296,7 @@ def test_weights_that_are_not_finite_are_saved_and_exported_nowhere_and_the_olde
     messages, older_stays = elsewhere(broken, tiny_model, tmp_path)
     for message in messages:
         assert message.startswith(
-            "step 2 of 10: after it the weights layers.0.mlp.gate.weight are not finite. Training has"
+            "step 2 of 10: its update broke the model: the weights layers.0.mlp.gate.weight are not finite. Training has"
         )
     assert len(messages) == 2 and older_stays
     assert not (tmp_path / "model").exists()
