@@ -273,7 +273,7 @@ def test_a_step_that_is_not_finite_stops_the_arm_with_its_step_and_leaves_the_la
     assert not (out / "model").exists()
     shutil.copy(undisturbed.out / "rollouts" / path.name, path)
     again = run_arm(CONFIG, arm_inputs, out, ranks=ranks)
-    assert (again.code, again.events[len(done.events)]["event"]) in ((0, "resumed"), (0, "message"))
+    assert again.code == 0, again.errors
     assert any(event["event"] == "resumed" and event["text"] == "step 2 of 5" for event in again.events)
     assert furthest(out, undisturbed.out) < 1e-6
 
