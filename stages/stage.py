@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 STATE = ".state"
+ROLLOUTS = "rollouts"  # folder of an RL arm's journal: a file a step
 Row = dict[str, Any]  # one row of a table for people: text, numbers or None
+
+
+def step_file(step: int) -> str:
+    """Name of the file that holds the responses of a step."""
+    return f"step-{step:06d}.parquet"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from stages.sampling.scores import (
     status_counts,
 )
 from stages.seeds import derive_seed
-from stages.stage import STATE, Row, StageLog, StageRecord
+from stages.stage import ROLLOUTS, STATE, Row, StageLog, StageRecord
 from stages.training.ledger import sft_tokens_by_checkpoint, tokens_trained
 
 SFT = "sft"
@@ -243,7 +243,7 @@ def _text(entry: Mapping[str, float] | None) -> str:
 
 def _rl_arms(inputs: Mapping[str, Path]) -> list[str]:
     """Arms that were trained by RL: those that keep rollouts."""
-    return [key.removeprefix("rl/") for key, folder in inputs.items() if (folder / "rollouts").is_dir()]
+    return [key.removeprefix("rl/") for key, folder in inputs.items() if (folder / ROLLOUTS).is_dir()]
 
 
 def _ledger(inputs: Mapping[str, Path], results: Mapping[str, Mapping[str, float]]) -> list[Row]:

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from data.schema import PROBLEM_SCHEMA, ROLLOUT_SCHEMA, read_table
+from stages.stage import ROLLOUTS, step_file
 
-ROLLOUTS = "rollouts"
 TOKEN_COLUMNS = ("prompt_ids", "token_ids", "logprobs")  # a number a token
 TEXT_COLUMNS = tuple(name for name in ROLLOUT_SCHEMA.names if name not in TOKEN_COLUMNS)
 _STEP_FILE = re.compile(r"step-(\d+)\.parquet")
@@ -28,7 +28,7 @@ def rollout_steps(artifact: Path) -> list[int]:
 
 def read_rollouts(artifact: Path, step: int, names: Sequence[str]) -> pa.Table:
     """Columns of a step, a row a response, by group and sample. Raises ValueError where the file cannot be read so."""
-    path = artifact / ROLLOUTS / f"step-{step:06d}.parquet"
+    path = artifact / ROLLOUTS / step_file(step)
     return read_table(path, _columns(ROLLOUT_SCHEMA, names))
 
 

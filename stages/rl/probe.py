@@ -13,7 +13,7 @@ from stages.config import RlConfig
 from stages.sampling.requests import Policy, SamplingJob
 from stages.sampling.sampler import Sampler, joined
 from stages.sampling.scores import mean_score, mean_tokens, policy_entropy, scores_by_problem
-from stages.stage import STATE
+from stages.stage import STATE, step_file
 
 PROBES = "probes"
 
@@ -45,7 +45,7 @@ class Probe:
 
     def figures(self, step: int, *, sampler: Sampler, policy: Callable[[], Policy]) -> dict[str, float]:
         """What the weights after `step` steps answer; sampled once, and computed from what is kept."""
-        path = self.out / PROBES / f"step-{step:06d}.parquet"
+        path = self.out / PROBES / step_file(step)
         if not path.exists():
             job = SamplingJob(path.stem, policy(), self.problems, num_samples=0, sampling=self.config.sampling, seed=0)
             chunks = list(job.chunks(self.out / STATE / PROBES))

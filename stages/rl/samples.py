@@ -19,9 +19,7 @@ from stages.config import RlConfig
 from stages.rl.advantages import group_advantages
 from stages.rl.selection import NOTHING, Response, choose_shares
 from stages.seeds import derive_seed
-from stages.stage import STATE
-
-ROLLOUTS = "rollouts"
+from stages.stage import ROLLOUTS, STATE, step_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Journal:
 
     def path(self, step: int) -> Path:
         """File of a complete step."""
-        return self._folder / f"step-{step:06d}.parquet"
+        return self._folder / step_file(step)
 
     def chunk_path(self, step: int, number: int) -> Path:
         """File of a chunk of a step that is not complete."""
