@@ -22,6 +22,8 @@ from ring_model.policy import entropy_of, micro_batches
 PREFILL_TOKENS = 4096
 """Size of one prefill rectangle, rows x longest prompt."""
 
+_SPARE_POSITIONS = 32  # that a cache has at first beyond its prompts
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -126,9 +128,9 @@ class _Prefilled:
 class _Slots:
     """R rows in the making: their cache, what they have emitted, and which sample each belongs to (-1: none)."""
 
-    def __init__(self, model: BailingMoe, *, num_rows: int, width: int, max_new_tokens: int) -> None:
+    def __init__(self, model: BailingMoe, *, num_rows: int, max_new_tokens: int) -> None:
         config = model.config
-        shape = (config.num_hidden_layers, 2, num_rows, config.num_key_value_heads, width, config.head_dim)
+        shape = (config.num_hidden_layers, 2, num_rows, config.num_key_value_heads, 0, config.head_dim)
         self.cache = torch.zeros(shape, device=model.device, dtype=model.product_dtype)
         self.hidden_RD = torch.zeros(num_rows, config.hidden_size, device=model.device)
         self.sample_R = np.full(num_rows, -1, dtype=np.int64)
@@ -139,6 +141,15 @@ class _Slots:
         self.token_RT = np.zeros((num_rows, max_new_tokens), dtype=np.int64)
         self.logprob_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
         self.entropy_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
+
+    def widen(self, width: int) -> None:
+        """Give the cache so many positions at least: half as many again as it has, that it seldom be copied."""
+        num_positions = self.cache.shape[4]
+        if width > num_positions:
+            new_shape = (*self.cache.shape[:4], max(width + _SPARE_POSITIONS, num_positions * 3 // 2), self.cache.shape[5])
+            cache = self.cache.new_zeros(new_shape)
+            cache[..., :num_positions, :] = self.cache
+            self.cache = cache
 
     @property
     def num_active(self) -> int:
@@ -153,6 +164,7 @@ class _Slots:
         """Start a sample of at most `limit` tokens in a free row from its prompt's keys, values and last hidden state."""
         keys_values, hidden_D = state
         length = keys_values.shape[3]
+        self.widen(length + 1)
         self.cache[:, :, row, :, :length] = keys_values
         self.hidden_RD[row] = hidden_D
         self.sample_R[row], self.seed_R[row], self.start_R[row], self.emitted_R[row] = sample, seed, length, 0
@@ -240,8 +252,7 @@ def generate(
     rank = {prompt: index for index, prompt in enumerate(prefilled.order)}
     queue = deque(sorted(range(len(keys)), key=lambda sample: (rank[keys[sample]], sample)))
     limits = [min(max_new_tokens, room - len(key)) for key in keys]
-    width = max(len(key) + limit for key, limit in zip(keys, limits, strict=True))
-    slots = _Slots(model, num_rows=min(max_rows, len(keys)), width=width, max_new_tokens=max(limits))
+    slots = _Slots(model, num_rows=min(max_rows, len(keys)), max_new_tokens=max(limits))
     completions: dict[int, Completion] = {}
     tally = Counter() if tally is None else tally
     decoder, head_norm_D = Decoder(model), model.head_norm()
@@ -261,6 +272,7 @@ def generate(
         completions |= slots.take_done(eos_id)
         if slots.num_active:
             position_R[slots.sample_R < 0] = 0
+            slots.widen(int(position_R.max()) + 1)
             slots.hidden_RD = decoder.step(chosen.token_R, position_R=position_R, cache=slots.cache)
     tally["tokens"] += sum(len(made.token_ids) for made in completions.values())
     return [completions[sample] for sample in range(len(keys))]

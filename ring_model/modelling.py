@@ -61,37 +61,89 @@ class ModelOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedPrompts:
+    """Rows of one batch that begin with the same tokens: those are computed once, and every such row attends to them."""
+
+    first_row_B: Tensor
+    """The row whose beginning is read in place of each row's own, int64: the first that begins so, often the row itself."""
+    lengths_B: Tensor
+    """Number of tokens of each row's beginning, int64."""
+
+
+@dataclass(frozen=True, slots=True)
 class RowLayout:
-    """Where the N valid tokens lie in B rows of T places."""
+    """Where the N tokens that are computed lie in B rows of T places."""
 
     num_rows: int
     """B."""
     width: int
     """T."""
     place_N: Tensor | None
-    """Flat place b * T + t of each valid token, int64; None when every place is valid."""
+    """Flat place b * T + t of each token, the first of its places, int64; None when every place has a token of its own."""
+    token_P: Tensor | None
+    """Token in each of the B * T places, int64; token 0 in the padding. None as before."""
+    bags: tuple[Tensor, Tensor] | None
+    """Valid places in order of their token, and where each token's begin, int64; None when no token has several."""
+    count_N: Tensor | None
+    """Number of places of each token, float32; None when no token has several."""
 
     @classmethod
-    def of(cls, tokens_BT: Tensor, lengths_B: Tensor | None) -> "RowLayout":
+    def of(
+        cls, tokens_BT: Tensor, lengths_B: Tensor | None = None, prompts: SharedPrompts | None = None
+    ) -> "RowLayout":
         """Lay out rows of the given lengths; without lengths every place is valid."""
         num_rows, width = tokens_BT.shape
-        if lengths_B is None or bool((lengths_B == width).all()):
-            return cls(num_rows, width, None)
+        if lengths_B is None:
+            lengths_B = torch.full((num_rows,), width, device=tokens_BT.device)
+        is_alone = prompts is None or bool((prompts.first_row_B == torch.arange(num_rows, device=tokens_BT.device)).all())
+        if is_alone and bool((lengths_B == width).all()):
+            return cls(num_rows, width, None, None, None, None)
         position_T = torch.arange(width, device=tokens_BT.device)
-        place_N = (position_T < lengths_B.to(tokens_BT.device)[:, None]).flatten().nonzero().squeeze(1)
-        return cls(num_rows, width, place_N)
+        valid_BT = position_T < lengths_B.to(tokens_BT.device)[:, None]
+        row_B1 = torch.arange(num_rows, device=tokens_BT.device)[:, None]
+        first_row_BT = row_B1.expand(num_rows, width)
+        if not is_alone:
+            in_prompt_BT = position_T < prompts.lengths_B[:, None]
+            first_row_BT = torch.where(in_prompt_BT, prompts.first_row_B[:, None], row_B1)
+        is_first_BT = valid_BT & (first_row_BT == row_B1)
+        place_N = is_first_BT.flatten().nonzero().squeeze(1)
+        number_P = is_first_BT.flatten().cumsum(0) - 1
+        token_P = number_P.index_select(0, (first_row_BT * width + position_T).flatten())
+        token_P = torch.where(valid_BT.flatten(), token_P, 0)
+        if is_alone:
+            return cls(num_rows, width, place_N, token_P, None, None)
+        valid_place = valid_BT.flatten().nonzero().squeeze(1)
+        token_of_valid = token_P.index_select(0, valid_place)
+        count_N = torch.bincount(token_of_valid, minlength=len(place_N))
+        order = valid_place.index_select(0, token_of_valid.argsort(stable=True))
+        return cls(num_rows, width, place_N, token_P, (order, count_N.cumsum(0) - count_N), count_N.float())
 
     def to_rows(self, x_NC: Tensor) -> Tensor:
-        """Spread valid tokens over rectangular rows [B, T, C], zero elsewhere."""
-        if self.place_N is not None:
-            rows = x_NC.new_zeros(self.num_rows * self.width, x_NC.shape[1])
-            x_NC = rows.index_copy_(0, self.place_N, x_NC)
+        """Spread tokens over rectangular rows [B, T, C]; the padding holds numbers without a meaning."""
+        if self.token_P is not None:
+            x_NC = _Spread.apply(x_NC, self)
         return x_NC.view(self.num_rows, self.width, -1)
 
     def to_tokens(self, x_BTC: Tensor) -> Tensor:
-        """Collect the valid tokens [N, C] of rectangular rows."""
+        """Collect the tokens [N, C] of rectangular rows, each from the first of its places."""
         x_NC = x_BTC.reshape(self.num_rows * self.width, -1)
         return x_NC if self.place_N is None else x_NC.index_select(0, self.place_N)
+
+
+class _Spread(torch.autograd.Function):
+    """Every place gets its token; a token's gradient is the sum over its places, without the padding."""
+
+    @staticmethod
+    def forward(ctx: Any, x_NC: Tensor, layout: RowLayout) -> Tensor:  # noqa: ANN401 - torch gives it no type
+        ctx.layout = layout
+        return x_NC.index_select(0, layout.token_P)
+
+    @staticmethod
+    def backward(ctx: Any, grad_PC: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401  # ty: ignore[invalid-method-override]
+        layout: RowLayout = ctx.layout
+        if layout.bags is None:
+            return grad_PC.index_select(0, layout.place_N), None
+        return F.embedding_bag(layout.bags[0], grad_PC, layout.bags[1], mode="sum"), None
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -223,11 +275,15 @@ def choose_experts(probability_NE: Tensor, *, k: int, normalise: bool) -> tuple[
     return weight_NK / weight_NK.sum(dim=1, keepdim=True) if normalise else weight_NK, expert_NK
 
 
-def expert_load(routing: Routing) -> Tensor:
+def expert_load(routing: Routing, *, count_N: Tensor | None = None) -> Tensor:
     """Share F_i of the N * K selections that went to expert i, shape [E], summing to 1; no gradient."""
     num_experts = routing.logits_NE.shape[1]
-    counts_E = torch.bincount(routing.expert_NK.flatten(), minlength=num_experts)
-    return counts_E.float() / max(routing.expert_NK.numel(), 1)
+    expert_A = routing.expert_NK.flatten()
+    if count_N is None:
+        return torch.bincount(expert_A, minlength=num_experts).float() / max(expert_A.numel(), 1)
+    k = routing.expert_NK.shape[1]
+    counts_E = torch.bincount(expert_A, weights=count_N.repeat_interleave(k), minlength=num_experts)
+    return (counts_E / (k * count_N.sum())).float()
 
 
 def max_violation(load_LE: Tensor) -> Tensor:
@@ -240,15 +296,23 @@ def dead_experts(load_LE: Tensor) -> Tensor:
     return (load_LE == 0.0).sum(dim=1)
 
 
-def router_entropy(routing: Routing) -> Tensor:
+def router_entropy(routing: Routing, *, count_N: Tensor | None = None) -> Tensor:
     """Mean over tokens of the entropy in nats of the softmax over all experts; no gradient."""
     logits_NE = routing.logits_NE.detach()
-    return (logits_NE.logsumexp(dim=1) - (routing.probability_NE.detach() * logits_NE).sum(dim=1)).mean()
+    entropy_N = logits_NE.logsumexp(dim=1) - (routing.probability_NE.detach() * logits_NE).sum(dim=1)
+    return token_mean(entropy_N, count_N)
 
 
-def z_loss(routing: Routing) -> Tensor:
+def z_loss(routing: Routing, *, count_N: Tensor | None = None) -> Tensor:
     """Z of paper eq. 6: mean over tokens of the squared logsumexp of the router logits."""
-    return routing.logits_NE.logsumexp(dim=1).square().mean()
+    return token_mean(routing.logits_NE.logsumexp(dim=1).square(), count_N)
+
+
+def token_mean(x_N: Tensor, count_N: Tensor | None) -> Tensor:
+    """Mean over the first axis, over the tokens, each as often as it counts."""
+    if count_N is None:
+        return x_N.mean(dim=0)
+    return torch.tensordot(count_N / count_N.sum(), x_N, dims=1)
 
 
 class MoeBlock(nn.Module):
@@ -334,14 +398,19 @@ class BailingMoe(nn.Module):
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def forward(
-        self, tokens_BT: Tensor, *, lengths_B: Tensor | None = None, keep_keys_values: bool = False
+        self,
+        tokens_BT: Tensor,
+        *,
+        lengths_B: Tensor | None = None,
+        prompts: SharedPrompts | None = None,
+        keep_keys_values: bool = False,
     ) -> ModelOutput:
         """Hidden states of the valid tokens of right-padded rows.
 
         tokens_BT: int64 ids; row b is valid up to lengths_B[b] >= 1 (None: all of T). The ids of the padding are
         never read.
         """
-        layout = RowLayout.of(tokens_BT, lengths_B)
+        layout = RowLayout.of(tokens_BT, lengths_B, prompts)
         token_N = layout.to_tokens(tokens_BT[..., None]).squeeze(1)
         rotary = rotary_table(torch.arange(layout.width, device=tokens_BT.device), self.config)
         x_ND = F.embedding(token_N, self.word_embeddings)
@@ -354,7 +423,7 @@ class BailingMoe(nn.Module):
                 if keep_keys_values:
                     keys_values.append(layer_keys_values)
             hidden_ND = self.norm(x_ND)
-        return ModelOutput(hidden_ND, router_output(routings), keys_values if keep_keys_values else None)
+        return ModelOutput(hidden_ND, router_output(routings, count_N=layout.count_N), keys_values if keep_keys_values else None)
 
     def _run_layer(self, layer: nn.Module, x_ND: Tensor, **rest: Any) -> tuple[Tensor, Routing, tuple[Tensor, Tensor]]:  # noqa: ANN401 - the layer's own
         if self.checkpoints_layers and torch.is_grad_enabled():
@@ -381,13 +450,13 @@ class BailingMoe(nn.Module):
             return linear(hidden_MD / divisor_D, self.lm_head).float()
 
 
-def router_output(routings: list[Routing]) -> RouterOutput:
-    """Gather what the routers of all layers report."""
+def router_output(routings: list[Routing], *, count_N: Tensor | None = None) -> RouterOutput:
+    """Gather what the routers of all layers report, each token as often as it counts."""
     return RouterOutput(
-        probability_LE=torch.stack([routing.probability_NE.mean(dim=0) for routing in routings]),
-        load_LE=torch.stack([expert_load(routing) for routing in routings]),
-        entropy_L=torch.stack([router_entropy(routing) for routing in routings]),
-        z_loss=torch.stack([z_loss(routing) for routing in routings]).mean(),
+        probability_LE=torch.stack([token_mean(routing.probability_NE, count_N) for routing in routings]),
+        load_LE=torch.stack([expert_load(routing, count_N=count_N) for routing in routings]),
+        entropy_L=torch.stack([router_entropy(routing, count_N=count_N) for routing in routings]),
+        z_loss=torch.stack([z_loss(routing, count_N=count_N) for routing in routings]).mean(),
     )
 
 
