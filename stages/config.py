@@ -740,6 +740,17 @@ class RlConfig(Record):
         return self
 
     @model_validator(mode="after")
+    def _a_pool_holds_a_prompt(self) -> "RlConfig":
+        for objective in self.objectives.values():
+            rows = objective.partial_rollouts.pool_rows if objective.partial_rollouts else self.samples_per_prompt
+            if rows < self.samples_per_prompt:
+                raise ValueError(
+                    f"rl.objective.partial_rollouts.pool_rows = {rows} must hold the rl.samples_per_prompt = {self.samples_per_prompt}"
+                    " responses to a prompt: raise it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _equal_budgets(self) -> "RlConfig":
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
