@@ -147,7 +147,11 @@ class _Slots:
         """Give the cache so many positions at least: half as many again as it has, that it seldom be copied."""
         num_positions = self.cache.shape[4]
         if width > num_positions:
-            new_shape = (*self.cache.shape[:4], max(width + _SPARE_POSITIONS, num_positions * 3 // 2), self.cache.shape[5])
+            new_shape = (
+                *self.cache.shape[:4],
+                max(width + _SPARE_POSITIONS, num_positions * 3 // 2),
+                self.cache.shape[5],
+            )
             cache = self.cache.new_zeros(new_shape)
             cache[..., :num_positions, :] = self.cache
             self.cache = cache

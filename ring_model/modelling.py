@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ring_model.configuration import HEAD_NORM_EPS, BailingMoeConfig
 from ring_model.experts import experts
 from ring_model.products import Linear, linear
+from ring_model.rows import RowLayout, SharedPrompts, token_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,92 +59,8 @@ class ModelOutput:
     """Router losses and loads."""
     keys_values: list[tuple[Tensor, Tensor]] | None
     """Per layer the rotated keys and the values, each [B, T, KV heads, W], without a meaning in the padding; only when asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class SharedPrompts:
-    """Rows of one batch that begin with the same tokens: those are computed once, and every such row attends to them."""
-
-    first_row_B: Tensor
-    """The row whose beginning is read in place of each row's own, int64: the first that begins so, often the row itself."""
-    lengths_B: Tensor
-    """Number of tokens of each row's beginning, int64."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowLayout:
-    """Where the N tokens that are computed lie in B rows of T places."""
-
-    num_rows: int
-    """B."""
-    width: int
-    """T."""
-    place_N: Tensor | None
-    """Flat place b * T + t of each token, the first of its places, int64; None when every place has a token of its own."""
-    token_P: Tensor | None
-    """Token in each of the B * T places, int64; token 0 in the padding. None as before."""
-    bags: tuple[Tensor, Tensor] | None
-    """Valid places in order of their token, and where each token's begin, int64; None when no token has several."""
-    count_N: Tensor | None
-    """Number of places of each token, float32; None when no token has several."""
-
-    @classmethod
-    def of(
-        cls, tokens_BT: Tensor, lengths_B: Tensor | None = None, prompts: SharedPrompts | None = None
-    ) -> "RowLayout":
-        """Lay out rows of the given lengths; without lengths every place is valid."""
-        num_rows, width = tokens_BT.shape
-        if lengths_B is None:
-            lengths_B = torch.full((num_rows,), width, device=tokens_BT.device)
-        is_alone = prompts is None or bool((prompts.first_row_B == torch.arange(num_rows, device=tokens_BT.device)).all())
-        if is_alone and bool((lengths_B == width).all()):
-            return cls(num_rows, width, None, None, None, None)
-        position_T = torch.arange(width, device=tokens_BT.device)
-        valid_BT = position_T < lengths_B.to(tokens_BT.device)[:, None]
-        row_B1 = torch.arange(num_rows, device=tokens_BT.device)[:, None]
-        first_row_BT = row_B1.expand(num_rows, width)
-        if not is_alone:
-            in_prompt_BT = position_T < prompts.lengths_B[:, None]
-            first_row_BT = torch.where(in_prompt_BT, prompts.first_row_B[:, None], row_B1)
-        is_first_BT = valid_BT & (first_row_BT == row_B1)
-        place_N = is_first_BT.flatten().nonzero().squeeze(1)
-        number_P = is_first_BT.flatten().cumsum(0) - 1
-        token_P = number_P.index_select(0, (first_row_BT * width + position_T).flatten())
-        token_P = torch.where(valid_BT.flatten(), token_P, 0)
-        if is_alone:
-            return cls(num_rows, width, place_N, token_P, None, None)
-        valid_place = valid_BT.flatten().nonzero().squeeze(1)
-        token_of_valid = token_P.index_select(0, valid_place)
-        count_N = torch.bincount(token_of_valid, minlength=len(place_N))
-        order = valid_place.index_select(0, token_of_valid.argsort(stable=True))
-        return cls(num_rows, width, place_N, token_P, (order, count_N.cumsum(0) - count_N), count_N.float())
-
-    def to_rows(self, x_NC: Tensor) -> Tensor:
-        """Spread tokens over rectangular rows [B, T, C]; the padding holds numbers without a meaning."""
-        if self.token_P is not None:
-            x_NC = _Spread.apply(x_NC, self)
-        return x_NC.view(self.num_rows, self.width, -1)
-
-    def to_tokens(self, x_BTC: Tensor) -> Tensor:
-        """Collect the tokens [N, C] of rectangular rows, each from the first of its places."""
-        x_NC = x_BTC.reshape(self.num_rows * self.width, -1)
-        return x_NC if self.place_N is None else x_NC.index_select(0, self.place_N)
-
-
-class _Spread(torch.autograd.Function):
-    """Every place gets its token; a token's gradient is the sum over its places, without the padding."""
-
-    @staticmethod
-    def forward(ctx: Any, x_NC: Tensor, layout: RowLayout) -> Tensor:  # noqa: ANN401 - torch gives it no type
-        ctx.layout = layout
-        return x_NC.index_select(0, layout.token_P)
-
-    @staticmethod
-    def backward(ctx: Any, grad_PC: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401  # ty: ignore[invalid-method-override]
-        layout: RowLayout = ctx.layout
-        if layout.bags is None:
-            return grad_PC.index_select(0, layout.place_N), None
-        return F.embedding_bag(layout.bags[0], grad_PC, layout.bags[1], mode="sum"), None
+    layout: RowLayout
+    """Where the tokens lie in the rows."""
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -308,13 +225,6 @@ def z_loss(routing: Routing, *, count_N: Tensor | None = None) -> Tensor:
     return token_mean(routing.logits_NE.logsumexp(dim=1).square(), count_N)
 
 
-def token_mean(x_N: Tensor, count_N: Tensor | None) -> Tensor:
-    """Mean over the first axis, over the tokens, each as often as it counts."""
-    if count_N is None:
-        return x_N.mean(dim=0)
-    return torch.tensordot(count_N / count_N.sum(), x_N, dims=1)
-
-
 class MoeBlock(nn.Module):
     """Router, routed experts (stacked parameters) and shared experts of one layer."""
 
@@ -408,7 +318,7 @@ class BailingMoe(nn.Module):
         """Hidden states of the valid tokens of right-padded rows.
 
         tokens_BT: int64 ids; row b is valid up to lengths_B[b] >= 1 (None: all of T). The ids of the padding are
-        never read.
+        never read. What rows begin with alike (`prompts`) is one token of the result.
         """
         layout = RowLayout.of(tokens_BT, lengths_B, prompts)
         token_N = layout.to_tokens(tokens_BT[..., None]).squeeze(1)
@@ -423,7 +333,8 @@ class BailingMoe(nn.Module):
                 if keep_keys_values:
                     keys_values.append(layer_keys_values)
             hidden_ND = self.norm(x_ND)
-        return ModelOutput(hidden_ND, router_output(routings, count_N=layout.count_N), keys_values if keep_keys_values else None)
+        router = router_output(routings, count_N=layout.counts)
+        return ModelOutput(hidden_ND, router, keys_values if keep_keys_values else None, layout)
 
     def _run_layer(self, layer: nn.Module, x_ND: Tensor, **rest: Any) -> tuple[Tensor, Routing, tuple[Tensor, Tensor]]:  # noqa: ANN401 - the layer's own
         if self.checkpoints_layers and torch.is_grad_enabled():

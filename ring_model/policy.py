@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ring_model.modelling import BailingMoe, RouterOutput, RowLayout, SharedPrompts
+from ring_model.modelling import BailingMoe, RouterOutput
+from ring_model.rows import SharedPrompts, row_width
 
 MAX_LOGITS = 1 << 25
 """Largest number of logits held at once; longer batches are computed in pieces and again in the backward pass."""
@@ -81,15 +82,6 @@ def pack_rows(
     )
 
 
-def row_width(num_tokens: int) -> int:
-    """Places of a row of so many tokens: the next multiple of 16 where that adds at most 8.
-
-    torch's attention on a CPU takes up to 1.5 times as long for 63 places as for 64 (Intel Xeon, heads of 32, one thread).
-    """
-    aligned = -(-num_tokens // 16) * 16
-    return aligned if aligned - num_tokens <= 8 else num_tokens
-
-
 def micro_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int]]:
     """Split rows into rectangles of similar length: lists of row indices with rows x longest <= token_budget.
 
@@ -120,14 +112,8 @@ def response_logprobs(
     "gradient" lets them in (a regulariser). Response token t is predicted by the hidden state of token t - 1.
     """
     prompts = SharedPrompts(rows.first_row_B, rows.prompt_lengths_B)
-    layout = RowLayout.of(rows.tokens_BT, rows.lengths_B, prompts)
     output = model(rows.tokens_BT, lengths_B=rows.lengths_B, prompts=prompts)
-    position_T = torch.arange(rows.tokens_BT.shape[1], device=rows.tokens_BT.device)
-    before = (position_T >= rows.prompt_lengths_B[:, None] - 1) & (position_T < rows.lengths_B[:, None] - 1)
-    place_M = before.flatten().nonzero().squeeze(1)
-    if layout.token_P is not None:
-        place_M = layout.token_P.index_select(0, place_M)
-    hidden_MD = output.hidden_ND.index_select(0, place_M)
+    hidden_MD = output.hidden_ND.index_select(0, output.layout.tokens_in(_predicting_places(rows)))
     target_M = _response_tokens(rows)
     piece = max(1, MAX_LOGITS // model.config.vocab_size)
     if len(target_M) <= piece:
@@ -142,11 +128,9 @@ def response_logprobs(
 
 
 def _predicting_places(rows: PackedRows) -> Tensor:
-    """Index among the valid tokens of the token before each response token, int64 [M]."""
+    """Whether a place is the one before a response token, bool [B, T]."""
     position_T = torch.arange(rows.tokens_BT.shape[1], device=rows.tokens_BT.device)
-    before_response = (position_T >= rows.prompt_lengths_B[:, None] - 1) & (position_T < rows.lengths_B[:, None] - 1)
-    valid = position_T < rows.lengths_B[:, None]
-    return before_response[valid].nonzero().squeeze(1)
+    return (position_T >= rows.prompt_lengths_B[:, None] - 1) & (position_T < rows.lengths_B[:, None] - 1)
 
 
 def _response_tokens(rows: PackedRows) -> Tensor:
