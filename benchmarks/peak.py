@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-EVERY_SECONDS = 0.2
+EVERY_SECONDS = 0.5
 
 
 def peak_megabytes() -> int:

@@ -22,7 +22,8 @@ from ring_model.policy import entropy_of, micro_batches
 PREFILL_TOKENS = 4096
 """Size of one prefill rectangle, rows x longest prompt."""
 
-_SPARE_POSITIONS = 32  # that a cache has at first beyond its prompts
+_SPARE_POSITIONS = 32
+"""A cache has at first so many positions beyond its prompts; most responses end long before the longest that may be."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -128,8 +129,9 @@ class _Prefilled:
 class _Slots:
     """R rows in the making: their cache, what they have emitted, and which sample each belongs to (-1: none)."""
 
-    def __init__(self, model: BailingMoe, *, num_rows: int, max_new_tokens: int) -> None:
+    def __init__(self, model: BailingMoe, *, num_rows: int, most_positions: int, max_new_tokens: int) -> None:
         config = model.config
+        self.most_positions = most_positions
         shape = (config.num_hidden_layers, 2, num_rows, config.num_key_value_heads, 0, config.head_dim)
         self.cache = torch.zeros(shape, device=model.device, dtype=model.product_dtype)
         self.hidden_RD = torch.zeros(num_rows, config.hidden_size, device=model.device)
@@ -144,17 +146,12 @@ class _Slots:
         self.entropy_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
 
     def widen(self, width: int) -> None:
-        """Give the cache so many positions at least: half as many again as it has, that it seldom be copied."""
-        num_positions = self.cache.shape[4]
-        if width > num_positions:
-            new_shape = (
-                *self.cache.shape[:4],
-                max(width + _SPARE_POSITIONS, num_positions * 3 // 2),
-                self.cache.shape[5],
-            )
-            cache = self.cache.new_zeros(new_shape)
-            cache[..., :num_positions, :] = self.cache
-            self.cache = cache
+        """Give the cache so many positions at least, and some more, that it seldom be copied; new ones hold zeros."""
+        before, shape = self.cache, list(self.cache.shape)
+        if width > shape[4]:
+            shape[4] = min(max(width + _SPARE_POSITIONS, 3 * shape[4] // 2), self.most_positions)
+            self.cache = before.new_zeros(shape)
+            self.cache[..., : before.shape[4], :] = before
 
     @property
     def num_active(self) -> int:
@@ -275,10 +272,12 @@ def generate(
         min(max_new_tokens - done, room - len(key), most_more or max_new_tokens)
         for key, done in zip(keys, begun, strict=True)
     ]
-    slots = _Slots(model, num_rows=min(max_rows, len(keys)), max_new_tokens=max(limits))
+    most = max(len(key) + limit for key, limit in zip(keys, limits, strict=True))
+    num_rows = min(max_rows, len(keys))
+    slots = _Slots(model, num_rows=num_rows, most_positions=most, max_new_tokens=max(limits))
     completions: dict[int, Completion] = {}
     tally = Counter() if tally is None else tally
-    decoder, head_norm_D = Decoder(model), model.head_norm()
+    decoder = Decoder(model)
     while len(completions) < len(keys):
         for row in slots.free_rows()[: len(queue)]:
             sample = queue.popleft()
@@ -286,7 +285,7 @@ def generate(
             slots.place(row, sample=sample, seed=seeds[sample], begun=begun[sample], limit=limits[sample], state=state)
         if 4 * slots.num_active <= 3 * len(slots.sample_R):
             slots.compact()
-        logits_RV = model.logits(slots.hidden_RD, head_norm_D=head_norm_D)
+        logits_RV = decoder.logits(slots.hidden_RD)
         uniform_R = slots.uniforms().to(model.device)
         chosen = choose_tokens(logits_RV, uniform_R=uniform_R, temperature=temperature, top_p=top_p)
         slots.record(chosen)

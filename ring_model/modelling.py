@@ -98,15 +98,19 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x_ND, self.weight.shape, self.weight, self.eps)
 
 
-def rotary_table(position_T: Tensor, config: BailingMoeConfig) -> Tensor:
-    """Complex factors [T, C / 2] that turn the pairs of all query and key columns by their token's position; 1 for values."""
+def turns(position_T: Tensor, config: BailingMoeConfig) -> Tensor:
+    """Complex factors [T, W / 2] that turn the pairs of a query or key head by their token's position."""
     half = config.head_dim // 2
     frequency = config.rope_theta ** (-torch.arange(half, device=position_T.device, dtype=torch.float32) / half)
     angle = position_T[:, None].float() * frequency
-    turned = torch.polar(torch.ones_like(angle), angle).repeat(
-        1, config.num_attention_heads + config.num_key_value_heads
-    )
-    return torch.cat((turned, turned.new_ones(len(angle), config.num_key_value_heads * half)), dim=1)
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def rotary_table(position_T: Tensor, config: BailingMoeConfig) -> Tensor:
+    """Complex factors [T, C / 2] of all query and key columns; 1 for values."""
+    turned = turns(position_T, config)
+    ones = turned.new_ones(len(turned), config.num_key_value_heads * turned.shape[1])
+    return torch.cat((turned.repeat(1, config.num_attention_heads + config.num_key_value_heads), ones), dim=1)
 
 
 def rotate(x_BTC: Tensor, table_TC2: Tensor) -> Tensor:
@@ -351,14 +355,10 @@ class BailingMoe(nn.Module):
             return weight_VD.new_ones(weight_VD.shape[1])
         return torch.linalg.vector_norm(weight_VD, dim=0) + HEAD_NORM_EPS
 
-    def logits(self, hidden_MD: Tensor, *, head_norm_D: Tensor | None = None) -> Tensor:
-        """Logits [M, V], float32. The column norms divide the hidden states: the same product and far fewer numbers.
-
-        `head_norm_D` is `head_norm()`, given by a caller who asks often.
-        """
-        divisor_D = self.head_norm() if head_norm_D is None else head_norm_D
+    def logits(self, hidden_MD: Tensor) -> Tensor:
+        """Logits [M, V], float32. The column norms divide the hidden states: the same product and far fewer numbers."""
         with self.autocast():
-            return linear(hidden_MD / divisor_D, self.lm_head).float()
+            return linear(hidden_MD / self.head_norm(), self.lm_head).float()
 
 
 def router_output(routings: list[Routing], *, count_N: Tensor | None = None) -> RouterOutput:
