@@ -8,6 +8,7 @@ import sys
 
 BENCHMARKS = (
     "throughput",
+    "rl_arm",
     "checkpoint",
     "orchestration",
     "contamination_challenge",
@@ -21,7 +22,7 @@ BENCHMARKS = (
     "judging_peers",
 )
 WITH_ARGUMENTS = ("source_mutants",)
-DEFAULT = ("throughput", "checkpoint", "orchestration", "sandbox")
+DEFAULT = ("throughput", "rl_arm", "checkpoint", "orchestration", "sandbox")
 
 
 def main(names: list[str]) -> int:

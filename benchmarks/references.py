@@ -405,7 +405,7 @@ def _grpo_rows(folder: Path) -> Iterator[dict]:
     tokenizer = save_word_tokenizer(folder, vocab_size=60)
     prompts = [tokenizer.decode(prompt) for prompt in random_prompts(8, vocab_size=60, min_tokens=40, max_tokens=40)]
     for settings in GRPO_SETTINGS:
-        seconds = trl_grpo_seconds(folder, prompts, reward=share_of_odd_ids, **settings)
+        seconds = trl_grpo_seconds(folder, prompts, **settings)
         yield _row("TRL GRPO step, 8 x 8 x 64", _text(settings), seconds)
 
 

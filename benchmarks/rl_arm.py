@@ -1,4 +1,4 @@
-"""An arm of RL as a chain runs it against TRL's `GRPOTrainer`: CPU seconds of a step, peak memory, and what of a step judge and records take.
+"""An arm of RL as a chain runs it against TRL's `GRPOTrainer`: CPU seconds of a step, peak memory, and the shares of judge and records.
 
 Both start from one checkpoint of the laptop recipe's sizes, taught on generated traces for some seconds, and train by GRPO (eq. 1) with
 a KL term to that checkpoint: the same prompts in the same order, as many samples of each, at most as many tokens, the same judge. Ours

@@ -129,9 +129,12 @@ class _Prefilled:
 class _Slots:
     """R rows in the making: their cache, what they have emitted, and which sample each belongs to (-1: none)."""
 
-    def __init__(self, model: BailingMoe, *, num_rows: int, most_positions: int, max_new_tokens: int) -> None:
-        config = model.config
-        self.most_positions = most_positions
+    def __init__(
+        self, model: BailingMoe, prompts: Sequence[Sequence[int]], limits: Sequence[int], *, num_rows: int
+    ) -> None:
+        """`limits`: most new tokens of each prompt."""
+        config, max_new_tokens = model.config, max(limits)
+        self.most_positions = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
         shape = (config.num_hidden_layers, 2, num_rows, config.num_key_value_heads, 0, config.head_dim)
         self.cache = torch.zeros(shape, device=model.device, dtype=model.product_dtype)
         self.hidden_RD = torch.zeros(num_rows, config.hidden_size, device=model.device)
@@ -268,13 +271,9 @@ def generate(
     prefilled = _Prefilled(model, keys)
     rank = {prompt: index for index, prompt in enumerate(prefilled.order)}
     queue = deque(sorted(range(len(keys)), key=lambda sample: (rank[keys[sample]], sample)))
-    limits = [
-        min(max_new_tokens - done, room - len(key), most_more or max_new_tokens)
-        for key, done in zip(keys, begun, strict=True)
-    ]
-    most = max(len(key) + limit for key, limit in zip(keys, limits, strict=True))
-    num_rows = min(max_rows, len(keys))
-    slots = _Slots(model, num_rows=num_rows, most_positions=most, max_new_tokens=max(limits))
+    most = most_more or max_new_tokens
+    limits = [min(max_new_tokens - done, room - len(key), most) for key, done in zip(keys, begun, strict=True)]
+    slots = _Slots(model, keys, limits, num_rows=min(max_rows, len(keys)))
     completions: dict[int, Completion] = {}
     tally = Counter() if tally is None else tally
     decoder = Decoder(model)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ring_model.modelling import BailingMoe, RouterOutput
-from ring_model.rows import SharedPrompts, row_width
+from ring_model.rows import SharedPrompts
 
 MAX_LOGITS = 1 << 25
 """Largest number of logits held at once; longer batches are computed in pieces and again in the backward pass."""
@@ -71,7 +71,7 @@ def pack_rows(
     if not all(len(prompt) for prompt in prompts):
         raise ValueError("a prompt has no tokens; the first response token needs at least one before it")
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-    tokens_BT = torch.zeros(len(prompts), row_width(max(lengths)), dtype=torch.int64)
+    tokens_BT = torch.zeros(len(prompts), max(lengths), dtype=torch.int64)
     for row_T, prompt, response, length in zip(tokens_BT, prompts, responses, lengths, strict=True):
         row_T[:length] = torch.as_tensor([*prompt, *response])
     prompt_lengths_B = torch.tensor([len(prompt) for prompt in prompts])
@@ -92,7 +92,7 @@ def micro_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int
         raise ValueError(f"token_budget = {token_budget} must be at least 1 token")
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batches and (len(batches[-1]) + 1) * row_width(lengths[index]) <= token_budget:
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= token_budget:
             batches[-1].append(index)
         else:
             batches.append([index])

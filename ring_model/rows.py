@@ -129,16 +129,3 @@ def token_mean(x_N: Tensor, count_N: Tensor | None) -> Tensor:
     if count_N is None:
         return x_N.mean(dim=0)
     return torch.tensordot(count_N / count_N.sum(), x_N, dims=1)
-
-
-ALIGNMENT = 16
-
-
-def row_width(num_tokens: int) -> int:
-    """Places of a row that holds so many tokens: the next multiple of 16 where that is at most 8 away.
-
-    torch's attention on a CPU takes 1.5 times as long for 63 places as for 64, and 1.3 times with its backward pass (Intel
-    Xeon, heads of 32, one thread); nothing else sees the padding.
-    """
-    aligned = -(-num_tokens // ALIGNMENT) * ALIGNMENT
-    return aligned if aligned - num_tokens <= ALIGNMENT // 2 else num_tokens

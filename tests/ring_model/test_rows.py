@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ring_model.modelling import BailingMoe
 from ring_model.policy import PackedRows, pack_rows, response_logprobs
-from ring_model.rows import RowLayout, SharedPrompts, row_width, token_mean
+from ring_model.rows import RowLayout, SharedPrompts, token_mean
 
 PROMPTS = [[5, 1, 36], [3], [5, 1, 36], [11, 4], [3], [5, 1, 36]]
 RESPONSES = [[7, 7, 2, 9], [8], [30, 8, 0], [12, 13], [8, 9, 10, 11, 12, 7, 2], [7]]
@@ -84,10 +84,3 @@ def test_rows_without_padding_or_a_common_prompt_have_no_layout() -> None:
 def test_a_mean_over_tokens_counts_each_so_often() -> None:
     assert token_mean(torch.tensor([1.0, 4.0]), torch.tensor([2.0, 1.0])).item() == pytest.approx(2.0)
     assert token_mean(torch.tensor([[1.0], [4.0]]), None).tolist() == [2.5]
-
-
-@pytest.mark.parametrize(
-    ("tokens", "places"), [(1, 1), (7, 7), (8, 16), (16, 16), (17, 17), (23, 23), (24, 32), (63, 64)]
-)
-def test_rows_are_filled_up_to_16_where_8_are_enough(tokens: int, places: int) -> None:
-    assert row_width(tokens) == places
