@@ -47,35 +47,33 @@ from stages.sampling.prompting import prompt_ids, prompt_text
 from stages.sampling.scores import GRADED_SCHEMA
 
 STEPS = 8  # N
+AGAIN = 20  # times that a step's verdicts, and its records, are made anew to be measured
 TAUGHT, EPOCHS, BATCH_ROWS = 1000, 5, 16  # traces that the checkpoint has seen, and how
 LEARNING_RATE = 1e-5  # of RL: so small that responses stay as long as they are
 
 
 def main() -> None:
-    rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _in_a_process(prepare, folder)
-        ours = measured(train_arm, folder)
-        rows.append(_row("our arm", ours))
+        ours = measured(lambda num_steps: train_arm(folder, num_steps))
+        rows = [_row("our arm", ours)]
+        for name, part in (("of it the judge", judge), ("of it the choice of tokens and the journal", keep_records)):
+            seconds = measured(lambda num_steps, part=part: _in_a_process(part, folder, num_steps)).seconds / AGAIN
+            rows.append({"what": name, "CPU s a step": round(seconds, 3), "share": f"{seconds / ours.seconds:.1%}"})
         if importlib.util.find_spec("trl"):
-            trl = measured(train_by_trl, folder)
+            trl = measured(lambda num_steps: _in_a_process(train_by_trl, folder, num_steps))
             rows.append(_row("TRL GRPOTrainer", trl) | {"ours is times as fast": round(trl.seconds / ours.seconds, 2)})
         else:
             sys.stderr.write("TRL is not installed, so its row is left out; pip install -e '.[bench]'\n")
-        for name, part in (("of it the judge", judge), ("of it journal and choice of tokens", keep_records)):
-            share = measured(part, folder).seconds / ours.seconds
-            rows.append({"what": name, "share of our step": f"{share:.1%}"})
-    Console().print(rows_table(rows, title=f"a step of {_prompts_and_samples()}, one thread a process"))
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    whole = [{name: row.get(name, "") for name in columns} for row in rows]
+    Console().print(rows_table(whole, title=f"a step of {_prompts_and_samples()}, one thread a process"))
 
 
 def _row(name: str, side: "Measured") -> dict:
-    return {
-        "what": name,
-        "CPU s a step": round(side.seconds, 3),
-        "tokens a step": round(side.tokens),
-        "MB": side.megabytes,
-    }
+    seconds, tokens = round(side.seconds, 3), round(side.tokens)
+    return {"what": name, "CPU s a step": seconds, "tokens a step": tokens, "MB": side.megabytes}
 
 
 def _prompts_and_samples() -> str:
@@ -95,20 +93,17 @@ class Measured:
     megabytes: int  # its peak
 
 
-def measured(side: Callable[[Path, int], float], folder: Path) -> Measured:
-    """Run a side, which returns the tokens that it generated, for N and for 2 N steps."""
-    fewer, more = (_run(side, folder, num_steps) for num_steps in (STEPS, 2 * STEPS))
-    return Measured(
-        (more.seconds - fewer.seconds) / STEPS,
-        (more.tokens - fewer.tokens) / STEPS,
-        max(more.megabytes, fewer.megabytes),
-    )
+def measured(side: Callable[[int], float]) -> Measured:
+    """Run a side, which returns the tokens that it generated in so many steps, for N and for 2 N steps."""
+    fewer, more = (_run(side, num_steps) for num_steps in (STEPS, 2 * STEPS))
+    seconds, tokens = more.seconds - fewer.seconds, more.tokens - fewer.tokens
+    return Measured(seconds / STEPS, tokens / STEPS, max(more.megabytes, fewer.megabytes))
 
 
-def _run(side: Callable[[Path, int], float], folder: Path, num_steps: int) -> Measured:
+def _run(side: Callable[[int], float], num_steps: int) -> Measured:
     before = _seconds_of_children()
     with PeakOfTree() as peak:
-        tokens = _in_a_process(side, folder, num_steps)
+        tokens = side(num_steps)
     return Measured(_seconds_of_children() - before, tokens, peak.megabytes)
 
 
@@ -118,7 +113,7 @@ def _seconds_of_children() -> float:
 
 
 def _in_a_process(function: Callable, *arguments: object):
-    """What a function returns in a process of its own, in the environment in which a chain starts its stages."""
+    """What a function returns in a process of its own, in the environment of a chain's stages."""
     context = multiprocessing.get_context("spawn")
     with patched_environment(worker_environment(Runtime())), ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
@@ -215,7 +210,8 @@ def train_arm(folder: Path, num_steps: int) -> float:
     }
     path = out.with_suffix(".job")
     path.write_text(json.dumps(job))
-    subprocess.run([sys.executable, "-m", "stages.worker", str(path)], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "stages.worker", str(path)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=worker_environment(Runtime()))
     return float(sum(sum(table["num_tokens"].to_pylist()) for table in _steps(folder, num_steps)))
 
 
@@ -274,21 +270,21 @@ def _turn(problem: Problem) -> list[dict[str, str]]:
 
 
 def judge(folder: Path, num_steps: int) -> float:
-    """The verdicts on what the arm sampled, once more."""
+    """The verdicts on what the arm sampled, made `AGAIN` times."""
     problems = _problems(folder)
     with Judge() as judging:
-        for table in _steps(folder, num_steps):
-            judging.verify(
-                [(text, problems[id_]) for text, id_ in zip(*_columns(table, "response", "problem_id"), strict=True)]
-            )
+        for table in _steps(folder, num_steps) * AGAIN:
+            texts, ids = _columns(table, "response", "problem_id")
+            judging.verify([(text, problems[id_]) for text, id_ in zip(texts, ids, strict=True)])
     return 0.0
 
 
 def keep_records(folder: Path, num_steps: int) -> float:
-    """The choice of tokens and the journal of what the arm sampled, once more."""
+    """The choice of tokens, and the journal written and read, of what the arm sampled, made `AGAIN` times."""
     journal, config = Journal(folder / f"again-{num_steps}"), arm_config(num_steps)
-    for step, table in enumerate(_steps(folder, num_steps), start=1):
+    for step, table in enumerate(_steps(folder, num_steps) * AGAIN, start=1):
         journal.write(step, with_choice(table, step=step, config=config))
+        journal.read(step)
     return 0.0
 
 
