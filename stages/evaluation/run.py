@@ -34,7 +34,7 @@ from stages.sampling.scores import (
 )
 from stages.seeds import derive_seed
 from stages.stage import ROLLOUTS, STATE, Row, StageLog, StageRecord
-from stages.training.ledger import sft_tokens_by_checkpoint, tokens_trained
+from stages.training.ledger import flops_spent, sft_tokens_by_checkpoint, tokens_trained
 
 SFT = "sft"
 _SHOWN_PROBLEMS = 8
@@ -247,19 +247,23 @@ def _rl_arms(inputs: Mapping[str, Path]) -> list[str]:
 
 
 def _ledger(inputs: Mapping[str, Path], results: Mapping[str, Mapping[str, float]]) -> list[Row]:
-    """Token efficiency (paper 4.3.2): tokens that an arm trained on, over those of its SFT start, beside its scores."""
+    """Token efficiency (paper 4.3.2): tokens that an arm trained on, over those of its SFT start, and FLOPs, beside its scores."""
     sft_tokens = sft_tokens_by_checkpoint(inputs["sft"])[chosen_model(inputs).name]
-    arms = {key.removeprefix("rl/"): tokens_trained(folder) for key, folder in inputs.items() if key.startswith("rl/")}
+    arms = {key.removeprefix("rl/"): folder for key, folder in inputs.items() if key.startswith("rl/")}
+    spent = {SFT: (0, 0.0)} | {arm: (tokens_trained(folder), flops_spent(folder)) for arm, folder in arms.items()}
+    most = max(flops for _, flops in spent.values()) or 1.0
     return [
         {
             "model": model,
             "sft_tokens": sft_tokens,
             "further_tokens": tokens,
             "further / sft": tokens / sft_tokens,
+            "further_flops": flops,
+            "flops / most": flops / most,
             "greedy": results[f"{model}/all/greedy"]["value"],
             "pass@1": results[f"{model}/all/pass@1"]["value"],
         }
-        for model, tokens in {SFT: 0, **arms}.items()
+        for model, (tokens, flops) in spent.items()
         if f"{model}/all/greedy" in results and f"{model}/all/pass@1" in results
     ]
 

@@ -1,15 +1,27 @@
 """What a step's rows say: rewards, lengths, failures of the judge, and how the budget was filled. Functions of the journal alone."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
 
 from data.domains import DOMAINS, FAILED_STATUSES
+from ring_model.configuration import BailingMoeConfig
 from stages.config import C3po, RlConfig
 from stages.rl.samples import responses_of
 from stages.rl.selection import Response, informative_tokens, live_groups, tokens_per_step
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
+from stages.training.compute import (
+    REFERENCE,
+    SAMPLING,
+    TRAINING,
+    Work,
+    forward_flops,
+    row_work,
+    sampling_work,
+    training_flops,
+)
 
 
 def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
@@ -67,3 +79,24 @@ def _informative_kept(responses: Sequence[Response], kept: Sequence[int], live: 
 def _underfilled(responses: Sequence[Response], objective: C3po) -> int:
     """Virtual ranks whose Phi was not filled by tokens with a policy gradient."""
     return sum(tokens < objective.token_budget for tokens in informative_tokens(responses, objective))
+
+
+def step_flops(rows: pa.Table, *, model: BailingMoeConfig, has_reference: bool) -> dict[str, int]:
+    """FLOPs of a step, see `compute`: a prompt is read once for its samples, and with each response, as far as it is kept, in training.
+
+    The probe is not counted. A prompt that a step asks twice is two groups, and counts twice.
+    """
+    lengths = zip(
+        rows["group"].to_pylist(),
+        map(len, rows["prompt_ids"].to_pylist()),
+        rows["num_tokens"].to_pylist(),
+        rows["kept_tokens"].to_pylist(),
+        strict=True,
+    )
+    sampled, trained = Work(), Work()
+    for (_, prompt), group in groupby(lengths, key=lambda row: row[:2]):
+        responses = [(length, kept) for *_, length, kept in group]
+        sampled += sampling_work(prompt, [length for length, _ in responses])
+        trained += sum((row_work(prompt, kept) for _, kept in responses if kept), Work())
+    spent = {TRAINING: training_flops(trained, model), SAMPLING: forward_flops(sampled, model)}
+    return spent | ({REFERENCE: forward_flops(trained, model)} if has_reference else {})

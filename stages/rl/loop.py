@@ -21,7 +21,7 @@ from ring_model.modelling import BailingMoe
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.collect import Collector, Effort
-from stages.rl.figures import step_figures
+from stages.rl.figures import step_figures, step_flops
 from stages.rl.probe import Probe
 from stages.rl.progress import Progress, pool_rows
 from stages.rl.prompts import Pool, PromptStream
@@ -177,7 +177,9 @@ class _Run:
         figures = step_figures(rows, config=self.config)
         progress.count(step, phase, figures, num_rows=len(rows))
         counts = {"tokens/trained": progress.tokens_trained, "tokens/generated": progress.tokens_generated}
-        self.values = {**figures, **trained, **counts}
+        model = self.trainer.engine.model.config
+        spent = progress.spend(step_flops(rows, model=model, has_reference=self.reference is not None))
+        self.values = {**figures, **trained, **counts, **spent}
         self.values |= self._probe(step)
         self.trainer.write_step(progress, {"phase": phase, **self.values})
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from ring_model.configuration import BailingMoeConfig
 from stages.config import C3po, Grpo, RlConfig
-from stages.rl.figures import step_figures
+from stages.rl.figures import step_figures, step_flops
+from stages.training.compute import REFERENCE, SAMPLING, TRAINING, forward_flops, row_work, sampling_work
 from tests.stages.conftest import arm_config
 from tests.stages.rl.scripted import rollouts
 
@@ -12,6 +14,7 @@ def config_of(**values: object) -> RlConfig:
     return arm_config(**{"samples_per_prompt": 2, **values})
 
 
+MODEL = BailingMoeConfig()
 TWO_RANKS = C3po(token_budget=10, scope="rank", budget_ranks=2)
 # Group 0 is live, on virtual rank 0; group 1 has equal rewards, on rank 1; in group 2, on rank 0, the judge failed once, which leaves one
 # verdict and so no advantage.
@@ -128,3 +131,24 @@ def test_an_objective_without_a_budget_has_no_fill() -> None:
         "group/zero_advantage_share",
     }
     assert figures["budget/tokens_used"] == 16.0
+
+
+def test_a_step_spends_a_prompt_once_in_sampling_and_with_every_kept_response_in_training() -> None:
+    rows = rollouts(
+        [
+            {"group": 0, "sample": 0, "prompt_ids": [1, 2], "num_tokens": 3, "kept_tokens": 3},
+            {"group": 0, "sample": 1, "prompt_ids": [1, 2], "num_tokens": 4, "kept_tokens": 1},
+            {"group": 1, "sample": 0, "prompt_ids": [1, 2], "num_tokens": 5, "kept_tokens": 0},
+        ]
+    )
+    sampled = forward_flops(sampling_work(2, [3, 4]) + sampling_work(2, [5]), MODEL)
+    passed = forward_flops(row_work(2, 3) + row_work(2, 1), MODEL)
+    spent = {TRAINING: 3 * passed, SAMPLING: sampled}
+    assert step_flops(rows, model=MODEL, has_reference=False) == spent
+    assert step_flops(rows, model=MODEL, has_reference=True) == {**spent, REFERENCE: passed}
+
+
+def test_a_step_that_trains_on_nothing_spends_its_samples_alone() -> None:
+    spent = step_flops(rollouts([{"sample": 0}]), model=MODEL, has_reference=True)
+    assert (spent[TRAINING], spent[REFERENCE]) == (0, 0)
+    assert spent[SAMPLING] > 0

@@ -11,6 +11,7 @@ from stages.training.ledger import (
     STEPS,
     StepLedger,
     checkpoint_name,
+    flops_spent,
     replay,
     sft_tokens_by_checkpoint,
     steps_of,
@@ -91,6 +92,13 @@ def test_the_tokens_of_a_run_are_those_of_its_last_step_and_of_an_epoch_those_of
     assert sft_tokens_by_checkpoint(tmp_path) == {"epoch-01": 20, "epoch-02": 30}
     written(tmp_path)
     assert tokens_trained(tmp_path) == 0
+
+
+def test_the_flops_of_a_run_are_those_of_its_last_step(tmp_path: Path) -> None:
+    written(tmp_path, {"step": 1, "compute/total_flops": 5.0}, {"step": 2, "compute/total_flops": 1.5e12})
+    assert flops_spent(tmp_path) == 1.5e12
+    written(tmp_path)
+    assert flops_spent(tmp_path) == 0
 
 
 def test_names_of_checkpoints_sort_in_the_order_of_training() -> None:
