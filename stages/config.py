@@ -457,6 +457,12 @@ class RlArm(Record):
     kind: Literal["rl"]
     name: str = needed("name in tables", pattern=r"^[a-z0-9-]+$")
     phases: tuple[Phase, ...] = needed("phases, in order", min_length=1)
+    start: str | None = ours(
+        None,
+        "folder of the SFT checkpoint that the arm starts from, as epoch-04, and that its KL refers to; none: the chosen one, which grades"
+        " the pool in either case",
+        pattern=r"^epoch-\d\d+$",
+    )
 
     @field_validator("phases")
     @classmethod
@@ -650,4 +656,14 @@ class Recipe(Record):
             raise ValueError(
                 f"until = {self.until!r} needs [rl] with at least one [[rl.arms]]; add it or set until = 'selection'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _starts_are_there(self) -> "Recipe":
+        epochs = self.sft.training.epochs
+        for arm in self.rl.arms if self.rl else ():
+            if isinstance(arm, RlArm) and arm.start and not 1 <= int(arm.start.removeprefix("epoch-")) <= epochs:
+                raise ValueError(
+                    f"rl.arms.{arm.name}.start = {arm.start!r}: SFT keeps epoch-01 to epoch-{epochs:02d}; name one of them"
+                )
         return self

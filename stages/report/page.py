@@ -138,7 +138,7 @@ _SELECTION = (
 )
 _RL = (
     f"Moving averages over {SMOOTHING} steps; of the probe every value. "
-    "All arms start from the chosen checkpoint and share its grading of the pool."
+    "All arms start from the chosen checkpoint, but for those that name another, and share its grading of the pool."
 )
 
 

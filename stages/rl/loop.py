@@ -1,6 +1,6 @@
 """The RL training loop (paper 3.2): a step is a function of the weights before it and of its rows in the journal.
 
-In: the chosen SFT checkpoint, the graded pool, an arm. Out, under `out`: model/, the model at the end of every earlier phase,
+In: an SFT checkpoint to start from, the graded pool, an arm. Out, under `out`: model/, the model at the end of every earlier phase,
 rollouts/ (the journal), probes/, and steps.jsonl (values that depend on inputs and seed alone). Every rank calls `train_arm`. Rank 0
 asks the sampler and writes; all read the journal, so that one rank and several train on the same tokens.
 

@@ -32,6 +32,19 @@ def model_folder(artifact: Path) -> Path:
 
 
 def chosen_model(inputs: Mapping[str, Path]) -> Path:
-    """The SFT checkpoint that selection chose: where RL starts, and the model `sft` of the evaluation."""
+    """The SFT checkpoint that selection chose: where arms start that name no other, and the model `sft` of the evaluation."""
     choice = json.loads((inputs["selection"] / CHOICE).read_text(encoding="utf-8"))
     return inputs["sft"] / choice["checkpoint"]
+
+
+def start_model(inputs: Mapping[str, Path], checkpoint: str | None) -> Path:
+    """The SFT checkpoint of that name, or the chosen one. Raises ValueError where SFT kept none of that name."""
+    if checkpoint is None:
+        return chosen_model(inputs)
+    folder = inputs["sft"] / checkpoint
+    if not folder.is_dir():
+        kept = ", ".join(sorted(path.name for path in inputs["sft"].glob("epoch-*")))
+        raise ValueError(
+            f"an arm starts from {checkpoint}, but SFT kept {kept}; name one of them, or none for the chosen one"
+        )
+    return folder

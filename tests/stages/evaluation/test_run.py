@@ -29,10 +29,11 @@ def test_arms_are_told_with_their_tokens_over_those_of_their_start_and_their_flo
     results = {
         f"{model}/all/{metric}": {"value": 0.5} for model in ("sft", "mixed", "more") for metric in ("greedy", "pass@1")
     }
-    rows = {row.pop("model"): row for row in _ledger(inputs, results)}
-    scores = {"sft_tokens": 100, "greedy": 0.5, "pass@1": 0.5}
+    rows = {row.pop("model"): row for row in _ledger(inputs, results, starts={"more": "epoch-02"})}
+    scores = {"start": "epoch-01", "sft_tokens": 100, "greedy": 0.5, "pass@1": 0.5}
+    later = {"start": "epoch-02", "sft_tokens": 200, "greedy": 0.5, "pass@1": 0.5}
     assert rows == {
         "sft": {"further_tokens": 0, "further / sft": 0.0, "further_flops": 0.0, "flops / most": 0.0, **scores},
         "mixed": {"further_tokens": 50, "further / sft": 0.5, "further_flops": 6e6, "flops / most": 0.75, **scores},
-        "more": {"further_tokens": 300, "further / sft": 3.0, "further_flops": 8e6, "flops / most": 1.0, **scores},
+        "more": {"further_tokens": 300, "further / sft": 1.5, "further_flops": 8e6, "flops / most": 1.0, **later},
     }
