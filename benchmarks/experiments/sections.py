@@ -1,6 +1,7 @@
 """The generated part of a page, section by section, as lines of Markdown."""
 
 import math
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -13,7 +14,7 @@ from benchmarks.experiments.statistics import Interval, mean_estimate, smallest_
 from benchmarks.experiments.steps import FIGURES, spreads, step_rows
 from flows.commands.show import toml_text
 from stages.evaluation.statistics import Estimate
-from stages.recipe import ResolvedRecipe, walk_values
+from stages.recipe import RECIPES, ResolvedRecipe, walk_values
 from stages.records.machine import kind_of
 from stages.stage import Row
 
@@ -68,8 +69,10 @@ def setting(experiment: Experiment) -> Iterator[str]:
     """The command, and what the recipe states itself."""
     resolved = experiment.resolved
     seeds = ",".join(str(chain.seed) for chain in experiment.chains)
-    changes = "".join(f" --set {change}" for change in experiment.changes)
-    yield f"`python -m benchmarks experiment {resolved.recipe.name} --seeds {seeds}{changes}`: {resolved.recipe.description}"
+    changes = "".join(f" --set {shlex.quote(change)}" for change in experiment.changes)
+    name = resolved.recipe.name if resolved.path.parent == RECIPES else resolved.path.name
+    about = f": {resolved.recipe.description}" if resolved.recipe.description else ""
+    yield f"`python -m benchmarks experiment {name} --seeds {seeds}{changes}`{about}"
     yield from ("", "<details><summary>What the recipe changes (<code>ring show --changed</code>)</summary>", "", "```")
     for value in walk_values(resolved.recipe):
         if resolved.changes(value):
@@ -142,6 +145,7 @@ def step_figures(experiment: Experiment) -> Iterator[str]:
 def final_scores(experiment: Experiment) -> Iterator[str]:
     """Of every model and seed on all problems, with 95 % intervals."""
     yield "On `all` held-out problems. By seed: 95 % bootstrap interval over problems. Over seeds: mean and 95 % t-interval."
+    yield "No interval: all values are equal, which does not say how much others would differ."
     yield ""
     rows = []
     for model in experiment.chains[0].models:
@@ -209,51 +213,45 @@ def _group_rows(experiment: Experiment, groups: Sequence[str]) -> Iterator[list[
 # ---------------------------------------------------------------- starts
 
 
+_RULES = (
+    "What a rule would have chosen among these starts, and how far the final score of that arm is from the best one's, paired by",
+    "problem. The best is known only afterwards, on these very problems, which flatters it: a rule is a little better than its figure.",
+)
+
+
 def starts(experiment: Experiment) -> Iterator[str]:
     """Where arms start from, and what each rule would have chosen; nothing where all arms start alike."""
-    of_chains = [starts_of(chain) for chain in experiment.chains]
-    if not any(map(differ, of_chains)):
+    if not any(differ(starts_of(chain)) for chain in experiment.chains):
         return
     yield "The start of each arm, by the probe, and the arm's final scores; means over seeds."
     yield ""
-    rows = []
-    for number, arm in enumerate(experiment.chains[0].rl_arms):
-        found = [of_chain[number] for of_chain in of_chains]
-        names = dict.fromkeys(start.checkpoint for start in found)
-        probes = [_number(_mean(start.probe[name] for start in found)) for name in ("entropy", "pass@1", "greedy")]
-        share = f"{fmean(start.ledger['further / sft'] for start in found):.2f}"
+    finals = [f"final {metric}" for metric in METRICS]
+    titles = ["arm", "start", "entropy", "probe pass@1", "probe greedy", "RL tokens / SFT tokens", *finals]
+    yield from table(titles, _start_rows(experiment))
+    yield from ("", *_RULES, "")
+    yield from table(["rule", "metric", *experiment.seeds, "over seeds"], _rule_rows(experiment))
+
+
+def _start_rows(experiment: Experiment) -> Iterator[list[str]]:
+    for of_seeds in zip(*(starts_of(chain) for chain in experiment.chains), strict=True):
+        arm = of_seeds[0].arm
+        names = dict.fromkeys(start.checkpoint for start in of_seeds)
+        probes = [_number(_mean(start.probe[name] for start in of_seeds)) for name in ("entropy", "pass@1", "greedy")]
+        share = f"{fmean(start.ledger['further / sft'] for start in of_seeds):.2f}"
         finals = [_number(_mean(one.mean(arm, metric) for one in experiment.scores)) for metric in METRICS]
-        rows.append([arm, ", ".join(names), *probes, share, *finals])
-    titles = [
-        "arm",
-        "start",
-        "entropy",
-        "probe pass@1",
-        "probe greedy",
-        "RL tokens / SFT tokens",
-        *(f"final {m}" for m in METRICS),
-    ]
-    yield from table(titles, rows)
-    yield from (
-        "",
-        "What a rule would have chosen among these starts, and how far the final score of that arm is from the best one's, paired by",
-    )
-    yield from (
-        "problem. The best is known only afterwards, on these very problems, so that a rule is a little better than its figure.",
-        "",
-    )
-    yield from table(["rule", "metric", *experiment.seeds], _rule_rows(experiment))
+        yield [arm, ", ".join(names), *probes, share, *finals]
 
 
 def _rule_rows(experiment: Experiment) -> Iterator[list[str]]:
     chosen = [chain_choices(chain) for chain in experiment.chains]
     for rule in chosen[0]:
         for metric in METRICS:
-            cells = []
+            cells, distances = [], []
             for chain, scores, choice in zip(experiment.chains, experiment.scores, chosen, strict=True):
                 best, distance = distance_from_best(choice[rule], starts_of(chain), scores, metric=metric)
                 cells.append(f"{choice[rule]}: {_change(distance)} to {best}")
-            yield [rule, metric, *cells]
+                distances.append(math.nan if distance is None else distance.value)
+            yield [rule, metric, *cells, _over_seeds(distances, signed=True)]
 
 
 # ---------------------------------------------------------------- cells
@@ -271,17 +269,24 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _level(estimate: Estimate | None) -> str:
-    return NONE if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+def _level(estimate: Estimate | Interval | None) -> str:
+    """Without an interval where all values were equal: that they do not differ here is no measure of how much they may."""
+    if estimate is None:
+        return NONE
+    value = f"{estimate.value:.3f}"
+    return value if estimate.low == estimate.high else f"{value} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _change(estimate: Estimate | Interval | None) -> str:
-    return NONE if estimate is None else f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
+    if estimate is None:
+        return NONE
+    value = f"{estimate.value:+.3f}"
+    return value if estimate.low == estimate.high else f"{value} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
 
 
 def _over_seeds(means: Sequence[float], *, signed: bool) -> str:
     kept = [value for value in means if not math.isnan(value)]
     found = t_interval(kept)
-    if found is None:
-        return NONE if not kept else f"{kept[0]:+.3f}" if signed else f"{kept[0]:.3f}"
-    return _change(found) if signed else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    if found is None and kept:
+        found = Interval(kept[0], kept[0], kept[0])
+    return _change(found) if signed else _level(found)

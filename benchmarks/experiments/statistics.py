@@ -46,8 +46,8 @@ def mean_estimate(values: Sequence[float]) -> Estimate | None:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Of the mean: sample standard deviation / sqrt(n); NaN for fewer than two."""
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    """Of the mean: sample standard deviation / sqrt(n); NaN where all values are equal, of whose spread nothing is known."""
+    return stdev(values) / math.sqrt(len(values)) if len(set(values)) > 1 else math.nan
 
 
 def smallest_visible(differences: Sequence[float]) -> float:
@@ -58,8 +58,8 @@ def smallest_visible(differences: Sequence[float]) -> float:
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Mean over seeds with its 95 % interval by Student's t, n - 1 degrees of freedom; None for fewer than two."""
-    if len(values) < 2:
+    """Mean over seeds with its 95 % interval by Student's t, n - 1 degrees of freedom; None where all values are equal."""
+    if len(set(values)) < 2:
         return None
     mean, half = fmean(values), standard_error(values) * float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1))
     return Interval(mean, mean - half, mean + half)

@@ -29,6 +29,11 @@ def test_a_standard_error_by_hand() -> None:
     assert math.isnan(standard_error([1.0]))
 
 
+def test_equal_differences_do_not_say_what_would_have_been_visible() -> None:
+    assert math.isnan(smallest_visible([0.0, 0.0, 0.0]))
+    assert t_interval([0.5, 0.5]) is None
+
+
 def test_the_smallest_visible_difference_is_28_standard_errors_in_ten() -> None:
     differences = [1.0, -1.0, 0.0, 0.0] * 25  # variance 50 / 99
     error = math.sqrt(50 / 99) / 10
