@@ -244,7 +244,7 @@ def _start_rows(experiment: Experiment) -> Iterator[list[str]]:
 
 def _rule_rows(experiment: Experiment) -> Iterator[list[str]]:
     chosen = [chain_choices(chain) for chain in experiment.chains]
-    for rule in chosen[0]:
+    for rule in chosen[0]:  # seeds have the same rules: what they go by is measured in all or in none
         for metric in METRICS:
             cells, distances = [], []
             for chain, scores, choice in zip(experiment.chains, experiment.scores, chosen, strict=True):

@@ -1,15 +1,16 @@
 """Arms that differ in the SFT checkpoint from which they start: where the final score peaks, and what a rule would have chosen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from benchmarks.experiments.chains import Chain
 from benchmarks.experiments.scores import Scores
 from benchmarks.experiments.statistics import mean_estimate
+from stages.config import SelectionConfig
 from stages.evaluation.statistics import Estimate
-from stages.selection.rule import Candidate, choose
+from stages.selection.rule import RULES, Candidate, NoChoiceError
 from stages.stage import Row
-from stages.training.ledger import checkpoint_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,33 +35,44 @@ def differ(starts: Sequence[Start]) -> bool:
     return len({start.checkpoint for start in starts}) > 1
 
 
-def choices(starts: Sequence[Start], *, window: tuple[float, float], validation: Mapping[str, float]) -> dict[str, str]:
-    """Rule -> checkpoint that it takes of those that arms start from; ties go to the earlier one. `validation`: checkpoint -> loss."""
-    rows = sorted({start.checkpoint: start.probe for start in starts}.items())
-    candidates = [
-        Candidate(name, row["entropy"], pass_at_1=row["pass@1"], greedy=row["greedy"], mean_tokens=row["mean_tokens"])
-        for name, row in rows
-    ]
-    low, high = window
-    found = {
-        f"entropy in [{low:g}, {high:g}], then pass@1 (4.3.1)": choose(candidates, window=window).checkpoint,
-        "best pass@1 of the probe": max(candidates, key=lambda one: one.pass_at_1).checkpoint,
-        "best greedy of the probe": max(candidates, key=lambda one: one.greedy).checkpoint,
-        "last": candidates[-1].checkpoint,
-    }
-    losses = {name: validation[name] for name, _ in rows if name in validation}
-    return found | ({"lowest validation loss": min(losses, key=lambda name: losses[name])} if losses else {})
+def choices(starts: Sequence[Start], config: SelectionConfig) -> dict[str, str]:
+    """Rule -> checkpoint that it takes of those that arms start from; a rule that lacks what it goes by is left out.
+
+    Beside the rules that a recipe can name: the best greedy score, and simply the last checkpoint. `starts` in any order; ties go to the
+    earlier checkpoint.
+    """
+    candidates = [_candidate(start.probe, config) for start in _in_order(starts)]
+    found = {}
+    for rule, chosen_by in RULES.items():
+        with suppress(NoChoiceError):
+            found[rule] = chosen_by(candidates, config).checkpoint
+    greedy = max(candidates, key=lambda one: one.greedy).checkpoint
+    return {**found, "best greedy of the probe": greedy, "last checkpoint": candidates[-1].checkpoint}
+
+
+def _in_order(starts: Sequence[Start]) -> list[Start]:
+    """A start of each checkpoint, in the order of training: those that took more tokens come later."""
+    by_checkpoint = {start.checkpoint: start for start in starts}
+    return sorted(by_checkpoint.values(), key=lambda start: (start.probe["sft_tokens"], start.checkpoint))
+
+
+def _candidate(row: Row, config: SelectionConfig) -> Candidate:
+    """As selection saw it."""
+    return Candidate(
+        row["checkpoint"],
+        entropy=row["entropy"],
+        pass_at_1=row["pass@1"],
+        pass_at_k=row[f"pass@{config.samples_per_problem}"],
+        greedy=row["greedy"],
+        mean_tokens=row["mean_tokens"],
+        validation_loss=row["validation_loss"],
+    )
 
 
 def chain_choices(chain: Chain) -> dict[str, str]:
-    """`choices` from the records of a chain."""
-    epochs = chain.manifests["sft"].tables()["epochs"]
-    losses = {checkpoint_name(row["epoch"]): row["validation_loss"] for row in epochs}
-    return choices(
-        starts_of(chain),
-        window=tuple(chain.manifests["selection"].document["payload"]["config"]["entropy_window"]),
-        validation={name: loss for name, loss in losses.items() if loss is not None},
-    )
+    """`choices` from the records of a chain, by its own settings of the rules."""
+    config = SelectionConfig.model_validate(chain.manifests["selection"].document["payload"]["config"])
+    return choices(starts_of(chain), config)
 
 
 def distance_from_best(

@@ -4,18 +4,20 @@ Runs on one rank, which holds the sampler; the others read the journal.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import pyarrow as pa
 
 from data.domains import FAILED_STATUSES
-from stages.config import C3po, Phase, RlArm, RlConfig
+from data.schema import ROLLOUT_SCHEMA
+from stages.config import Phase, RlArm, RlConfig
+from stages.rl.partial import begin, begun, completed, give_up, grown, unfinished
 from stages.rl.prompts import PromptStream
-from stages.rl.publishing import Publisher
-from stages.rl.samples import Group, Journal, responses_of, sampled_rows, with_choice
-from stages.rl.selection import lacking_groups
+from stages.rl.samples import Group, Journal, carried, newborn, responses_of, sampled_rows, with_choice
+from stages.rl.selection import lacking_groups, lacks_tokens
 from stages.sampling.judging import forget_verdicts
 from stages.sampling.requests import Chunk, Policy
 from stages.sampling.sampler import Done, Sampler
@@ -39,6 +41,23 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True)
+class Collected:
+    """A step that the journal has, and where its collector stood then."""
+
+    effort: Effort
+    cursor: dict[str, Any]  # of the prompt stream
+    judged: list[tuple[int, dict[str, int]]]  # of the watch over the judge
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a step is asked of."""
+
+    policy: Policy
+    version: int  # steps behind them
+
+
+@dataclass(frozen=True, slots=True)
 class Collector:
     """Fills the journal, step by step, from a stream of prompts."""
 
@@ -46,12 +65,12 @@ class Collector:
     config: RlConfig
     stream: PromptStream
     sampler: Sampler
-    publisher: Publisher
+    reference: Policy | None  # whose log-probabilities the journal keeps
     journal: Journal
     watch: JudgeWatch
 
-    def collect(self, step: int) -> Effort:
-        """Make sure that the journal has the step; weights are published only where something of it is missing.
+    def collect(self, step: int, weights: Weights | None) -> Collected:
+        """Make sure that the journal has the step; `weights` may be left out where it has.
 
         Raises:
             RuntimeError: the judge failed too often of late; responses are kept, and judged anew when the stage goes on.
@@ -59,29 +78,63 @@ class Collector:
 
         """
         phase, effort = self.arm.phase_of(step), Effort()
-        if self.journal.has(step):
+        if weights is None:
             self.journal.clear_chunks(step)
             self._follow(step, phase)
-            return effort
-        numbers, policy = count(), self.publisher.policy(step - 1)
-        groups, parts, chunks = self._first_groups(phase), [], []
-        while groups:
-            asked = list(self._chunks(groups, numbers, step=step, policy=policy))
-            for done in self.sampler.sample(asked):
-                effort.add(done)
-            chunks += asked
-            samples = pa.concat_tables([chunk.read() for chunk in asked])
-            parts.append(sampled_rows(samples, groups, step=step, config=self.config))
-            groups = self._more_groups(phase, pa.concat_tables(parts))
-        rows = pa.concat_tables(parts).combine_chunks()
-        self._require_judged(rows, chunks)
+        else:
+            self._sample(step, phase, weights, effort)
+        return Collected(effort, self.stream.cursor, self.watch.recent)
+
+    def _sample(self, step: int, phase: Phase, weights: Weights, effort: Effort) -> None:
+        grow = self._ask_whole if self.config.objective.partial_rollouts is None else self._ask_partial
+        rows = grow(step, phase, weights, effort).combine_chunks()
+        self._note(rows)
+        try:
+            self.watch.require()
+        except RuntimeError:
+            forget_verdicts(self.journal.chunks(step))
+            raise
         self.journal.write(step, with_choice(rows, step=step, config=self.config))
-        return effort
+
+    def _ask_whole(self, step: int, phase: Phase, weights: Weights, effort: Effort) -> pa.Table:
+        """Every response to its end."""
+        numbers, parts = count(), [self._carried(step)]
+        groups = self._first_groups(phase, parts[0])
+        while groups:
+            samples = self._answered(self._chunks(groups, numbers, step=step, policy=weights.policy), effort)
+            parts.append(sampled_rows(samples, groups, step=step, version=weights.version, config=self.config))
+            groups = self._more_groups(phase, pa.concat_tables(parts))
+        return pa.concat_tables(parts)
+
+    def _ask_partial(self, step: int, phase: Phase, weights: Weights, effort: Effort) -> pa.Table:
+        """Round after round, until what is finished fills the budgets, or nothing goes on and no prompt may be asked."""
+        numbers, version = count(), weights.version
+        rows = give_up(self._carried(step), version=version, config=self.config)
+        while True:
+            rows = completed(rows, step=step)
+            if not lacks_tokens(responses_of(rows, config=self.config), self.config.objective):
+                return rows
+            new = begin(self._groups_with_room(phase, rows, step), step=step, version=version, config=self.config)
+            rows = pa.concat_tables([rows, new]).combine_chunks()
+            pool = unfinished(rows)
+            if not len(pool):
+                return rows
+            answers = self._answered(self._rounds(pool, numbers, step=step, policy=weights.policy), effort)
+            rows = grown(rows, answers, version=version)
+
+    def _answered(self, chunks: Iterable[Chunk], effort: Effort) -> pa.Table:
+        """The judged samples of chunks, in order."""
+        asked = list(chunks)
+        for done in self.sampler.sample(asked):
+            effort.add(done)
+        return pa.concat_tables([chunk.read() for chunk in asked])
 
     def _follow(self, step: int, phase: Phase) -> None:
         """Move the stream past a step that is there."""
         rows = self.journal.read(step)
-        first = rows["problem_id"].to_pylist()[:: self.config.samples_per_prompt]
+        new = rows.filter(rows["asked_step"].to_numpy() == step)
+        of_group = dict(zip(new["group"].to_pylist(), new["problem_id"].to_pylist(), strict=True))
+        first = [of_group[group] for group in sorted(of_group)]
         asked = [problem.id for problem in self.stream.take(phase, len(first))]
         if asked != first:
             raise ValueError(
@@ -90,19 +143,52 @@ class Collector:
             )
         self._note(rows)
 
-    def _first_groups(self, phase: Phase) -> list[Group]:
-        objective = self.config.objective
-        budgets = objective.num_budgets if isinstance(objective, C3po) else 1
-        problems = self.stream.take(phase, self.config.prompts_per_step)
-        return [Group(number, number % budgets, problem) for number, problem in enumerate(problems)]
+    def _carried(self, step: int) -> pa.Table:
+        """What the step before left over, as rows of this one."""
+        if step == 1:
+            return ROLLOUT_SCHEMA.empty_table()
+        return carried(self.journal.read(step - 1), config=self.config)
+
+    def _first_groups(self, phase: Phase, carried: pa.Table) -> list[Group]:
+        """As many prompts as make `prompts_per_step` with the carried ones; at least one."""
+        first, budgets = len(carried["group"].unique()), self.config.objective.num_budgets
+        problems = self.stream.take(phase, max(1, self.config.prompts_per_step - first))
+        return [Group(number, number % budgets, problem) for number, problem in enumerate(problems, start=first)]
 
     def _more_groups(self, phase: Phase, rows: pa.Table) -> list[Group]:
         """Token-budgeted dynamic sampling (paper 3.2)."""
-        num_asked = len(rows) // self.config.samples_per_prompt
-        most = math.floor((1 + self.config.extra_prompts_share) * self.config.prompts_per_step) - num_asked
-        ranks = lacking_groups(responses_of(rows, config=self.config), self.config.objective, most=most)
+        num_asked = len(rows["group"].unique())
+        prompts = self.config.prompts_per_step
+        most = max(0, math.floor((1 + self.config.extra_prompts_share) * prompts) - num_asked)
+        responses = responses_of(rows, config=self.config)
+        ranks = lacking_groups(responses, self.config.objective, wanted=prompts, most=most)
         problems = self.stream.take(phase, len(ranks))
         return [Group(num_asked + index, ranks[index], problem) for index, problem in enumerate(problems)]
+
+    def _groups_with_room(self, phase: Phase, rows: pa.Table, step: int) -> list[Group]:
+        """New prompts for a pool that is not full, as many as the step may still ask."""
+        config, partial = self.config, self.config.objective.partial_rollouts
+        assert partial is not None
+        asked = rows.filter(rows["asked_step"].to_numpy() == step)["group"].unique()
+        left = math.floor((1 + config.extra_prompts_share) * config.prompts_per_step) - len(asked)
+        room = (partial.pool_rows - len(unfinished(rows))) // config.samples_per_prompt
+        first, budgets = len(rows["group"].unique()), config.objective.num_budgets
+        problems = self.stream.take(phase, max(0, min(left, room)))
+        return [Group(number, number % budgets, problem) for number, problem in enumerate(problems, start=first)]
+
+    def _rounds(self, pool: pa.Table, numbers: Iterator[int], *, step: int, policy: Policy) -> Iterator[Chunk]:
+        """A round of the pool, as many rows a chunk as it has otherwise."""
+        config, limit = self.config, self.arm.phase_of(step).max_total_tokens
+        assert config.objective.partial_rollouts is not None
+        size = config.sampling.chunk_problems * config.samples_per_prompt
+        for start in range(0, len(pool), size):
+            part = pool.slice(start, size)
+            path, title = self.journal.chunk_path(step, next(numbers)), f"step {step}"
+            problems, seeds = self.stream.named(part["problem_id"].to_pylist()), tuple(part["seed"].to_pylist())
+            yield Chunk(
+                path, policy, problems, (0,), seeds, config.sampling, limit, title, self.reference,
+                begun=begun(part), most_more=config.objective.partial_rollouts.round_tokens,
+            )  # fmt: skip
 
     def _chunks(self, groups: Sequence[Group], numbers: Iterator[int], *, step: int, policy: Policy) -> Iterator[Chunk]:
         config, limit = self.config, self.arm.phase_of(step).max_total_tokens
@@ -115,17 +201,10 @@ class Collector:
                 for group in part
                 for sample in samples
             )
-            path = self.journal.chunk_path(step, next(numbers))
-            yield Chunk(path, policy, problems, samples, seeds, config.sampling, limit, title=f"step {step}")
-
-    def _require_judged(self, rows: pa.Table, chunks: Sequence[Chunk]) -> None:
-        self._note(rows)
-        try:
-            self.watch.require()
-        except RuntimeError:
-            forget_verdicts(chunks)
-            raise
+            path, title = self.journal.chunk_path(step, next(numbers)), f"step {step}"
+            yield Chunk(path, policy, problems, samples, seeds, config.sampling, limit, title, self.reference)
 
     def _note(self, rows: pa.Table) -> None:
+        rows = newborn(rows)
         pairs = zip(rows["problem_id"].to_pylist(), rows["status"].to_pylist(), strict=True)
         self.watch.note([pair for pair in pairs if pair[1] in FAILED_STATUSES], num_verdicts=len(rows))

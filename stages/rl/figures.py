@@ -1,42 +1,47 @@
 """What a step's rows say: rewards, lengths, failures of the judge, and how the budget was filled. Functions of the journal alone."""
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from data.domains import DOMAINS, FAILED_STATUSES
-from ring_model.configuration import BailingMoeConfig
-from stages.config import C3po, RlConfig
-from stages.rl.samples import responses_of
-from stages.rl.selection import Response, informative_tokens, live_groups, tokens_per_step
+from stages.config import Objective, RlConfig
+from stages.rl.rewards import EXPIRED
+from stages.rl.samples import newborn, responses_of
+from stages.rl.selection import Response, informative_tokens, live_groups
+from stages.sampling.requests import UNFINISHED
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
-from stages.training.compute import (
-    REFERENCE,
-    SAMPLING,
-    TRAINING,
-    Work,
-    forward_flops,
-    row_work,
-    sampling_work,
-    training_flops,
-)
 
 
 def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
-    """Metrics of a step; a domain that was not asked, or on which no verdict counts, has no reward."""
+    """Metrics of a step; a domain that was not asked, or on which no verdict counts, has no reward. Only the budget counts carried rows."""
+    new = newborn(rows)
     return {
-        **_rewards(rows),
-        "response/count": float(len(rows)),
-        "response/mean_tokens": mean_tokens(rows),
-        "response/truncated_share": float(np.mean(rows["truncated"].to_pylist())),
-        "policy/entropy": policy_entropy(rows),
-        "judge/failures": float(np.isin(rows["status"].to_pylist(), list(FAILED_STATUSES)).sum()),
-        "judge/checker_failures": float(checker_failures([rows])),
-        "judge/weak": float(num_weak([rows])),
+        **_rewards(new),
+        **_partial(rows),
+        "response/count": float(len(new)),
+        "response/mean_tokens": mean_tokens(new),
+        "response/new_tokens": float(sum(rows["new_tokens"].to_pylist())),
+        "response/truncated_share": float(np.mean(new["truncated"].to_pylist())),
+        "policy/entropy": policy_entropy(new),
+        "judge/failures": float(np.isin(new["status"].to_pylist(), list(FAILED_STATUSES)).sum()),
+        "judge/checker_failures": float(checker_failures([new])),
+        "judge/weak": float(num_weak([new])),
         **_budget(rows, config=config),
     }
+
+
+def _partial(rows: pa.Table) -> dict[str, float]:
+    """Of partial rollouts: responses that go on and that were given up."""
+    status = np.array(rows["status"].to_pylist())
+    found = {"partial/unfinished": np.sum(status == UNFINISHED), "partial/expired": np.sum(status == EXPIRED)}
+    return {name: float(value) for name, value in found.items()} if any(found.values()) else {}
+
+
+def mean_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over a step's updates of figures of the same names; nothing of no update."""
+    return {name: sum(one[name] for one in updates) / len(updates) for name in (updates[0] if updates else ())}
 
 
 def _rewards(rows: pa.Table) -> dict[str, float]:
@@ -51,22 +56,23 @@ def _budget(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     """How much of the budget was used, and how much of that carries a policy gradient."""
     responses, kept = responses_of(rows, config=config), rows["kept_tokens"].to_pylist()
     live = live_groups(responses)
-    num_groups = len({response.group for response in responses})
+    new = {response.group for response in responses if not response.age}
     used = sum(kept)
     found = {
         "budget/tokens_used": float(used),
         "budget/tokens_informative": float(
             sum(one.num_tokens for one in responses if one.judged and one.group in live)
         ),
-        "group/asked": float(num_groups),
-        "group/zero_advantage_share": 1.0 - len(live) / num_groups,
+        "group/asked": float(len(new)),
+        "group/zero_advantage_share": 1.0 - len(live & new) / len(new),
     }
-    total = tokens_per_step(config.objective)
-    if total is None or not isinstance(config.objective, C3po):
+    total = config.objective.tokens_per_step
+    if total is None:
         return found
     return found | {
         "budget/fill": used / total,
         "budget/tokens_missing": float(max(0, total - used)),
+        "budget/tokens_carried": float(sum(one.num_tokens for one in responses if one.age)),
         "budget/informative_share": _informative_kept(responses, kept, live) / total,
         "budget/underfilled_ranks": float(_underfilled(responses, config.objective)),
     }
@@ -76,27 +82,7 @@ def _informative_kept(responses: Sequence[Response], kept: Sequence[int], live: 
     return sum(tokens for response, tokens in zip(responses, kept, strict=True) if response.group in live)
 
 
-def _underfilled(responses: Sequence[Response], objective: C3po) -> int:
-    """Virtual ranks whose Phi was not filled by tokens with a policy gradient."""
-    return sum(tokens < objective.token_budget for tokens in informative_tokens(responses, objective))
-
-
-def step_flops(rows: pa.Table, *, model: BailingMoeConfig, has_reference: bool) -> dict[str, int]:
-    """FLOPs of a step, see `compute`: a prompt is read once for its samples, and with each response, as far as it is kept, in training.
-
-    The probe is not counted. A prompt that a step asks twice is two groups, and counts twice.
-    """
-    lengths = zip(
-        rows["group"].to_pylist(),
-        map(len, rows["prompt_ids"].to_pylist()),
-        rows["num_tokens"].to_pylist(),
-        rows["kept_tokens"].to_pylist(),
-        strict=True,
-    )
-    sampled, trained = Work(), Work()
-    for (_, prompt), group in groupby(lengths, key=lambda row: row[:2]):
-        responses = [(length, kept) for *_, length, kept in group]
-        sampled += sampling_work(prompt, [length for length, _ in responses])
-        trained += sum((row_work(prompt, kept) for _, kept in responses if kept), Work())
-    spent = {TRAINING: training_flops(trained, model), SAMPLING: forward_flops(sampled, model)}
-    return spent | ({REFERENCE: forward_flops(trained, model)} if has_reference else {})
+def _underfilled(responses: Sequence[Response], objective: Objective) -> int:
+    """Virtual ranks whose Phi was not filled, in every update, by tokens with a policy gradient."""
+    wanted = objective.updates_per_batch * objective.token_budget
+    return sum(tokens < wanted for tokens in informative_tokens(responses, objective))

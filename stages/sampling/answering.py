@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -11,12 +12,16 @@ from ring_model.checkpoint import load_model, refill
 from ring_model.configuration import BailingMoeConfig
 from ring_model.generation import Completion, generate
 from ring_model.modelling import BailingMoe
-from ring_model.policy import pack_rows, response_logprobs
+from ring_model.policy import micro_batches, pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.sampling.judging import ANSWER_SCHEMA
 from stages.sampling.prompting import prompt_ids
-from stages.sampling.requests import Chunk, Policy, write_chunk
+from stages.sampling.requests import UNFINISHED, Begun, Chunk, Policy, write_chunk
 from stages.sampling.workers import Worker
+
+UNFINISHED_FIELD = pa.field(UNFINISHED, pa.bool_())
+REFERENCE_FIELD = pa.field("reference_logprobs", pa.list_(pa.float32()))
+_SCORED_AT_ONCE = 4096  # places of a rectangle; fixed, since the last bits depend on it
 
 
 def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
@@ -24,10 +29,11 @@ def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
     started = time.monotonic()
     model, tokenizer = _policy(worker, chunk.policy)
     prompts = [ids for problem in chunk.problems for ids in [prompt_ids(tokenizer, problem)] * len(chunk.samples)]
+    begun = chunk.begun or (Begun(),) * len(prompts)
     tally: Counter[str] = Counter()
     completions = generate(
         model,
-        prompts,
+        [[*prompt, *before.token_ids] for prompt, before in zip(prompts, begun, strict=True)],
         seeds=chunk.seeds,
         max_new_tokens=chunk.sampling.max_new_tokens,
         temperature=0.0 if chunk.is_greedy else chunk.sampling.temperature,
@@ -35,10 +41,40 @@ def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
         eos_id=tokenizer.eos_id,
         max_rows=chunk.sampling.max_rows,
         max_total_tokens=chunk.max_total_tokens,
+        num_begun=[len(before.token_ids) for before in begun],
+        most_more=chunk.most_more,
         tally=tally,
     )
-    write_chunk(_answers(chunk, prompts, completions, tokenizer), chunk.answers)
+    whole = [_joined(before, completion) for before, completion in zip(begun, completions, strict=True)]
+    answers = _answers(chunk, prompts, whole, tokenizer)
+    room = chunk.max_total_tokens or model.config.max_position_embeddings
+    goes_on = [
+        not made.finished and len(made.token_ids) < min(chunk.sampling.max_new_tokens, room - len(prompt))
+        for prompt, made in zip(prompts, whole, strict=True)
+    ]
+    if chunk.most_more is not None:
+        answers = answers.append_column(UNFINISHED_FIELD, pa.array(goes_on))
+    if chunk.reference is not None:
+        responses = [[] if waits else made.token_ids for waits, made in zip(goes_on, whole, strict=True)]
+        values = response_logprobs_of(
+            _reference(worker, chunk.reference), prompts, responses, chunk.sampling.temperature
+        )
+        answers = answers.append_column(REFERENCE_FIELD, pa.array(values, REFERENCE_FIELD.type))
+    write_chunk(answers, chunk.answers)
     return time.monotonic() - started, dict(tally)
+
+
+def _joined(before: Begun, completion: Completion) -> Completion:
+    """The whole response."""
+    if not before.token_ids:
+        return completion
+    entropies = np.concatenate([np.full(len(before.token_ids), before.entropy, np.float32), completion.entropies])
+    return Completion(
+        token_ids=[*before.token_ids, *completion.token_ids],
+        logprobs=np.concatenate([np.array(before.logprobs, np.float32), completion.logprobs]),
+        entropies=entropies,
+        finished=completion.finished,
+    )
 
 
 def token_logprobs(worker: Worker, question: tuple[Policy, Sequence[int]]) -> list[float]:
@@ -53,6 +89,26 @@ def next_token_logprobs(model: BailingMoe, tokens: Sequence[int]) -> list[float]
     """Log-probability of every token but the first."""
     rows = pack_rows([tokens[:1]], [tokens[1:]], device=model.device)
     return response_logprobs(model, rows, entropy="none").logprobs_M.tolist()
+
+
+@torch.no_grad()
+def response_logprobs_of(
+    model: BailingMoe, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
+) -> list[np.ndarray]:
+    """Of every response the log-probabilities of its tokens, float32; of an empty one none."""
+    found: list[np.ndarray] = [np.empty(0, np.float32)] * len(responses)
+    asked = [index for index, response in enumerate(responses) if response]
+    lengths = [len(prompts[index]) + len(responses[index]) for index in asked]
+    for positions in micro_batches(lengths, token_budget=_SCORED_AT_ONCE):
+        batch = [asked[position] for position in positions]
+        rows = pack_rows(
+            *zip(*((prompts[index], responses[index]) for index in batch), strict=True), device=model.device
+        )
+        scored = response_logprobs(model, rows, entropy="none", temperature=temperature).logprobs_M.cpu()
+        pieces = scored.split([len(responses[index]) for index in batch])
+        for index, piece in zip(batch, pieces, strict=True):
+            found[index] = piece.numpy()
+    return found
 
 
 def response_text(tokenizer: Tokenizer, completion: Completion) -> str:
@@ -78,6 +134,14 @@ def _answers(
         "truncated": [not completion.finished for completion in completions],
     }
     return pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}, schema=ANSWER_SCHEMA)
+
+
+def _reference(worker: Worker, policy: Policy) -> BailingMoe:
+    """The model of a policy that stays the same for long; kept beside the one that answers."""
+    kept = worker.kept
+    if kept.get("reference_policy") != policy:
+        kept.update(reference=load_model(policy.weights, device=worker.device), reference_policy=policy)
+    return kept["reference"]
 
 
 def _policy(worker: Worker, policy: Policy) -> tuple[BailingMoe, Tokenizer]:

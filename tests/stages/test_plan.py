@@ -147,6 +147,18 @@ def test_an_end_that_the_recipe_does_not_reach_is_refused() -> None:
         plan_chain(load_recipe("curate-public").recipe, until="rl")
 
 
+def test_a_start_that_sft_will_not_keep_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ValueError, match=r"rl\.arms\.mixed\.start = 'epoch-03': SFT will keep epoch-01, epoch-02;"):
+        plan_chain(load_recipe("smoke", overrides=["rl.arms.mixed.start='epoch-03'"]).recipe)
+    halves = ["rl.arms.mixed.start='epoch-00+1of2'", "sft.training.checkpoints_per_epoch=2"]
+    assert plan_chain(load_recipe("smoke", overrides=halves).recipe)
+
+
+def test_a_start_is_of_its_arm_alone() -> None:
+    changed, before = planned("rl.arms.mixed.start='epoch-01'"), planned()
+    assert {key for key in before if changed[key] != before[key]} == {"rl/mixed", "evaluation", "report"}
+
+
 def test_an_infinite_number_in_a_recipe_is_a_message() -> None:
     with pytest.raises(RecipeError, match=r"kl_coefficient = inf: .*finite"):
         load_recipe("smoke", overrides=["rl.kl_coefficient=inf"])

@@ -1,16 +1,16 @@
 """The table that compares what arms took."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from stages.evaluation.run import _ledger
+from stages.training.checkpoints import Checkpoint, write_checkpoints
 
 
-def _steps(folder: Path, rows: Sequence[tuple[int, int, float]]) -> Path:
-    """Lines of steps.jsonl: epoch, tokens and FLOPs so far."""
+def _steps(folder: Path, *rows: tuple[int, float]) -> Path:
+    """Lines of steps.jsonl: tokens and FLOPs so far."""
     folder.mkdir(parents=True)
-    lines = [{"epoch": epoch, "tokens/trained": tokens, "compute/total_flops": flops} for epoch, tokens, flops in rows]
+    lines = [{"tokens/trained": tokens, "compute/total_flops": flops} for tokens, flops in rows]
     (folder / "steps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -18,13 +18,18 @@ def _steps(folder: Path, rows: Sequence[tuple[int, int, float]]) -> Path:
 def test_arms_are_told_with_their_tokens_over_those_of_their_start_and_their_flops_over_the_most(
     tmp_path: Path,
 ) -> None:
+    kept = [
+        Checkpoint(f"epoch-{n:02d}", epoch=n, steps=n, tokens_trained=100 * n, validation_loss=None) for n in (1, 2)
+    ]
     inputs = {
-        "sft": _steps(tmp_path / "sft", [(1, 100, 1e6), (2, 200, 2e6)]),
+        "sft": tmp_path / "sft",
         "selection": tmp_path / "selection",
-        "rl/mixed": _steps(tmp_path / "mixed", [(1, 10, 1e6), (1, 50, 6e6)]),
-        "rl/more": _steps(tmp_path / "more", [(1, 300, 8e6)]),
+        "rl/mixed": _steps(tmp_path / "mixed", (10, 1e6), (50, 6e6)),
+        "rl/more": _steps(tmp_path / "more", (300, 8e6)),
     }
     inputs["selection"].mkdir()
+    inputs["sft"].mkdir()
+    write_checkpoints(inputs["sft"], kept)
     (inputs["selection"] / "choice.json").write_text('{"checkpoint": "epoch-01"}')
     results = {
         f"{model}/all/{metric}": {"value": 0.5} for model in ("sft", "mixed", "more") for metric in ("greedy", "pass@1")

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from data.schema import ROLLOUT_SCHEMA, read_table, write_table
 from ring_model.configuration import BailingMoeConfig
-from stages.config import C3po
+from stages.config import Objective
+from stages.rl.samples import with_columns
 from stages.training.compute import forward_flops, row_work, sampling_work
 from tests.stages.conftest import Ended, arm_config, arm_job, run_arm, start_arm
 
@@ -126,21 +127,23 @@ def test_trained_tokens_are_the_budget_less_what_is_reported_missing(undisturbed
 
 def test_flops_are_those_of_the_responses_and_of_the_rows_that_were_trained_on(undisturbed) -> None:
     model = BailingMoeConfig.from_folder(undisturbed.out / "model")
-    steps, sampled, trained = steps_of(undisturbed.out), 0, 0
+    steps, sampled, scored, trained = steps_of(undisturbed.out), 0, 0, 0
     for step in range(1, 6):
         rows = [row for row in rows_of(undisturbed.out).to_pylist() if row["step"] == step]
         per_group = CONFIG.samples_per_prompt
         groups = [rows[start : start + per_group] for start in range(0, len(rows), per_group)]
         for group in groups:
             prompt = len(group[0]["prompt_ids"])
-            sampled += forward_flops(sampling_work(prompt, [len(row["token_ids"]) for row in group]), model)
+            lengths = [len(row["token_ids"]) for row in group]
+            sampled += forward_flops(sampling_work(prompt, lengths), model)
+            scored += sum(forward_flops(row_work(prompt, length), model) for length in lengths)
             kept = [row["kept_tokens"] for row in group if row["kept_tokens"]]
             trained += sum(forward_flops(row_work(prompt, tokens), model) for tokens in kept)
         assert steps[step - 1]["compute/sampling_flops"] == sampled
         assert steps[step - 1]["compute/training_flops"] == 3 * trained
-        assert steps[step - 1]["compute/reference_flops"] == trained
+        assert steps[step - 1]["compute/reference_flops"] == scored
     metrics = json.loads((undisturbed.out / ".state" / "record.json").read_text())["metrics"]
-    assert metrics["compute/total_flops"] == sampled + 4 * trained
+    assert metrics["compute/total_flops"] == sampled + scored + 3 * trained
 
 
 def test_the_model_at_the_end_of_each_phase_is_kept(undisturbed) -> None:
@@ -284,8 +287,7 @@ def test_a_step_that_is_not_finite_stops_the_arm_with_its_step_and_leaves_the_la
     shutil.copytree(undisturbed.out / "rollouts", out / "rollouts")
     path = out / "rollouts" / "step-000003.parquet"
     rows = read_table(path, ROLLOUT_SCHEMA)
-    spoilt = pa.array([[-float("inf")] * len(row) for row in rows["logprobs"].to_pylist()], pa.list_(pa.float32()))
-    write_table(rows.set_column(rows.schema.get_field_index("logprobs"), "logprobs", spoilt), path)
+    write_table(with_columns(rows, weight=[float("inf")] * len(rows)), path)
     done = run_arm(CONFIG, arm_inputs, out, ranks=ranks)
     assert done.code != 0
     said = done.error.removeprefix("rank 1: ")  # whichever is first: both find it
@@ -332,7 +334,7 @@ def test_a_phase_longer_than_the_models_positions_is_refused_before_anything_is_
 
 
 def test_virtual_ranks_are_each_cut_to_their_own_budget(arm_inputs, tmp_path: Path) -> None:
-    objective = C3po(token_budget=15, scope="rank", budget_ranks=3)
+    objective = Objective(token_budget=15, budget_scope="rank", budget_ranks=3)
     done = run_arm(arm_config(objective=objective, extra_prompts_share=0), arm_inputs, tmp_path / "arm")
     assert done.code == 0, done.errors
     rows = rows_of(done.out).to_pylist()
