@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
-One takes arguments: `python -m benchmarks source_mutants --help`.
+Some take arguments: `python -m benchmarks source_mutants --help`, `python -m benchmarks cluster --help`.
 """
 
 import importlib
@@ -20,7 +20,7 @@ BENCHMARKS = (
     "judging_mutations",
     "judging_peers",
 )
-WITH_ARGUMENTS = ("source_mutants",)
+WITH_ARGUMENTS = ("source_mutants", "cluster")
 DEFAULT = ("throughput", "checkpoint", "orchestration", "sandbox")
 
 
