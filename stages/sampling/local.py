@@ -42,14 +42,15 @@ class LocalSampler:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def publish(self, model: BailingMoe, *, version: int) -> Policy:
-        """Write the weights to a folder of their own; older ones go."""
+    def publish(self, model: BailingMoe, *, version: int, oldest: int) -> Policy:
+        """Write the weights to a folder of their own; those of versions before `oldest`, and after this one, go."""
         assert self._tokenizer is not None
         folder = self._published / f"{version:06d}"
         save_parameters(model, folder)
-        for older in self._published.iterdir():
-            if older != folder:
-                shutil.rmtree(older)
+        kept = {f"{one:06d}" for one in range(oldest, version + 1)}
+        for other in self._published.iterdir():
+            if other.name not in kept:
+                shutil.rmtree(other)
         return Policy(folder, self._tokenizer)
 
     def check(self, policy: Policy, tokens: Sequence[int]) -> list[float]:
