@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from benchmarks.cluster_costs import Cluster, Lengths
 from benchmarks.cluster_rollout import Decoder, Phase, Row, sample_all, sample_until
-from stages.config import C3po, Grpo
+from stages.config import Objective
 from stages.rl.selection import NOTHING, Response, choose_shares, lacking_groups
 from stages.seeds import derive_seed
 from stages.training.dealing import share_of_rank
@@ -38,7 +38,7 @@ class Method:
     """A way to spend a step. With `slots` it is C3PO++: that many slots a rank, refilled, and responses outlive updates."""
 
     name: str
-    objective: C3po | Grpo
+    objective: Objective
     dealt: bool = True  # chosen responses go to ranks by tokens; else each is trained where it was sampled
     extra: bool = False  # more prompts while a Phi lacks tokens
     slots: int = 0
@@ -99,19 +99,20 @@ class Trained:
     seconds: float  # of the slowest rank
 
 
-def responses_of(rows: Sequence[Row], objective: C3po | Grpo, *, num_ranks: int) -> list[Response]:
+def responses_of(rows: Sequence[Row], objective: Objective, *, num_ranks: int) -> list[Response]:
     """Rows as the choice of tokens knows them; a virtual rank is a rank."""
-    by_rank = isinstance(objective, C3po) and objective.num_budgets == num_ranks
+    by_rank = objective.num_budgets == num_ranks
     return [
         Response(row.group, row.sample, row.length, advantage=1.0, judged=True, budget_rank=row.rank if by_rank else 0)
         for row in rows
     ]
 
 
-def train(rows: Sequence[Row], method: Method, *, cluster: Cluster, seed: int) -> Trained:
+def train(rows: Sequence[Row], method: Method, *, world: World, step: int) -> Trained:
     """Choose tokens as the project does, and train them where they were sampled or where they are dealt to."""
+    cluster, seed = world.cluster, derive_seed(world.seed, "cluster", "choice", step)
     responses = responses_of(rows, method.objective, num_ranks=cluster.num_ranks)
-    shares = choose_shares(responses, objective=method.objective, seed=seed)
+    shares = choose_shares(responses, objective=method.objective, longest=world.lengths.limit, seed=seed)
     kept = {response.key: shares.get(response.key, NOTHING).kept_tokens for response in responses}
     chosen = [(row.rank, kept[row.group, row.sample]) for row in rows if kept[row.group, row.sample]]
     tokens = dealt(chosen, num_ranks=cluster.num_ranks) if method.dealt else where_sampled(chosen, cluster.num_ranks)
@@ -167,16 +168,15 @@ def _wave(world: World, decoders: Sequence[Decoder], ranks: Sequence[int], *, fi
     return sample_all(decoders)
 
 
-def _extra_waves(
-    world: World, objective: C3po | Grpo, rows: Sequence[Row], *, first: int, step: int
-) -> Iterator[Phase]:
+def _extra_waves(world: World, objective: Objective, rows: Sequence[Row], *, first: int, step: int) -> Iterator[Phase]:
     """Token-budgeted dynamic sampling as `stages.rl.collect` does it: wave after wave, at most as many prompts as the step has."""
     cluster, asked, so_far = world.cluster, 0, list(rows)
     decoders = [Decoder(cluster, cluster.responses_per_rank) for _ in range(cluster.num_ranks)]
-    by_rank = isinstance(objective, C3po) and objective.num_budgets == cluster.num_ranks
+    by_rank = objective.num_budgets == cluster.num_ranks
     while True:
         responses = responses_of(so_far, objective, num_ranks=cluster.num_ranks)
-        ranks = lacking_groups(responses, objective, most=cluster.prompts_per_step - asked)
+        prompts = cluster.prompts_per_step
+        ranks = lacking_groups(responses, objective, wanted=prompts, most=prompts - asked)
         if not ranks:
             return
         places = ranks if by_rank else [number % cluster.num_ranks for number in range(len(ranks))]
@@ -188,7 +188,7 @@ def _extra_waves(
 
 def _record(waves: Sequence[Phase], method: Method, *, world: World, step: int) -> Step:
     rows = [row for wave in waves for row in wave.rows]
-    trained = train(rows, method, cluster=world.cluster, seed=derive_seed(world.seed, "cluster", "choice", step))
+    trained = train(rows, method, world=world, step=step)
     num_trained, num_sampled = sum(trained.kept.values()), sum(wave.num_sampled for wave in waves)
     seconds, busy = sum(wave.seconds for wave in waves), sum(wave.busy_seconds for wave in waves)
     return Step(
@@ -286,8 +286,7 @@ class Pool:
         for decoder in self.decoders:
             for end, _, row in decoder.running:
                 row.count(decoder.position(end, row), version=self.step)
-        seed = derive_seed(self.world.seed, "cluster", "choice", self.step)
-        record = self._record(phase, train(phase.rows, self.method, cluster=cluster, seed=seed))
+        record = self._record(phase, train(phase.rows, self.method, world=self.world, step=self.step))
         self.step += 1
         return replace(record, num_lost=record.num_lost + self._expire())
 

@@ -10,7 +10,6 @@ from benchmarks.cluster_methods import Step
 from benchmarks.cluster_runs import (
     COMPARED_SLOTS,
     GROWTH,
-    OVERSAMPLED_PROMPTS,
     RANKED,
     REFERENCE,
     SENSITIVITY_SKIPPED,
@@ -18,6 +17,7 @@ from benchmarks.cluster_runs import (
     SLOTS,
     Results,
     Runs,
+    oversampled_prompts,
 )
 from stages.report.charts import DASHES, WIDTH, bar_chart, colour, line_chart
 
@@ -278,7 +278,7 @@ def page(results: Results, *, plots: Mapping[str, str]) -> str:
     found = "\n".join(_wrapped(f"- {line}", indent="  ") for line in findings(results))
     parts = ["# The cluster on paper", _wrapped(_made_by(results)), found, *_assumptions(results)]
     for section in sections(results):
-        parts += [f"## {section.title}", section.note, markdown(section.rows)]
+        parts += [f"## {section.title}", _wrapped(section.note), markdown(section.rows)]
         parts += [f"![{section.title}]({plots[section.plot]})"] if section.plot else []
     return "\n\n".join(part for part in [*parts, CHANGES] if part) + "\n"
 
@@ -336,14 +336,15 @@ def _dealing_found(sampled: Sequence[Step], dealt: Sequence[Step]) -> str:
 
 def _budget_found(results: Results) -> str:
     ranked, extra = results.base[RANKED], results.base["C3PO per rank, extra prompts"]
-    more, budget = results.base[f"C3PO per rank, {OVERSAMPLED_PROMPTS} prompts"], results.world.cluster.total_budget
+    num_prompts, budget = oversampled_prompts(results.world.cluster), results.world.cluster.total_budget
+    more = results.base[f"C3PO per rank, {num_prompts} prompts"]
     share, most = (mean(steps, lambda step: step.num_trained / budget) for steps in (ranked, more))
     waves = mean(extra, lambda step: step.num_waves)
     return (
-        f"**C3PO alone does not make a step shorter** ({_seconds(ranked)}): it samples what GRPO samples. Per rank, and without more prompts, "
-        f"it trains {share:.0%} of Phi, since no rank gets what another has over. Asking more prompts where tokens lack takes {waves:.1f} waves "
-        f"and {_seconds(extra)}; asking {OVERSAMPLED_PROMPTS} prompts at once trains {most:.1%} of Phi in {_seconds(more)}, with "
-        f"{lost_share(more):.0%} of the sampled tokens in vain and up to {_fullest(more, results):.0%} of the memory for keys and values."
+        f"**C3PO alone does not make a step shorter** ({_seconds(ranked)}): it samples what GRPO samples. Per rank, without more "
+        f"prompts, it trains {share:.0%} of Phi, since no rank gets what another has over. Asking more prompts where tokens lack takes "
+        f"{waves:.1f} waves and {_seconds(extra)}; asking {num_prompts} prompts at once trains {most:.1%} of Phi in {_seconds(more)}, with "
+        f"{lost_share(more):.0%} of the sampled tokens in vain and up to {_fullest(more, results):.0%} of the memory."
     )
 
 
@@ -377,8 +378,9 @@ def _drift_found(reference: Sequence[Step], ranked: Sequence[Step]) -> str:
     return (
         f"When lengths grow by {GROWTH:.0%} a step, GRPO's training phase goes from {before:.0f} to {after:.0f} s, C3PO's per rank from "
         f"{start:.0f} to {end:.0f} s. Tokens/s vary by {variation(ranked, throughput):.1%} (CV) under C3PO and "
-        f"{variation(reference, throughput):.1%} under GRPO, whose slots get fuller; the step itself goes from {_seconds(ranked[:ENDS])} to "
-        f"{_seconds(ranked[-ENDS:])} under C3PO, {_seconds(reference[:ENDS])} to {_seconds(reference[-ENDS:])} under GRPO: "
+        f"{variation(reference, throughput):.1%} under GRPO, whose slots get fuller; the step itself goes from "
+        f"{_seconds(ranked[:ENDS])} to {_seconds(ranked[-ENDS:])} under C3PO, "
+        f"{_seconds(reference[:ENDS])} to {_seconds(reference[-ENDS:])} under GRPO: "
         "C3PO steadies the update, not the sampling."
     )
 
@@ -418,11 +420,11 @@ def _assumptions(results: Results) -> list[str]:
         f"training Phi = {cluster.token_budget:,} tokens on a rank: {cluster.token_budget * cluster.training_seconds:.1f} s",
         f"reading 100 000 tokens of unfinished responses again after an update: {1e5 * cluster.prefill_seconds:.1f} s",
         f"an update: {cluster.overhead_seconds:.1f} s (gradients reduced, weights gathered and pushed, the switch)",
-        f"keys and values that fit on a GPU: {cluster.context_capacity:,} tokens; a run goes on beyond them, and the tables say where",
+        f"keys and values that fit on a GPU: {cluster.context_capacity:,} tokens; a run goes on beyond them; the tables say where",
     ]
     return [
         "## Assumptions",
-        ASSUMED,
+        _wrapped(ASSUMED),
         markdown(stated),
         "They give:",
         "\n".join(f"- {line}" for line in derived),
@@ -435,23 +437,26 @@ def _value(value: Any) -> str:
     return f"{value:,.10g}" if 1e-2 <= abs(value) < 1e7 or not value else f"{value:.4g}"
 
 
-ASSUMED = """Lengths are drawn for each prompt and do not depend on the policy: a response that goes on under newer weights gets as long as it would
-have been. Every prompt has right and wrong answers, so every token counts for Phi; judging is hidden behind sampling. A GPU decodes with
-the whole model, a row gains one token a step, and rows never move to another GPU. Attention's own FLOPs are part of the utilisation.
-Which tokens are trained is `stages.rl.selection.choose_shares`, how many prompts more are asked is `lacking_groups` there, and where
-responses are trained is `stages.training.dealing.share_of_rank`. Numbers as sources are sections of 2506.14731; "ours" is a guess."""
-PARTS_NOTE = """Seconds, mean over all steps; those of C3PO++ begin with an empty pool, from which short responses finish first. "Where sampled": a
-response is trained by the rank that sampled it; "dealt": by tokens over all ranks, as the project does it, and so are all further rows.
-A GPU is idle while it waits for the slowest; a slot is filled while it decodes a response; a wave is a round of prompts asked together."""
-TRAINED_NOTE = """CV: standard deviation over steps as a share of the mean. In vain: sampled and never trained. Age: updates between the sampling and the
-training of a token. Memory: the most keys and values that a rank held, as a share of what fits."""
-POOL_NOTE = f"""Times as fast as "{REFERENCE}", for a trained token. Sigma: how many updates a response may survive unfinished. With whole groups a
-response waits until all of its prompt's are finished or dropped, which a baseline within the group needs."""
-SENSITIVITY_NOTE = f"""One change at a time; {SENSITIVITY_STEPS} steps, of which the first {SENSITIVITY_SKIPPED} are left out. "GRPO" is "{REFERENCE}"."""
+ASSUMED = """Lengths are drawn for each prompt and do not depend on the policy: a response that goes on under newer weights gets as long as
+it would have been. Every prompt has right and wrong answers, so every token counts for Phi; judging is hidden behind sampling. A GPU
+decodes with the whole model, a row gains one token a step, and rows never move to another GPU. Attention's own FLOPs are part of the
+utilisation. Which tokens are trained is `stages.rl.selection.choose_shares`, how many prompts more are asked is `lacking_groups` there,
+and where responses are trained is `stages.training.dealing.share_of_rank`. Numbers as sources are sections of 2506.14731; "ours" is a
+guess."""
+PARTS_NOTE = """Seconds, mean over all steps; those of C3PO++ begin with an empty pool, from which short responses finish first.
+"Where sampled": a response is trained by the rank that sampled it; "dealt": by tokens over all ranks, as the project does it,
+and so are all further rows. A GPU is idle while it waits for the slowest; a slot is filled while it decodes a response; a wave is a round of prompts asked
+together."""
+TRAINED_NOTE = """CV: standard deviation over steps as a share of the mean. In vain: sampled and never trained. Age: updates between the
+sampling and the training of a token. Memory: the most keys and values that a rank held, as a share of what fits."""
+POOL_NOTE = f"""Times as fast as "{REFERENCE}", for a trained token. Sigma: how many updates a response may survive unfinished. With whole
+groups a response waits until all of its prompt's are finished or dropped, which a baseline within the group needs."""
+SENSITIVITY_NOTE = f"""One change at a time; {SENSITIVITY_STEPS} steps, of which the first {SENSITIVITY_SKIPPED} are left out. "GRPO" is
+"{REFERENCE}"."""
 CHANGES = """## What would change the conclusions
 
-- *Tail against limit.* With as many slots as GRPO has responses C3PO++ gains what slots that empty cost, which limit / mean bounds; with a
-  longer limit at the same mean it gains far more (table of other assumptions).
+- *Tail against limit.* With as many slots as GRPO has responses C3PO++ gains what slots that empty cost, which limit / mean bounds; with
+  a longer limit at the same mean it gains far more (table of other assumptions).
 - *An almost empty decode step.* Few rows touch few experts, so that a tail is cheaper than a full batch. An engine with a larger fixed
   cost a step makes GRPO slower, and C3PO++ look better.
 - *Prompts that are alike.* The more the responses to a prompt have in common, the more ranks differ under GRPO. Moving rows between GPUs

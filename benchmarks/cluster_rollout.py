@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.cluster_costs import Cluster
 
+ROUNDING = 1e-6  # of a decode step: one that misses a second by no more ends at it
+
 
 @dataclass(slots=True)
 class Row:
@@ -113,7 +115,7 @@ class Decoder:
         linear = self.row_seconds[rows] + self.context * self.cluster.context_seconds - square
         # square x n^2 + linear x n = seconds, solved in the form that holds for square = 0, too
         exact = 2 * seconds / (linear + math.sqrt(linear**2 + 4 * square * max(0.0, seconds)))
-        return max(0, min(int(exact), self.running[0][0] - self.num_steps - 1))
+        return max(0, min(int(exact + ROUNDING), self.running[0][0] - self.num_steps - 1))
 
     def _decode(self, steps: int) -> None:
         rows, seconds = len(self.running), self._seconds_of(steps)

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 
 from benchmarks.cluster_costs import Cluster, Lengths
 from benchmarks.cluster_methods import NEVER, Method, Step, World, pooled, synchronous
-from stages.config import C3po, Grpo
+from stages.config import Objective
 
 SLOTS = (16, 32, 48, 64)
 COMPARED_SLOTS = (32, 64)  # as many as a rank has responses in a synchronous step, and twice that
 EXPIRIES = ((32, 1), (64, 1), (64, 2))
 GROWTH = 0.01
-OVERSAMPLED_PROMPTS = 768
 SENSITIVITY_STEPS, SENSITIVITY_SKIPPED = 10, 4  # the first fill the pool
 REFERENCE = "GRPO, dealt"  # what others are compared with: it trains as C3PO++ does, and samples as GRPO does
 RANKED = "C3PO per rank, dealt"
@@ -31,25 +30,25 @@ class Results:
 
 def methods(cluster: Cluster) -> dict[str, Method]:
     """The synchronous methods, by name."""
-    ranked = C3po(token_budget=cluster.token_budget, budget_ranks=cluster.num_ranks)
-    whole = global_budget(cluster)
+    ranked = Objective(token_budget=cluster.token_budget, budget_ranks=cluster.num_ranks)
+    whole, grpo = global_budget(cluster), Objective(kind="grpo")
     listed = (
-        Method("GRPO, where sampled", Grpo(), dealt=False),
-        Method(REFERENCE, Grpo()),
+        Method("GRPO, where sampled", grpo, dealt=False),
+        Method(REFERENCE, grpo),
         Method("C3PO per rank, where sampled", ranked, dealt=False),
         Method(RANKED, ranked),
         Method("C3PO per rank, extra prompts", ranked, extra=True),
         Method("C3PO global, where sampled", whole, dealt=False),
         Method("C3PO global, dealt", whole),
         Method("C3PO global, extra prompts", whole, extra=True),
-        Method("C3PO, Phi once for all ranks", C3po(scope="global", token_budget=cluster.token_budget)),
+        Method("C3PO, Phi once for all ranks", Objective(budget_scope="global", token_budget=cluster.token_budget)),
     )
     return {method.name: method for method in listed}
 
 
-def global_budget(cluster: Cluster) -> C3po:
+def global_budget(cluster: Cluster) -> Objective:
     """Phi of all ranks as one budget."""
-    return C3po(scope="global", token_budget=cluster.total_budget)
+    return Objective(budget_scope="global", token_budget=cluster.total_budget)
 
 
 def pool_method(cluster: Cluster, *, slots: int, expiry: int = NEVER, whole_groups: bool = False) -> Method:
@@ -66,7 +65,7 @@ def simulate(world: World, *, num_steps: int) -> Results:
     base = dict(zip(methods(cluster), synchronous(world, listed, num_steps=num_steps), strict=True))
     base |= _oversampled(world, num_steps=num_steps)
     pools = [pool_method(cluster, slots=slots) for slots in SLOTS]
-    pools.append(pool_method(cluster, slots=32, whole_groups=True))
+    pools.append(pool_method(cluster, slots=COMPARED_SLOTS[0], whole_groups=True))
     base |= _pools(world, pools, num_steps=num_steps)
     expiring = [pool_method(cluster, slots=slots, expiry=expiry) for slots, expiry in EXPIRIES]
     drifting = replace(world, lengths=replace(world.lengths, growth=GROWTH))
@@ -82,12 +81,17 @@ def simulate(world: World, *, num_steps: int) -> Results:
     )
 
 
+def oversampled_prompts(cluster: Cluster) -> int:
+    """Half as many prompts again as a step asks."""
+    return cluster.prompts_per_step * 3 // 2
+
+
 def _oversampled(world: World, *, num_steps: int) -> Runs:
-    """C3PO per rank from more prompts than 512, asked all at once."""
-    more = replace(world, cluster=replace(world.cluster, prompts_per_step=OVERSAMPLED_PROMPTS))
-    method = methods(world.cluster)[RANKED]
-    [steps] = synchronous(more, [method], num_steps=num_steps)
-    return {f"C3PO per rank, {OVERSAMPLED_PROMPTS} prompts": steps}
+    """C3PO per rank from more prompts, asked all at once."""
+    number = oversampled_prompts(world.cluster)
+    more = replace(world, cluster=replace(world.cluster, prompts_per_step=number))
+    [steps] = synchronous(more, [methods(world.cluster)[RANKED]], num_steps=num_steps)
+    return {f"C3PO per rank, {number} prompts": steps}
 
 
 def _pools(world: World, listed: Sequence[Method], *, num_steps: int) -> Runs:
