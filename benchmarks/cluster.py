@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks.cluster_methods import World
 from benchmarks.cluster_page import page, plots, sections
-from benchmarks.cluster_runs import Results, simulate
+from benchmarks.cluster_runs import FILLING_STEPS, Results, simulate
 from flows.tables import rows_table
 
 
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=50, help="updates of each run")
     parser.add_argument("--seed", type=int, default=0, help="another draw of lengths")
     options = parser.parse_args(arguments)
+    if options.steps <= FILLING_STEPS:
+        parser.error(f"--steps {options.steps} must be above {FILLING_STEPS}, in which a pool fills")
     results = _simulated(World(seed=options.seed), num_steps=options.steps)
     console = Console()
     for section in sections(results):

@@ -33,16 +33,17 @@ class Lengths:
     def of_group(self, group: int, *, step: int, num_samples: int, seed: int) -> list[int]:
         """Lengths of the responses to a prompt that is asked in a step (from 0): whole tokens from 1 to the limit."""
         block, place = divmod(group, BLOCK)
-        draws = _draws(seed, block, num_samples)[place]
-        scores = math.sqrt(self.between) * draws[0] + math.sqrt(1 - self.between) * draws[1:]
-        centre = log_centre(self.mean * (1 + self.growth) ** step, limit=self.limit, spread=self.spread)
-        return np.clip(np.rint(np.exp(centre + self.spread * scores)), 1, self.limit).astype(int).tolist()
+        mean = self.mean * (1 + self.growth) ** step
+        return _block_of_lengths(self, mean, num_samples, seed, block)[place]
 
 
-@lru_cache(maxsize=64)
-def _draws(seed: int, block: int, num_samples: int) -> np.ndarray:
-    """Standard normal numbers of `BLOCK` prompts: one for each prompt, and one for each response."""
-    return np.random.default_rng([seed, block]).standard_normal((BLOCK, 1 + num_samples))
+@lru_cache(maxsize=256)
+def _block_of_lengths(lengths: Lengths, mean: float, num_samples: int, seed: int, block: int) -> list[list[int]]:
+    """Lengths by prompt of a block, from a normal number for each prompt and one for each response."""
+    draws = np.random.default_rng([seed, block]).standard_normal((BLOCK, 1 + num_samples))
+    scores = math.sqrt(lengths.between) * draws[:, :1] + math.sqrt(1 - lengths.between) * draws[:, 1:]
+    centre = log_centre(mean, limit=lengths.limit, spread=lengths.spread)
+    return np.clip(np.rint(np.exp(centre + lengths.spread * scores)), 1, lengths.limit).astype(int).tolist()
 
 
 def mean_after_cut(centre: float, *, limit: float, spread: float) -> float:
@@ -67,7 +68,9 @@ class Cluster:
     prompts_per_step: int = stated(512, "", "3.2", "L")
     samples_per_prompt: int = stated(16, "", "3.2", "K")
     token_budget: int = stated(409_600, "tokens", "3.2", "Phi, of each rank")
-    total_parameters: float = stated(16.8e9, "", "config.json", "of which all experts that a batch touches are read")
+    total_parameters: float = stated(
+        16.8e9, "", "config.json", "of the model; a decode step reads the experts that its rows touch, and the rest"
+    )
     active_parameters: float = stated(2.75e9, "", "config.json", "that a token is computed with")
     expert_parameters: float = stated(28 * 64 * 3 * 2048 * 1408, "", "config.json", "in routed experts")
     expert_share: float = stated(6 / 64, "", "config.json", "of the routed experts that a token is computed with")

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from statistics import fmean, pstdev
+from math import exp, log
+from statistics import NormalDist, fmean, pstdev
 from textwrap import fill
 from typing import Any
 
+from benchmarks.cluster_costs import Lengths, log_centre
 from benchmarks.cluster_methods import Step
 from benchmarks.cluster_runs import (
     COMPARED_SLOTS,
+    FILLING_STEPS,
     GROWTH,
     RANKED,
     REFERENCE,
-    SENSITIVITY_SKIPPED,
     SENSITIVITY_STEPS,
     SLOTS,
+    SLOWEST_TRAINING,
     Results,
     Runs,
     oversampled_prompts,
@@ -42,8 +45,9 @@ def mean(steps: Sequence[Step], value: Callable[[Step], float]) -> float:
 
 
 def variation(steps: Sequence[Step], value: Callable[[Step], float]) -> float:
-    """Standard deviation over steps, as a share of the mean."""
-    return pstdev(list(map(value, steps))) / mean(steps, value)
+    """Standard deviation over steps, as a share of the mean; without those in which a pool fills."""
+    settled = steps[FILLING_STEPS:]
+    return pstdev(list(map(value, settled))) / mean(settled, value)
 
 
 def per_token(steps: Sequence[Step], seconds: Callable[[Step], float]) -> float:
@@ -112,11 +116,11 @@ def sections(results: Results) -> list[Section]:
         Section("A step: seconds by part", [_part_row(*run) for run in base], note=PARTS_NOTE, plot="step"),
         Section("A step: what is trained", [_trained_row(*run, results) for run in base], note=TRAINED_NOTE),
         Section("C3PO++: pool and expiry", _pool_table(results), note=POOL_NOTE),
-        Section(drift, _drift_table(results), plot="drift"),
+        Section(drift, _drift_table(results), note=DRIFT_NOTE, plot="drift"),
         Section(
             "Other assumptions", [_sensitivity_row(*run) for run in results.sensitivity.items()], note=SENSITIVITY_NOTE
         ),
-        Section("Claims", _claim_table(results)),
+        Section("Claims", _claim_table(results), note=CLAIMS_NOTE),
     ]
 
 
@@ -167,9 +171,13 @@ def _pool_table(results: Results) -> Table:
     ]
 
 
+def _both_ends(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
+    return steps[FILLING_STEPS : FILLING_STEPS + ENDS], steps[-ENDS:]
+
+
 def _drift_table(results: Results) -> Table:
     def ends(steps: Sequence[Step], value: Callable[[Step], float], form: str) -> str:
-        return f"{mean(steps[:ENDS], value):{form}}, {mean(steps[-ENDS:], value):{form}}"
+        return ", ".join(f"{mean(end, value):{form}}" for end in _both_ends(steps))
 
     return [
         {
@@ -311,7 +319,7 @@ def findings(results: Results) -> list[str]:
         _pool_found(results),
         _expiry_found(results),
         _drift_found(results.drift[REFERENCE], results.drift[RANKED]),
-        _ratios_found(results.base[REFERENCE]),
+        _ratios_found(results),
     ]
 
 
@@ -344,7 +352,8 @@ def _budget_found(results: Results) -> str:
         f"**C3PO alone does not make a step shorter** ({_seconds(ranked)}): it samples what GRPO samples. Per rank, without more "
         f"prompts, it trains {share:.0%} of Phi, since no rank gets what another has over. Asking more prompts where tokens lack takes "
         f"{waves:.1f} waves and {_seconds(extra)}; asking {num_prompts} prompts at once trains {most:.1%} of Phi in {_seconds(more)}, with "
-        f"{lost_share(more):.0%} of the sampled tokens in vain and up to {_fullest(more, results):.0%} of the memory."
+        f"{lost_share(more):.0%} of the sampled tokens in vain, and {_fullest(more, results):.0%} of the memory for "
+        "keys and values on the fullest rank."
     )
 
 
@@ -372,25 +381,31 @@ def _expiry_found(results: Results) -> str:
 
 def _drift_found(reference: Sequence[Step], ranked: Sequence[Step]) -> str:
     (before, after), (start, end) = (
-        [mean(steps, lambda step: step.training_phase) for steps in (runs[:ENDS], runs[-ENDS:])]
-        for runs in (reference, ranked)
+        [mean(end, lambda step: step.training_phase) for end in _both_ends(runs)] for runs in (reference, ranked)
     )
     return (
         f"When lengths grow by {GROWTH:.0%} a step, GRPO's training phase goes from {before:.0f} to {after:.0f} s, C3PO's per rank from "
         f"{start:.0f} to {end:.0f} s. Tokens/s vary by {variation(ranked, throughput):.1%} (CV) under C3PO and "
         f"{variation(reference, throughput):.1%} under GRPO, whose slots get fuller; the step itself goes from "
-        f"{_seconds(ranked[:ENDS])} to {_seconds(ranked[-ENDS:])} under C3PO, "
-        f"{_seconds(reference[:ENDS])} to {_seconds(reference[-ENDS:])} under GRPO: "
+        f"{' to '.join(map(_seconds, _both_ends(ranked)))} under C3PO, "
+        f"{' to '.join(map(_seconds, _both_ends(reference)))} under GRPO: "
         "C3PO steadies the update, not the sampling."
     )
 
 
-def _ratios_found(reference: Sequence[Step]) -> str:
+def _ratios_found(results: Results) -> str:
     implied = (1 - 1 / END_TO_END_CLAIM) / (1 - 1 / ROLLOUT_CLAIM)
-    part = mean(reference, lambda step: step.rollout_phase / step.seconds)
+    slow, slots = results.sensitivity[SLOWEST_TRAINING], COMPARED_SLOTS[1]
+    part, slow_part = (
+        mean(steps, lambda step: step.rollout_phase / step.seconds)
+        for steps in (results.base[REFERENCE], slow[REFERENCE])
+    )
+    pool = slow[f"C3PO++, {slots} slots"]
     return (
         f"The reported {ROLLOUT_CLAIM} x in sampling and {END_TO_END_CLAIM} x end to end agree with each other only where sampling is "
-        f"{implied:.0%} of a step without C3PO++; here it is {part:.0%}, so that the two ratios lie close."
+        f"{implied:.0%} of a step without C3PO++; here it is {part:.0%}, so that the two ratios lie close. With {SLOWEST_TRAINING} it is "
+        f"{slow_part:.0%}, and {slots} slots give {rollout_ratio(pool, slow[REFERENCE]):.1f} x and "
+        f"{end_to_end_ratio(pool, slow[REFERENCE]):.1f} x."
     )
 
 
@@ -414,8 +429,10 @@ def _assumptions(results: Results) -> list[str]:
         for record in (lengths, cluster)
         for one in fields(record)
     ]
+    reaching = 1 - NormalDist().cdf((log(lengths.limit) - _centre(lengths)) / lengths.spread)
     decoding = ", ".join(f"{cluster.row_seconds(rows) * 1e3:.1f} ms at {rows}" for rows in DECODED_ROWS)
     derived = [
+        f"half of the responses have up to {exp(_centre(lengths)):,.0f} tokens, {reaching:.0%} reach the limit",
         f"a decode step: {decoding} rows, and {cluster.context_seconds * 1e9:.1f} ns for each token that they hold",
         f"training Phi = {cluster.token_budget:,} tokens on a rank: {cluster.token_budget * cluster.training_seconds:.1f} s",
         f"reading 100 000 tokens of unfinished responses again after an update: {1e5 * cluster.prefill_seconds:.1f} s",
@@ -431,27 +448,37 @@ def _assumptions(results: Results) -> list[str]:
     ]
 
 
+def _centre(lengths: Lengths) -> float:
+    return log_centre(lengths.mean, limit=lengths.limit, spread=lengths.spread)
+
+
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,.10g}" if 1e-2 <= abs(value) < 1e7 or not value else f"{value:.4g}"
 
 
-ASSUMED = """Lengths are drawn for each prompt and do not depend on the policy: a response that goes on under newer weights gets as long as
-it would have been. Every prompt has right and wrong answers, so every token counts for Phi; judging is hidden behind sampling. A GPU
-decodes with the whole model, a row gains one token a step, and rows never move to another GPU. Attention's own FLOPs are part of the
-utilisation. Which tokens are trained is `stages.rl.selection.choose_shares`, how many prompts more are asked is `lacking_groups` there,
-and where responses are trained is `stages.training.dealing.share_of_rank`. Numbers as sources are sections of 2506.14731; "ours" is a
-guess."""
-PARTS_NOTE = """Seconds, mean over all steps; those of C3PO++ begin with an empty pool, from which short responses finish first.
-"Where sampled": a response is trained by the rank that sampled it; "dealt": by tokens over all ranks, as the project does it,
-and so are all further rows. A GPU is idle while it waits for the slowest; a slot is filled while it decodes a response; a wave is a round of prompts asked
-together."""
-TRAINED_NOTE = """CV: standard deviation over steps as a share of the mean. In vain: sampled and never trained. Age: updates between the
-sampling and the training of a token. Memory: the most keys and values that a rank held, as a share of what fits."""
-POOL_NOTE = f"""Times as fast as "{REFERENCE}", for a trained token. Sigma: how many updates a response may survive unfinished. With whole
-groups a response waits until all of its prompt's are finished or dropped, which a baseline within the group needs."""
-SENSITIVITY_NOTE = f"""One change at a time; {SENSITIVITY_STEPS} steps, of which the first {SENSITIVITY_SKIPPED} are left out. "GRPO" is
+ASSUMED = """Lengths are drawn for each prompt and do not depend on the policy: a response that goes on under newer weights gets as long
+as it would have been. Every prompt has right and wrong answers, so every token counts for Phi; judging is hidden behind sampling. A GPU
+decodes with the whole model, a row gains one token a step, rows never move to another GPU, and a prompt that is asked because tokens
+lack is sampled where they lack. Attention's own FLOPs are part of the utilisation. Which tokens are trained is
+`stages.rl.selection.choose_shares`, how many prompts more are asked is `lacking_groups` there, and where responses are trained is
+`stages.training.dealing.share_of_rank`. Numbers as sources are sections of 2506.14731; "ours" is a guess."""
+PARTS_NOTE = """Seconds, mean over all steps; those of C3PO++ begin with an empty pool, from which short responses finish first. "Where
+sampled": a response is trained by the rank that sampled it; "dealt": by tokens over all ranks, as the project does it, and so are all
+further rows. A GPU is idle while it waits for the slowest; a slot is filled while it decodes a response; a wave is a round of prompts
+asked together."""
+TRAINED_NOTE = f"""CV: standard deviation over steps after the first {FILLING_STEPS}, as a share of the mean. In vain: sampled and never
+trained. Age: updates between the sampling and the training of a token. Memory: the most keys and values that a rank held, as a share of
+what fits."""
+DRIFT_NOTE = (
+    f"""Two figures in a cell: the mean of {ENDS} steps after the first {FILLING_STEPS}, and of the last {ENDS}."""
+)
+CLAIMS_NOTE = f"""2510.18855 reports its ratios for a model of 1 T parameters and publishes neither Omega nor sigma; pools here have no
+expiry, and are compared with "{REFERENCE}". What counts as steadier is ours: "{RANKED}" against "{REFERENCE}"."""
+POOL_NOTE = f"""Times as fast as "{REFERENCE}", for a trained token. Sigma: how many updates a response may survive unfinished; those
+runs have half as many steps. With whole groups a response waits until all of its prompt's are finished or dropped, which a baseline within the group needs."""
+SENSITIVITY_NOTE = f"""One change at a time; {SENSITIVITY_STEPS} steps, of which the first {FILLING_STEPS} are left out. "GRPO" is
 "{REFERENCE}"."""
 CHANGES = """## What would change the conclusions
 

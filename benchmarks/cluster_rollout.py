@@ -54,8 +54,10 @@ class Decoder:
     seconds: float = 0.0  # since the phase began, while it had something to do
     slot_seconds: float = 0.0  # filled slots, summed over that time
     row_seconds: list[float] = field(init=False)  # of a decode step, by number of rows
+    context_seconds: float = field(init=False)  # of a decode step, for each token that rows hold
 
     def __post_init__(self) -> None:
+        self.context_seconds = self.cluster.context_seconds
         self.row_seconds = [self.cluster.row_seconds(rows) for rows in range(self.num_slots + 1)]
 
     def begin(self) -> None:
@@ -107,12 +109,12 @@ class Decoder:
     def _seconds_of(self, steps: int) -> float:
         rows = len(self.running)
         held = steps * self.context + rows * steps * (steps - 1) / 2
-        return steps * self.row_seconds[rows] + held * self.cluster.context_seconds
+        return steps * self.row_seconds[rows] + held * self.context_seconds
 
     def _steps_within(self, seconds: float) -> int:
         rows = len(self.running)
-        square = rows * self.cluster.context_seconds / 2
-        linear = self.row_seconds[rows] + self.context * self.cluster.context_seconds - square
+        square = rows * self.context_seconds / 2
+        linear = self.row_seconds[rows] + self.context * self.context_seconds - square
         # square x n^2 + linear x n = seconds, solved in the form that holds for square = 0, too
         exact = 2 * seconds / (linear + math.sqrt(linear**2 + 4 * square * max(0.0, seconds)))
         return max(0, min(int(exact + ROUNDING), self.running[0][0] - self.num_steps - 1))

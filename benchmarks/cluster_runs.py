@@ -11,7 +11,9 @@ SLOTS = (16, 32, 48, 64)
 COMPARED_SLOTS = (32, 64)  # as many as a rank has responses in a synchronous step, and twice that
 EXPIRIES = ((32, 1), (64, 1), (64, 2))
 GROWTH = 0.01
-SENSITIVITY_STEPS, SENSITIVITY_SKIPPED = 10, 4  # the first fill the pool
+SENSITIVITY_STEPS = 9
+FILLING_STEPS = 4  # in which an empty pool fills; left out where steps are compared with each other
+SLOWEST_TRAINING = "training 16 x slower"
 REFERENCE = "GRPO, dealt"  # what others are compared with: it trains as C3PO++ does, and samples as GRPO does
 RANKED = "C3PO per rank, dealt"
 Runs = dict[str, list[Step]]
@@ -72,7 +74,7 @@ def simulate(world: World, *, num_steps: int) -> Results:
     return Results(
         world=world,
         base=base,
-        expiry=_pools(world, expiring, num_steps=num_steps),
+        expiry=_pools(world, expiring, num_steps=max(num_steps // 2, FILLING_STEPS + 1)),
         drift=_compared(drifting, slots=COMPARED_SLOTS[:1], num_steps=num_steps),
         sensitivity={
             name: _settled(_compared(other, slots=COMPARED_SLOTS, num_steps=SENSITIVITY_STEPS))
@@ -107,7 +109,7 @@ def _compared(world: World, *, slots: Sequence[int], num_steps: int) -> Runs:
 
 
 def _settled(runs: Runs) -> Runs:
-    return {name: steps[SENSITIVITY_SKIPPED:] for name, steps in runs.items()}
+    return {name: steps[FILLING_STEPS:] for name, steps in runs.items()}
 
 
 def scenarios(world: World) -> Iterator[tuple[str, World]]:
@@ -130,4 +132,4 @@ def scenarios(world: World) -> Iterator[tuple[str, World]]:
     yield "decoding 2 x slower", of(cluster=slower)
     yield "all experts read every step", of(cluster=replace(cluster, reads_all_experts=True))
     yield "training 2 x slower", of(cluster=replace(cluster, training_share=cluster.training_share / 2))
-    yield "training 16 x slower", of(cluster=replace(cluster, training_share=cluster.training_share / 16))
+    yield SLOWEST_TRAINING, of(cluster=replace(cluster, training_share=cluster.training_share / 16))
