@@ -110,7 +110,7 @@ def sections(results: Results) -> list[Section]:
     """All tables, in their order."""
     base, drift = (
         results.base.items(),
-        f"A mean length that grows by {GROWTH:.0%} a step: the first {ENDS} steps, the last {ENDS}",
+        f"A mean length that grows by {GROWTH:.0%} a step",
     )
     return [
         Section("A step: seconds by part", [_part_row(*run) for run in base], note=PARTS_NOTE, plot="step"),
@@ -477,7 +477,8 @@ DRIFT_NOTE = (
 CLAIMS_NOTE = f"""2510.18855 reports its ratios for a model of 1 T parameters and publishes neither Omega nor sigma; pools here have no
 expiry, and are compared with "{REFERENCE}". What counts as steadier is ours: "{RANKED}" against "{REFERENCE}"."""
 POOL_NOTE = f"""Times as fast as "{REFERENCE}", for a trained token. Sigma: how many updates a response may survive unfinished; those
-runs have half as many steps. With whole groups a response waits until all of its prompt's are finished or dropped, which a baseline within the group needs."""
+runs have half as many steps. With whole groups a response waits until all of its prompt's are finished or dropped, which a baseline
+within the group needs."""
 SENSITIVITY_NOTE = f"""One change at a time; {SENSITIVITY_STEPS} steps, of which the first {FILLING_STEPS} are left out. "GRPO" is
 "{REFERENCE}"."""
 CHANGES = """## What would change the conclusions
