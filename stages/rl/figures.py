@@ -7,8 +7,10 @@ import pyarrow as pa
 
 from data.domains import DOMAINS, FAILED_STATUSES
 from stages.config import Objective, RlConfig
+from stages.rl.rewards import EXPIRED
 from stages.rl.samples import newborn, responses_of
 from stages.rl.selection import Response, informative_tokens, live_groups
+from stages.sampling.requests import UNFINISHED
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
 
 
@@ -17,6 +19,7 @@ def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     new = newborn(rows)
     return {
         **_rewards(new),
+        **_partial(rows),
         "response/count": float(len(new)),
         "response/mean_tokens": mean_tokens(new),
         "response/new_tokens": float(sum(rows["new_tokens"].to_pylist())),
@@ -27,6 +30,13 @@ def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
         "judge/weak": float(num_weak([new])),
         **_budget(rows, config=config),
     }
+
+
+def _partial(rows: pa.Table) -> dict[str, float]:
+    """Of partial rollouts: responses that go on and that were given up."""
+    status = np.array(rows["status"].to_pylist())
+    found = {"partial/unfinished": np.sum(status == UNFINISHED), "partial/expired": np.sum(status == EXPIRED)}
+    return {name: float(value) for name, value in found.items()} if any(found.values()) else {}
 
 
 def mean_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -18,7 +18,7 @@ import torch
 
 from ring_model.checkpoint import load_model
 from ring_model.configuration import BailingMoeConfig
-from ring_model.modelling import BailingMoe
+from ring_model.modelling import BailingMoe, freeze_routers
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.ahead import Ahead
@@ -114,6 +114,8 @@ class _Run:
         """Load the model, and go on from the resume point."""
         model = load_model(start)
         _require_positions(arm, model, start)
+        if config.optimizer.freeze_router:
+            freeze_routers(model)
         optimizer = optimizer_settings(config.optimizer)
         trainer = Trainer.start(model, optimizer=optimizer, num_steps=arm.num_steps, runtime=runtime, out=out, log=log)
         progress = trainer.resume(Progress(load=uniform_load(model.config)))

@@ -79,13 +79,13 @@ def test_published_weights_are_a_folder_of_their_version_and_older_ones_go(tiny_
     published = tmp_path / "of" / "an arm"
     with LocalSampler(Runtime(), published=published, tokenizer=tiny_model) as sampler:
         for version, seed in ((0, 4), (12, 5)):
-            policy = sampler.publish(model_of(tiny_model, seed), version=version)
+            policy = sampler.publish(model_of(tiny_model, seed), version=version, oldest=version)
             assert policy == Policy(published / f"{version:06d}", tiny_model)
             assert [folder.name for folder in published.iterdir()] == [f"{version:06d}"]
             read = load_model(policy.weights)
             expected = model_of(tiny_model, seed).state_dict()
             assert all(torch.equal(tensor, expected[name]) for name, tensor in read.state_dict().items())
-        sampler.publish(model_of(tiny_model, 6), version=12)  # as after a kill
+        sampler.publish(model_of(tiny_model, 6), version=12, oldest=12)  # as after a kill
         assert [folder.name for folder in published.iterdir()] == ["000012"]
 
 
@@ -147,7 +147,7 @@ def test_published_weights_are_those_that_answer(
     said = []
     for version, seed in ((1, 11), (2, 12)):
         model = model_of(tiny_model, seed)
-        policy = running.sampler.publish(model, version=version)
+        policy = running.sampler.publish(model, version=version, oldest=version)
         assert running.sampler.check(policy, TOKENS) == pytest.approx(next_token_logprobs(model, TOKENS), abs=1e-6)
         chunk = chunk_of(tmp_path / str(version), tiny_model, policy=policy)
         (done,) = running.sample(chunk)
@@ -246,11 +246,11 @@ def test_weights_that_are_not_finite_are_told_and_the_sampler_goes_on_with_other
     broken = model_of(tiny_model, 1)
     with torch.no_grad():
         broken.norm.weight[0] = math.nan
-    chunk = chunk_of(tmp_path, tiny_model, policy=running.sampler.publish(broken, version=7))
+    chunk = chunk_of(tmp_path, tiny_model, policy=running.sampler.publish(broken, version=7, oldest=7))
     with pytest.raises(FloatingPointError, match="not finite"):
         running.sample(chunk)
     assert not chunk.is_done and not chunk.answers.exists()
-    whole = running.sampler.publish(model_of(tiny_model, 1), version=8)
+    whole = running.sampler.publish(model_of(tiny_model, 1), version=8, oldest=8)
     assert len(running.sample(replace(chunk, policy=whole))) == 1
 
 
