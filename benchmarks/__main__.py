@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
-Two take arguments: `python -m benchmarks experiment --help`, `python -m benchmarks source_mutants --help`.
+Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster and source_mutants.
 """
 
 import importlib
@@ -19,7 +19,11 @@ BENCHMARKS = (
     "judging_mutations",
     "judging_peers",
 )
-WITH_ARGUMENTS = {"experiment": "benchmarks.experiments", "source_mutants": "benchmarks.source_mutants"}  # -> module
+WITH_ARGUMENTS = {
+    "cluster": "benchmarks.cluster",
+    "experiment": "benchmarks.experiments",
+    "source_mutants": "benchmarks.source_mutants",
+}  # -> module
 DEFAULT = ("throughput", "checkpoint", "orchestration", "sandbox")
 
 
