@@ -361,6 +361,13 @@ class BailingMoe(nn.Module):
             return linear(hidden_MD / self.head_norm(), self.lm_head).float()
 
 
+def freeze_routers(model: BailingMoe) -> None:
+    """Take the routers' weights out of training."""
+    for module in model.modules():
+        if isinstance(module, MoeBlock):
+            module.gate.weight.requires_grad = False
+
+
 def router_output(routings: list[Routing], *, count_N: Tensor | None = None) -> RouterOutput:
     """Gather what the routers of all layers report, each token as often as it counts."""
     return RouterOutput(

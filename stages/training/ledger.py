@@ -1,4 +1,4 @@
-"""steps.jsonl, the step-by-step ledger of a training stage, and the token counts read from it (paper 4.3.2).
+"""steps.jsonl, the step-by-step ledger of a training stage, and the tokens and FLOPs read from it (paper 4.3.2).
 
 One JSON object a line and step, of values that depend on inputs and seed alone. `tokens/trained` counts response tokens that
 entered a loss, cumulatively, in SFT and RL alike: token efficiency is RL tokens / SFT tokens against the score.
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from stages.stage import Row, StageLog
+from stages.training.compute import TOTAL
 
 STEPS = "steps.jsonl"
 
@@ -45,11 +46,6 @@ def replay(artifact: Path, log: StageLog, *, every: int = 1) -> None:
             log.metrics(row["step"], {name: value for name, value in row.items() if "/" in name})
 
 
-def checkpoint_name(epoch: int) -> str:
-    """Folder of the checkpoint after `epoch` (counted from 1); names sort in the order of training."""
-    return f"epoch-{epoch:02d}"
-
-
 def steps_of(artifact: Path) -> Iterator[Row]:
     """The logged steps of an artifact, in order."""
     with (artifact / STEPS).open(encoding="utf-8") as lines:
@@ -57,11 +53,11 @@ def steps_of(artifact: Path) -> Iterator[Row]:
             yield json.loads(line)
 
 
-def sft_tokens_by_checkpoint(artifact: Path) -> dict[str, int]:
-    """Checkpoint -> response tokens trained on up to it."""
-    return {checkpoint_name(step["epoch"]): int(step["tokens/trained"]) for step in steps_of(artifact)}
-
-
 def tokens_trained(artifact: Path) -> int:
     """Response tokens trained on in a whole artifact."""
     return max((int(step["tokens/trained"]) for step in steps_of(artifact)), default=0)
+
+
+def flops_spent(artifact: Path) -> float:
+    """FLOPs that a whole artifact took, see `compute`."""
+    return max((step[TOTAL] for step in steps_of(artifact)), default=0.0)

@@ -150,6 +150,17 @@ def test_a_chain_that_ends_with_sft_says_its_loss_and_which_epoch_was_better() -
     )
 
 
+def test_the_best_checkpoint_of_an_epochs_middle_is_told_by_its_name() -> None:
+    names = ("epoch-00+1of2", "epoch-01")
+    rows = [
+        {"epoch": epoch, "checkpoint": name, "train_loss": 2.5, "validation_loss": loss}
+        for epoch, name, loss in zip((0.5, 1), names, (1.25, 1.5), strict=True)
+    ]
+    assert said(sft={"epochs": rows}) == (
+        "SFT ended with a loss of 2.500 nats per token in epoch 1; on rows not trained on 1.500, best 1.250 at epoch-00+1of2.",
+    )
+
+
 def test_a_base_without_validation_says_its_loss() -> None:
     epochs = [{"epoch": 1, "train_loss": 2.5, "validation_loss": None}]
     assert said(base={"epochs": epochs}) == ("The base model ended with a loss of 2.500 nats per token in epoch 1.",)
@@ -182,4 +193,14 @@ def test_evaluated_arms_are_told_with_their_tokens() -> None:
     tables = {"rl/mixed": {"phases": PHASES}, "evaluation": {"ledger": ledger}}
     assert findings(tables, confidence=0.95).sentences == (
         "Tokens trained on after SFT, over those of SFT: mixed 0.81 (900,000).",
+    )
+
+
+def test_flops_are_told_from_the_arm_with_the_most() -> None:
+    ledger = [
+        {"model": model, "further_tokens": tokens, "further / sft": 0.5, "further_flops": flops, "flops / most": flops / 6.26e12}
+        for model, tokens, flops in (("sft", 0, 0.0), ("mixed", 9, 5.79e12), ("more-sft", 17, 6.26e12), ("phased", 9, 5.77e12))
+    ]  # fmt: skip
+    assert findings({"evaluation": {"ledger": ledger}}, confidence=0.95).sentences[1] == (
+        "FLOPs after SFT: more-sft 6.26e+12, mixed 0.92 of that, phased 0.92 of that."
     )
