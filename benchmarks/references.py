@@ -294,24 +294,24 @@ def train_by_trl(
         trainer.train()
 
 
-class Clock(TrainerCallback):
-    """CPU time at the end of each step."""
+class AtEachStep(TrainerCallback):
+    """Calls a function at the end of each step."""
 
-    def __init__(self) -> None:
-        self.ends: list[float] = []
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
 
     def on_step_end(self, *args: object, **kwargs: object) -> None:
-        self.ends.append(time.process_time())
+        self._function()
 
 
 def trl_grpo_seconds(folder: Path | str, prompts: Sequence[str], *, num_steps: int = 5, **settings: object) -> float:
     """Median CPU seconds of one step of 8 samples of at most 64 tokens of each prompt by TRL, after a first one to warm up."""
-    clock = Clock()
+    ends: list[float] = []
     train_by_trl(
         folder,
         [{"prompt": prompt} for prompt in prompts],
         reward=lambda completion_ids, **_: [share_of_odd_ids(ids) for ids in completion_ids],
-        callbacks=[clock],
+        callbacks=[AtEachStep(lambda: ends.append(time.process_time()))],
         **{
             "num_prompts": len(prompts),
             "num_samples": 8,
@@ -321,7 +321,7 @@ def trl_grpo_seconds(folder: Path | str, prompts: Sequence[str], *, num_steps: i
         }
         | settings,
     )
-    return median(end - start for start, end in pairwise(clock.ends))
+    return median(end - start for start, end in pairwise(ends))
 
 
 def save_word_tokenizer(folder: Path | str, *, vocab_size: int) -> Tokenizer:

@@ -5,30 +5,32 @@ a KL term to that checkpoint: the same prompts in the same order, as many sample
 runs in its own processes: trainer, sampler, judge, with journal, ledger and published weights. One thread a process; the allocator's
 settings are those of a chain on both sides.
 
-A side runs for N and for 2 N steps; the difference, which leaves out start and end, is N steps. Memory is that of all processes of a
-side together, shared pages once. TRL is in the extra `bench`; without it its row is left out.
+Both run for some steps, of which the first ones, with what comes before, do not count; a figure is the median of the others. CPU
+seconds and memory are those of all processes of a side together, looked at from outside as each step ends; a page that several share
+counts once. TRL is in the extra `bench`; without it its row is left out.
 """
 
 import importlib.util
 import json
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from random import Random
+from statistics import median
 
 import pyarrow as pa
 import torch
 from rich.console import Console
 
 from benchmarks import references
-from benchmarks.peak import PeakOfTree
+from benchmarks.process_tree import Progress, cpu_seconds, watched
 from benchmarks.throughput import patched_environment
 from data.domains import DOMAINS, Judge
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, table_from_problems, write_table
@@ -45,25 +47,32 @@ from stages.recipe import load_recipe
 from stages.rl.samples import Journal, with_choice
 from stages.sampling.prompting import prompt_ids, prompt_text
 from stages.sampling.scores import GRADED_SCHEMA
+from stages.training.ledger import STEPS as STEPS_FILE
 
-STEPS = 8  # N
-AGAIN = 20  # times that a step's verdicts, and its records, are made anew to be measured
+STEPS, UNCOUNTED = 14, 3
+AGAIN = 5  # times that each step's verdicts, and its records, are made anew to be measured
 TAUGHT, EPOCHS, BATCH_ROWS = 1000, 5, 16  # traces that the checkpoint has seen, and how
+TRL_STEPS = "trl-steps.txt"  # a line a step
 LEARNING_RATE = 1e-5  # of RL: so small that responses stay as long as they are
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        _in_a_process(prepare, folder)
-        ours = measured(lambda num_steps: train_arm(folder, num_steps))
-        rows = [_row("our arm", ours)]
+        in_a_process(prepare, folder)
+        with watched(folder / "arm" / STEPS_FILE) as ours:
+            train_arm(folder)
+        rows = [_row("our arm", ours, num_tokens=_tokens(folder))]
         for name, part in (("of it the judge", judge), ("of it the choice of tokens and the journal", keep_records)):
-            seconds = measured(lambda num_steps, part=part: _in_a_process(part, folder, num_steps)).seconds / AGAIN
-            rows.append({"what": name, "CPU s a step": round(seconds, 3), "share": f"{seconds / ours.seconds:.1%}"})
+            seconds = in_a_process(part, folder)
+            rows.append(
+                {"what": name, "CPU s a step": round(seconds, 3), "share": f"{seconds / step_seconds(ours):.1%}"}
+            )
         if importlib.util.find_spec("trl"):
-            trl = measured(lambda num_steps: _in_a_process(train_by_trl, folder, num_steps))
-            rows.append(_row("TRL GRPOTrainer", trl) | {"ours is times as fast": round(trl.seconds / ours.seconds, 2)})
+            with watched(folder / TRL_STEPS) as trl:
+                num_tokens = in_a_process(train_by_trl, folder)
+            times = round(step_seconds(trl) / step_seconds(ours), 2)
+            rows.append(_row("TRL GRPOTrainer", trl, num_tokens=num_tokens) | {"ours is times as fast": times})
         else:
             sys.stderr.write("TRL is not installed, so its row is left out; pip install -e '.[bench]'\n")
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -71,48 +80,22 @@ def main() -> None:
     Console().print(rows_table(whole, title=f"a step of {_prompts_and_samples()}, one thread a process"))
 
 
-def _row(name: str, side: "Measured") -> dict:
-    seconds, tokens = round(side.seconds, 3), round(side.tokens)
-    return {"what": name, "CPU s a step": seconds, "tokens a step": tokens, "MB": side.megabytes}
+def step_seconds(progress: Progress) -> float:
+    """CPU seconds of a step."""
+    return median(end - start for start, end in pairwise(progress.seconds[UNCOUNTED - 1 :]))
+
+
+def _row(name: str, progress: Progress, *, num_tokens: int) -> dict:
+    seconds, tokens = round(step_seconds(progress), 3), round(num_tokens / STEPS)
+    return {"what": name, "CPU s a step": seconds, "tokens a step": tokens, "MB": progress.megabytes}
 
 
 def _prompts_and_samples() -> str:
-    config = arm_config(STEPS)
+    config = arm_config()
     return f"{config.prompts_per_step} prompts x {config.samples_per_prompt} samples"
 
 
-# ---------------------------------------------------------------- measuring
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A side."""
-
-    seconds: float  # CPU seconds of a step
-    tokens: float  # generated in a step; 0 where it generates none
-    megabytes: int  # its peak
-
-
-def measured(side: Callable[[int], float]) -> Measured:
-    """Run a side, which returns the tokens that it generated in so many steps, for N and for 2 N steps."""
-    fewer, more = (_run(side, num_steps) for num_steps in (STEPS, 2 * STEPS))
-    seconds, tokens = more.seconds - fewer.seconds, more.tokens - fewer.tokens
-    return Measured(seconds / STEPS, tokens / STEPS, max(more.megabytes, fewer.megabytes))
-
-
-def _run(side: Callable[[int], float], num_steps: int) -> Measured:
-    before = _seconds_of_children()
-    with PeakOfTree() as peak:
-        tokens = side(num_steps)
-    return Measured(_seconds_of_children() - before, tokens, peak.megabytes)
-
-
-def _seconds_of_children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _in_a_process(function: Callable, *arguments: object):
+def in_a_process(function: Callable, *arguments: object):
     """What a function returns in a process of its own, in the environment of a chain's stages."""
     context = multiprocessing.get_context("spawn")
     with patched_environment(worker_environment(Runtime())), ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -122,10 +105,10 @@ def _in_a_process(function: Callable, *arguments: object):
 # ---------------------------------------------------------------- what both sides start from
 
 
-def arm_config(num_steps: int) -> RlConfig:
+def arm_config() -> RlConfig:
     """The laptop recipe's arm `mixed` with GRPO in place of C3PO, so that both sides train on every response."""
     stated = load_recipe("laptop").recipe.rl.for_arm("mixed").model_dump(mode="json", exclude_unset=True)
-    phase = stated["arms"][0]["phases"][0] | {"steps": num_steps}
+    phase = stated["arms"][0]["phases"][0] | {"steps": STEPS}
     return RlConfig(
         **stated
         | {
@@ -191,16 +174,16 @@ def _half_solved(problems: Sequence[Problem]) -> pa.Table:
 # ---------------------------------------------------------------- sides
 
 
-def train_arm(folder: Path, num_steps: int) -> float:
+def train_arm(folder: Path) -> None:
     """The arm in its own process, as a chain starts it."""
-    out = _arm_folder(folder, num_steps)
+    out = folder / "arm"
     (out / ".state").mkdir(parents=True)
     events = out.with_suffix(".jsonl")
     events.touch()
     job = {
         "stage": "rl",
         "module": "stages.rl",
-        "config": arm_config(num_steps).model_dump(mode="json"),
+        "config": arm_config().model_dump(mode="json"),
         "inputs": {name: str(folder / name) for name in ("curation", "sft", "selection")},
         "runtime": Runtime(checkpoint_seconds=20.0).model_dump(mode="json"),
         "ranks": 1,
@@ -209,21 +192,19 @@ def train_arm(folder: Path, num_steps: int) -> float:
         "parent": os.getpid(),
     }
     path = out.with_suffix(".job")
-    path.write_text(json.dumps(job))
+    path.write_text(json.dumps(job), encoding="utf-8")
     command = [sys.executable, "-m", "stages.worker", str(path)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=worker_environment(Runtime()))
-    return float(sum(sum(table["num_tokens"].to_pylist()) for table in _steps(folder, num_steps)))
 
 
-def _arm_folder(folder: Path, num_steps: int) -> Path:
-    return folder / f"arm-{num_steps}"
+def _steps(folder: Path) -> list[pa.Table]:
+    """The arm's journal."""
+    journal = Journal(folder / "arm")
+    return [journal.read(step) for step in range(1, STEPS + 1)]
 
 
-def _steps(folder: Path, num_steps: int) -> list[pa.Table]:
-    """The first steps of the journal of the longer arm where that has run."""
-    longer = Journal(_arm_folder(folder, 2 * STEPS))
-    journal = longer if longer.has(num_steps) else Journal(_arm_folder(folder, num_steps))
-    return [journal.read(step) for step in range(1, num_steps + 1)]
+def _tokens(folder: Path) -> int:
+    return sum(sum(table["num_tokens"].to_pylist()) for table in _steps(folder))
 
 
 def _problems(folder: Path) -> dict[str, Problem]:
@@ -231,23 +212,21 @@ def _problems(folder: Path) -> dict[str, Problem]:
     return {problem.id: problem for problem in problems_from_table(table)}
 
 
-def train_by_trl(folder: Path, num_steps: int) -> float:
-    """TRL on the prompts of our arm's journal, in their order."""
+def train_by_trl(folder: Path) -> int:
+    """TRL on the prompts of our arm's journal, in their order; returns the tokens that it generated, and writes a line a step."""
     torch.set_num_threads(1)
-    config, problems, checkpoint = arm_config(num_steps), _problems(folder), folder / "sft" / "epoch-01"
+    config, problems, checkpoint = arm_config(), _problems(folder), folder / "sft" / "epoch-01"
     tokenizer = Tokenizer.from_folder(checkpoint)
-    asked = [id_ for table in _steps(folder, num_steps) for id_ in table["problem_id"].to_pylist()]
-    asked = asked[:: config.samples_per_prompt]
-    tokens = 0
-
-    with Judge() as judging:
+    asked = [id_ for table in _steps(folder) for id_ in table["problem_id"].to_pylist()][:: config.samples_per_prompt]
+    num_tokens = 0
+    with Judge() as judging, (folder / TRL_STEPS).open("w", encoding="utf-8") as lines:
 
         def reward(completion_ids: list[list[int]], problem_id: list[str], **_: object) -> list[float]:
-            nonlocal tokens
-            tokens += sum(map(len, completion_ids))
-            ended = [ids[:-1] if ids[-1] == tokenizer.eos_id else ids for ids in completion_ids]
-            answered = [(tokenizer.decode(ids), problems[id_]) for ids, id_ in zip(ended, problem_id, strict=True)]
-            return [verdict.score for verdict in judging.verify(answered)]
+            nonlocal num_tokens
+            num_tokens += sum(map(len, completion_ids))
+            texts = [tokenizer.decode(ids[:-1] if ids[-1] == tokenizer.eos_id else ids) for ids in completion_ids]
+            asked_now = [problems[id_] for id_ in problem_id]
+            return [verdict.score for verdict in judging.verify(list(zip(texts, asked_now, strict=True)))]
 
         references.train_by_trl(
             checkpoint,
@@ -256,36 +235,51 @@ def train_by_trl(folder: Path, num_steps: int) -> float:
             num_samples=config.samples_per_prompt,
             num_prompts=config.prompts_per_step,
             max_new_tokens=config.sampling.max_new_tokens,
-            num_steps=num_steps,
+            num_steps=STEPS,
             learning_rate=LEARNING_RATE,
             beta=config.objective.kl_coefficient,
             loss_type="grpo",
             shuffle_dataset=False,
+            callbacks=[references.AtEachStep(lambda: print(file=lines, flush=True))],
         )
-    return float(tokens)
+    return num_tokens
 
 
 def _turn(problem: Problem) -> list[dict[str, str]]:
     return [{"role": "user", "content": prompt_text(problem)}]
 
 
-def judge(folder: Path, num_steps: int) -> float:
-    """The verdicts on what the arm sampled, made `AGAIN` times."""
+def judge(folder: Path) -> float:
+    """CPU seconds of the verdicts on what a step of the arm sampled."""
     problems = _problems(folder)
     with Judge() as judging:
-        for table in _steps(folder, num_steps) * AGAIN:
-            texts, ids = _columns(table, "response", "problem_id")
-            judging.verify([(text, problems[id_]) for text, id_ in zip(texts, ids, strict=True)])
-    return 0.0
+        answered = [
+            [(text, problems[id_]) for text, id_ in zip(*_columns(table, "response", "problem_id"), strict=True)]
+            for table in _steps(folder)
+        ]
+        judging.verify(answered[0])  # starts its processes
+        return _seconds(lambda: [judging.verify(some) for some in answered])
 
 
-def keep_records(folder: Path, num_steps: int) -> float:
-    """The choice of tokens, and the journal written and read, of what the arm sampled, made `AGAIN` times."""
-    journal, config = Journal(folder / f"again-{num_steps}"), arm_config(num_steps)
-    for step, table in enumerate(_steps(folder, num_steps) * AGAIN, start=1):
-        journal.write(step, with_choice(table, step=step, config=config))
-        journal.read(step)
-    return 0.0
+def keep_records(folder: Path) -> float:
+    """CPU seconds of the choice of tokens of a step, and of its journal, written and read."""
+    journal, config, tables = Journal(folder / "again"), arm_config(), _steps(folder)
+
+    def keep() -> None:
+        for step, table in enumerate(tables, start=1):
+            journal.write(step, with_choice(table, step=step, config=config))
+            journal.read(step)
+
+    keep()
+    return _seconds(keep)
+
+
+def _seconds(all_steps: Callable[[], object]) -> float:
+    """CPU seconds a step, of this process and those below it."""
+    before = time.process_time() + cpu_seconds(os.getpid())
+    for _ in range(AGAIN):
+        all_steps()
+    return (time.process_time() + cpu_seconds(os.getpid()) - before) / AGAIN / STEPS
 
 
 def _columns(table: pa.Table, *names: str) -> list[list]:
