@@ -119,7 +119,7 @@ class Collector:
     def _ask_partial(self, step: int, phase: Phase, weights: Weights, effort: Effort) -> pa.Table:
         """Round after round, until what is finished fills the budgets, or nothing goes on and no prompt may be asked."""
         numbers, version = count(), weights.version
-        rows = give_up(self._carried(step), version=version, config=self.config)
+        rows = give_up(self._carried(step), version=version, limit=phase.max_total_tokens, config=self.config)
         while True:
             rows = completed(rows, step=step)
             if not lacks_tokens(responses_of(rows, config=self.config), self.config.objective):
