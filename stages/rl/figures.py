@@ -7,10 +7,9 @@ import pyarrow as pa
 
 from data.domains import DOMAINS, FAILED_STATUSES
 from stages.config import Objective, RlConfig
-from stages.rl.rewards import EXPIRED
 from stages.rl.samples import newborn, responses_of
 from stages.rl.selection import Response, informative_tokens, live_groups
-from stages.sampling.requests import UNFINISHED
+from stages.sampling.requests import EXPIRED, UNFINISHED
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
 
 

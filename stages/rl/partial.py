@@ -14,9 +14,8 @@ import pyarrow as pa
 
 from data.schema import ROLLOUT_SCHEMA
 from stages.config import RlConfig
-from stages.rl.rewards import EXPIRED
 from stages.rl.samples import Group, is_waiting, with_columns
-from stages.sampling.requests import UNFINISHED, Begun
+from stages.sampling.requests import EXPIRED, UNFINISHED, Begun
 from stages.seeds import derive_seed
 
 

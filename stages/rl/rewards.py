@@ -7,9 +7,8 @@ import torch
 from data.domains import FAILED_STATUSES
 from stages.config import RlConfig
 from stages.rl.divergences import ESTIMATORS
-from stages.sampling.requests import UNFINISHED
+from stages.sampling.requests import EXPIRED, UNFINISHED
 
-EXPIRED = "expired"  # status of a response that was given up before it was finished
 NO_REWARD = frozenset({*FAILED_STATUSES, UNFINISHED, EXPIRED})  # statuses
 
 
