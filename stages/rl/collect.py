@@ -92,9 +92,19 @@ class Collector:
         try:
             self.watch.require()
         except RuntimeError:
-            forget_verdicts(self.journal.chunks(step))
+            self._forget_verdicts(step)
             raise
         self.journal.write(step, with_choice(rows, step=step, config=self.config))
+
+    def _forget_verdicts(self, step: int) -> None:
+        """Let what failed be judged anew. Prompts that were asked only because of the verdicts are asked, or not, by the new ones."""
+        chunks = self.journal.chunks(step)
+        if self.config.objective.partial_rollouts is None:
+            num_first = -(-self._num_first(self._carried(step)) // self.config.sampling.chunk_problems)
+            for path in chunks[num_first:]:
+                path.unlink()
+            del chunks[num_first:]
+        forget_verdicts(chunks)
 
     def _ask_whole(self, step: int, phase: Phase, weights: Weights, effort: Effort) -> pa.Table:
         """Every response to its end."""
@@ -109,7 +119,7 @@ class Collector:
     def _ask_partial(self, step: int, phase: Phase, weights: Weights, effort: Effort) -> pa.Table:
         """Round after round, until what is finished fills the budgets, or nothing goes on and no prompt may be asked."""
         numbers, version = count(), weights.version
-        rows = give_up(self._carried(step), version=version, config=self.config)
+        rows = give_up(self._carried(step), version=version, limit=phase.max_total_tokens, config=self.config)
         while True:
             rows = completed(rows, step=step)
             if not lacks_tokens(responses_of(rows, config=self.config), self.config.objective):
@@ -149,10 +159,13 @@ class Collector:
             return ROLLOUT_SCHEMA.empty_table()
         return carried(self.journal.read(step - 1), config=self.config)
 
-    def _first_groups(self, phase: Phase, carried: pa.Table) -> list[Group]:
+    def _num_first(self, carried: pa.Table) -> int:
         """As many prompts as make `prompts_per_step` with the carried ones; at least one."""
+        return max(1, self.config.prompts_per_step - len(carried["group"].unique()))
+
+    def _first_groups(self, phase: Phase, carried: pa.Table) -> list[Group]:
         first, budgets = len(carried["group"].unique()), self.config.objective.num_budgets
-        problems = self.stream.take(phase, max(1, self.config.prompts_per_step - first))
+        problems = self.stream.take(phase, self._num_first(carried))
         return [Group(number, number % budgets, problem) for number, problem in enumerate(problems, start=first)]
 
     def _more_groups(self, phase: Phase, rows: pa.Table) -> list[Group]:

@@ -7,10 +7,9 @@ import pyarrow as pa
 
 from data.domains import DOMAINS, FAILED_STATUSES
 from stages.config import Objective, RlConfig
-from stages.rl.rewards import EXPIRED
 from stages.rl.samples import newborn, responses_of
 from stages.rl.selection import Response, informative_tokens, live_groups
-from stages.sampling.requests import UNFINISHED
+from stages.sampling.requests import EXPIRED, UNFINISHED
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
 
 
@@ -21,10 +20,8 @@ def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
         **_rewards(new),
         **_partial(rows),
         "response/count": float(len(new)),
-        "response/mean_tokens": mean_tokens(new),
         "response/new_tokens": float(sum(rows["new_tokens"].to_pylist())),
-        "response/truncated_share": float(np.mean(new["truncated"].to_pylist())),
-        "policy/entropy": policy_entropy(new),
+        **(_lengths(new) if len(new) else {}),
         "judge/failures": float(np.isin(new["status"].to_pylist(), list(FAILED_STATUSES)).sum()),
         "judge/checker_failures": float(checker_failures([new])),
         "judge/weak": float(num_weak([new])),
@@ -32,10 +29,22 @@ def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     }
 
 
+def _lengths(rows: pa.Table) -> dict[str, float]:
+    return {
+        "response/mean_tokens": mean_tokens(rows),
+        "response/truncated_share": float(np.mean(rows["truncated"].to_pylist())),
+        "policy/entropy": policy_entropy(rows),
+    }
+
+
 def _partial(rows: pa.Table) -> dict[str, float]:
-    """Of partial rollouts: responses that go on and that were given up."""
+    """Of partial rollouts: responses that go on, and those that were given up of the groups that are complete since this step."""
     status = np.array(rows["status"].to_pylist())
-    found = {"partial/unfinished": np.sum(status == UNFINISHED), "partial/expired": np.sum(status == EXPIRED)}
+    is_born = rows["born_step"].to_numpy() == rows["step"].to_numpy()
+    found = {
+        "partial/unfinished": np.sum(status == UNFINISHED),
+        "partial/expired": np.sum((status == EXPIRED) & is_born),
+    }
     return {name: float(value) for name, value in found.items()} if any(found.values()) else {}
 
 
@@ -64,7 +73,7 @@ def _budget(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
             sum(one.num_tokens for one in responses if one.judged and one.group in live)
         ),
         "group/asked": float(len(new)),
-        "group/zero_advantage_share": 1.0 - len(live & new) / len(new),
+        **({"group/zero_advantage_share": 1.0 - len(live & new) / len(new)} if new else {}),
     }
     total = config.objective.tokens_per_step
     if total is None:
@@ -72,7 +81,7 @@ def _budget(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     return found | {
         "budget/fill": used / total,
         "budget/tokens_missing": float(max(0, total - used)),
-        "budget/tokens_carried": float(sum(one.num_tokens for one in responses if one.age)),
+        "budget/tokens_carried": float(sum(one.num_tokens for one in responses if one.judged and one.age)),
         "budget/informative_share": _informative_kept(responses, kept, live) / total,
         "budget/underfilled_ranks": float(_underfilled(responses, config.objective)),
     }

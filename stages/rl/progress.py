@@ -49,7 +49,7 @@ class Progress:
         if "reward/mean" in values:
             row["first_reward"] = values["reward/mean"] if row["first_reward"] is None else row["first_reward"]
             row["last_reward"] = values["reward/mean"]
-        row["last_entropy"] = values["policy/entropy"]
+        row["last_entropy"] = values.get("policy/entropy", row["last_entropy"])
         row["tokens_trained"] += used
 
     def spend(self, flops: Mapping[str, int]) -> dict[str, float]:
