@@ -8,6 +8,7 @@ import sys
 
 BENCHMARKS = (
     "throughput",
+    "rl_arm",
     "checkpoint",
     "orchestration",
     "contamination_challenge",
@@ -24,7 +25,7 @@ WITH_ARGUMENTS = {
     "experiment": "benchmarks.experiments",
     "source_mutants": "benchmarks.source_mutants",
 }  # -> module
-DEFAULT = ("throughput", "checkpoint", "orchestration", "sandbox")
+DEFAULT = ("throughput", "rl_arm", "checkpoint", "orchestration", "sandbox")
 
 
 def main(names: list[str]) -> int:

@@ -21,8 +21,10 @@ from transformers import (
     AutoModelForCausalLM,
     ContinuousBatchingConfig,
     GenerationConfig,
+    PrinterCallback,
     Qwen2MoeConfig,
     Qwen2MoeForCausalLM,
+    TrainerCallback,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -239,44 +241,35 @@ def transformers_generate_batch(
     return Decoded(sum(len(output.generated_tokens) for output in outputs.values()), seconds)
 
 
-def trl_grpo_seconds(
+def train_by_trl(
     folder: Path | str,
-    prompts: Sequence[str],
+    rows: Sequence[Mapping[str, object]],
     *,
-    reward: Callable[[list[int]], float],
-    num_samples: int = 8,
-    max_new_tokens: int = 64,
-    num_steps: int = 5,
-    learning_rate: float = 1e-4,
+    reward: Callable[..., list[float]],
+    num_prompts: int,
+    num_samples: int,
+    max_new_tokens: int,
+    num_steps: int,
+    learning_rate: float,
+    callbacks: Sequence[TrainerCallback] = (),
     **settings: object,
-) -> float:
-    """Median CPU seconds of one step of TRL's `GRPOTrainer` on a folder of ours, after a first one to warm up.
+) -> None:
+    """Train a folder of ours by TRL's `GRPOTrainer`.
 
-    A step samples `num_samples` responses of each prompt (texts for the folder's tokenizer), scores each by `reward` of its
-    token ids, and makes one update in one batch: float32, temperature 1, no KL term, no second look at a batch, no logging,
+    A step samples `num_samples` responses to each of `num_prompts` rows (`prompt`, and what `reward` wants to know), scores them by
+    `reward` and makes one update in one batch: float32, temperature 1, no KL term, no second look at a batch, no logging,
     no checkpointing of activations. `settings` go to `GRPOConfig` and win.
     """
     from datasets import Dataset
-    from transformers import PrinterCallback, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    class Clock(TrainerCallback):
-        """CPU time at the end of each step."""
-
-        def __init__(self) -> None:
-            self.ends: list[float] = []
-
-        def on_step_end(self, *args: object, **kwargs: object) -> None:
-            self.ends.append(time.process_time())
-
-    clock = Clock()
     with tempfile.TemporaryDirectory() as scratch:
         arguments = {
             "output_dir": scratch,
-            "per_device_train_batch_size": len(prompts) * num_samples,
+            "per_device_train_batch_size": num_prompts * num_samples,
             "num_generations": num_samples,
             "max_completion_length": max_new_tokens,
-            "max_steps": num_steps + 1,
+            "max_steps": num_steps,
             "learning_rate": learning_rate,
             "lr_scheduler_type": "constant",
             "temperature": 1.0,
@@ -292,14 +285,43 @@ def trl_grpo_seconds(
         }
         trainer = GRPOTrainer(
             model=str(folder),
-            reward_funcs=lambda completion_ids, **_: [reward(ids) for ids in completion_ids],
+            reward_funcs=reward,
             args=GRPOConfig(**arguments | settings),
-            train_dataset=Dataset.from_dict({"prompt": list(prompts)}),
-            callbacks=[clock],
+            train_dataset=Dataset.from_list([dict(row) for row in rows]),
+            callbacks=list(callbacks),
         )
         trainer.remove_callback(PrinterCallback)  # it prints the metrics that logging_strategy forbids
         trainer.train()
-    return median(end - start for start, end in pairwise(clock.ends))
+
+
+class AtEachStep(TrainerCallback):
+    """Calls a function at the end of each step."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+
+    def on_step_end(self, *args: object, **kwargs: object) -> None:
+        self._function()
+
+
+def trl_grpo_seconds(folder: Path | str, prompts: Sequence[str], *, num_steps: int = 5, **settings: object) -> float:
+    """Median CPU seconds of one step of 8 samples of at most 64 tokens of each prompt by TRL, after a first one to warm up."""
+    ends: list[float] = []
+    train_by_trl(
+        folder,
+        [{"prompt": prompt} for prompt in prompts],
+        reward=lambda completion_ids, **_: [share_of_odd_ids(ids) for ids in completion_ids],
+        callbacks=[AtEachStep(lambda: ends.append(time.process_time()))],
+        **{
+            "num_prompts": len(prompts),
+            "num_samples": 8,
+            "max_new_tokens": 64,
+            "num_steps": num_steps + 1,
+            "learning_rate": 1e-4,
+        }
+        | settings,
+    )
+    return median(end - start for start, end in pairwise(ends))
 
 
 def save_word_tokenizer(folder: Path | str, *, vocab_size: int) -> Tokenizer:
@@ -383,7 +405,7 @@ def _grpo_rows(folder: Path) -> Iterator[dict]:
     tokenizer = save_word_tokenizer(folder, vocab_size=60)
     prompts = [tokenizer.decode(prompt) for prompt in random_prompts(8, vocab_size=60, min_tokens=40, max_tokens=40)]
     for settings in GRPO_SETTINGS:
-        seconds = trl_grpo_seconds(folder, prompts, reward=share_of_odd_ids, **settings)
+        seconds = trl_grpo_seconds(folder, prompts, **settings)
         yield _row("TRL GRPO step, 8 x 8 x 64", _text(settings), seconds)
 
 

@@ -1,16 +1,14 @@
-"""Training, decoding and a GRPO step against the libraries people use, and the engine against a bare loop.
+"""Training and decoding against transformers, and the engine against a bare loop; RL against TRL is in `rl_arm`.
 
 Every figure is made in a process of its own with one thread: CPU seconds, so that another process on the machine hardly changes
 them, and peak memory. The sides of a comparison take turns, and the ratio is that of their medians. Our side multiplies by the
 library that `ring_model.products.matmul_kernel` takes; a second table has our figures by each library, so that a wrong rule is
-seen. Models are those of `references.SIZES`, untrained. TRL is in the extra `bench`; without it its row is left out, and the
-table says so.
+seen. Models are those of `references.SIZES`, untrained.
 
 Decoding: an untrained model at a high temperature ends with chance 1/60 at each token, so response lengths are exponential with
 mean 60, cut at 200.
 """
 
-import importlib.util
 import multiprocessing
 import os
 import sys
@@ -19,11 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import get_args
 
-import numpy as np
 import torch
 from rich.console import Console
 
@@ -31,23 +27,17 @@ from benchmarks import references
 from benchmarks.peak import peak_megabytes
 from benchmarks.random_prompts import random_prompts
 from flows.tables import rows_table
-from ring_model.checkpoint import load_model, save_model
+from ring_model.checkpoint import save_model
 from ring_model.engine import Engine, OptimizerSettings
 from ring_model.generation import generate
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import pack_rows, response_logprobs
 from ring_model.products import FORCED, Kernel, matmul_kernel, product
-from stages.config import Objective, Phase, RlArm, RlConfig
-from stages.rl.advantages import group_advantages
-from stages.rl.selection import Response, choose_shares
-from stages.rl.update import Chosen, Update, accumulate_gradients
-from stages.training.routing import uniform_load
 
 ROUNDS = 2
 ROW_LENGTHS = {"equal": (128, 128), "uneven": (40, 88)}  # least and most tokens of a row
 BATCH_TOKENS = 2048  # about so many in a training step
 DECODED_PROMPTS = {"d128": 512, "d256": 256}
-PROMPTS, SAMPLES, RESPONSE_TOKENS = 8, 8, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +65,6 @@ def comparisons() -> list[tuple[str, str, Callable, Callable, tuple]]:
         for rows in ROW_LENGTHS:
             pairs.append((f"trained token {size}, {rows} rows", "Qwen2Moe", train, train_qwen2_moe, (size, rows)))
         pairs.append((f"decoded token {size}", "transformers.generate", decode, decode_transformers, (size,)))
-    if importlib.util.find_spec("trl"):
-        pairs.append(("GRPO step d128", "TRL GRPOTrainer", grpo, grpo_trl, ("d128",)))
-    else:
-        sys.stderr.write("TRL is not installed, so its row is left out; pip install -e '.[bench]'\n")
     pairs.append(("token of an engine step d128", "bare torch loop", train_engine, train, ("d128", "equal")))
     return pairs
 
@@ -240,57 +226,3 @@ def decode_transformers(size: str) -> float:
             folder, _decoded_prompts(size), max_new_tokens=200, temperature=20.0, eos_id=0
         )
     return decoded.seconds / decoded.useful_tokens
-
-
-def _grpo_folder(folder: str, size: str) -> tuple[Path, list[list[int]], list[str]]:
-    """A model with a tokenizer, and prompts as ids and as texts."""
-    save_model(_model(size, vocab_size=60), folder)
-    tokenizer = references.save_word_tokenizer(folder, vocab_size=60)
-    prompts = random_prompts(PROMPTS, vocab_size=60, min_tokens=40, max_tokens=40)
-    return Path(folder), prompts, [tokenizer.decode(prompt) for prompt in prompts]
-
-
-def grpo_trl(size: str) -> float:
-    with tempfile.TemporaryDirectory() as scratch:
-        folder, _, texts = _grpo_folder(scratch, size)
-        return references.trl_grpo_seconds(
-            folder, texts, reward=references.share_of_odd_ids, num_samples=SAMPLES, max_new_tokens=RESPONSE_TOKENS
-        )
-
-
-def grpo(size: str) -> float:
-    with tempfile.TemporaryDirectory() as scratch:
-        folder, prompts, _ = _grpo_folder(scratch, size)
-        return _step_seconds(GrpoStep(load_model(folder), [prompt for prompt in prompts for _ in range(SAMPLES)]))
-
-
-class GrpoStep:
-    """One GRPO step made of the RL stage's own parts: responses, rewards, advantages, weights, loss, update."""
-
-    def __init__(self, model: BailingMoe, prompts: list[list[int]]) -> None:
-        arm = RlArm(kind="rl", name="grpo", phases=(Phase(name="all", steps=1, mixture={"math": 1.0}),))
-        bare = dict.fromkeys(("kl_coefficient", "entropy_coefficient", "balance_coefficient", "z_coefficient"), 0.0)
-        self.config = RlConfig(objective=Objective.model_validate({"kind": "grpo", **bare}), arms=(arm,))
-        self.model, self.prompts, self.calls = model, prompts, 0
-        self.engine = Engine.start(model, optimizer=OptimizerSettings(learning_rate=1e-4, betas=(0.9, 0.999)))
-
-    def __call__(self) -> None:
-        self.calls += 1
-        seeds = [1000 * self.calls + sample for sample in range(len(self.prompts))]
-        made = generate(
-            self.model, self.prompts, seeds=seeds, max_new_tokens=RESPONSE_TOKENS, temperature=1.0, eos_id=0
-        )
-        rewards_PK = np.array([references.share_of_odd_ids(one.token_ids) for one in made]).reshape(PROMPTS, SAMPLES)
-        advantages = group_advantages(rewards_PK, objective=self.config.objective).flatten().tolist()
-        responses = [
-            Response(index // SAMPLES, index % SAMPLES, len(one.token_ids), advantages[index], judged=True)
-            for index, one in enumerate(made)
-        ]
-        shares = choose_shares(responses, objective=self.config.objective, longest=RESPONSE_TOKENS, seed=self.calls)
-        chosen = [
-            Chosen(prompt, one.token_ids, one.logprobs.tolist(), [], response.advantage, shares[response.key].weight)
-            for prompt, one, response in zip(self.prompts, made, responses, strict=True)
-        ]
-        update = Update(chosen, self.config, self.engine, sentence_ends=(), micro_batch_tokens=1 << 20)
-        accumulate_gradients(update, load=uniform_load(self.model.config))
-        self.engine.step()

@@ -255,7 +255,7 @@ def _run_child(
             stdin=subprocess.DEVNULL,
             stdout=log_file,
             stderr=subprocess.STDOUT,
-            env=_environment(chain.runtime),
+            env=worker_environment(chain.runtime),
             start_new_session=True,  # Ctrl-C is for us, who then end it and say so
         )
         try:
@@ -277,7 +277,7 @@ def _program(spec: PlannedStage, runtime: Runtime) -> str:
     return "flows.shards"
 
 
-def _environment(runtime: Runtime) -> dict[str, str]:
+def worker_environment(runtime: Runtime) -> dict[str, str]:
     """The worker works where the command runs; a folder `data` there is not taken for ours, by it or by its ranks."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {

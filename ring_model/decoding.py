@@ -2,8 +2,9 @@
 
 In: a token and its position for each row, and the cache of what came before. Out: final hidden states; keys and values go into
 the cache. Weights do not change while responses are sampled, so `Decoder` copies them once: in the dtype of products, in the
-order in which MKL multiplies few rows fastest (columns first: up to twice the speed for 16 rows of 128), norm weights multiplied
-into the matrices behind them, and matrices that read the same numbers joined. The copies take as much memory as the layers
+order in which MKL multiplies few rows fastest (columns first: up to twice the speed for 16 rows of 128), norm weights and constants
+multiplied into the matrices behind them, and matrices that read the same numbers joined. A step of few rows is mostly calls of some
+microseconds: what all layers share is made once, and each layer makes few. The copies take as much memory as the layers
 (half as much in bfloat16) and are freed with the decoder.
 
 Axes: R rows, T positions of the cache, L layers, W head width, D hidden, C = query, key and value columns, E experts,
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ring_model.experts import dispatch, gated, routed_experts
-from ring_model.modelling import Attention, BailingMoe, Layer, choose_experts, rotary_table, rotate
+from ring_model.modelling import BailingMoe, Layer, choose_experts, turns
 from ring_model.products import add_product, product
 
 
@@ -26,7 +27,6 @@ from ring_model.products import add_product, product
 class _Prepared:
     """One layer's matrices."""
 
-    attention: Attention
     qkv_CD: Tensor
     """Rows in the order of `pair_order`."""
     dense_DD: Tensor
@@ -42,16 +42,28 @@ class _Prepared:
         attention, mlp, shared = layer.attention, layer.mlp, layer.mlp.shared_experts
         before, between = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
         mlp_rows = (mlp.gate.weight,) if shared is None else (mlp.gate.weight, shared.gate_up)
+        root = len(before) ** 0.5
         qkv_CD = attention.query_key_value.weight.index_select(0, attention.pair_order_C)
         return cls(
-            attention,
-            _columns_first(qkv_CD * before, dtype),
+            _columns_first(qkv_CD * (before * root), dtype),
             _columns_first(attention.dense.weight, dtype),
-            _columns_first(torch.cat(mlp_rows) * between, dtype),
-            _columns_first(mlp.gate_up * between, dtype),
+            _columns_first(torch.cat(mlp_rows) * (between * root), dtype),
+            _columns_first(mlp.gate_up * (between * root), dtype),
             _columns_first(mlp.down, dtype),
             None if shared is None else _columns_first(shared.down, dtype),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What all layers of a step share."""
+
+    turns_R1C2: Tensor
+    """Complex factors that turn the pairs of each query and key head."""
+    place_X: Tensor
+    """Where the rows of keys, then of values, go among those of a layer's cache, int64: X = 2 x R x KV heads."""
+    mask_S1T: Tensor
+    """0 for a row's own positions, -inf beyond: S = R x KV heads."""
 
 
 def _columns_first(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -62,31 +74,45 @@ class Decoder:
     """A model's weights, prepared for `step`; to be made anew when the weights have changed."""
 
     def __init__(self, model: BailingMoe) -> None:
+        config, dtype = model.config, model.product_dtype
         self._model = model
-        self._layers = [_Prepared.of(layer, model.product_dtype) for layer in model.layers if isinstance(layer, Layer)]
+        self._layers = [_Prepared.of(layer, dtype) for layer in model.layers if isinstance(layer, Layer)]
+        self._head_VD = _columns_first(model.lm_head / model.head_norm(), dtype)
+        self._least_norm = torch.tensor((config.rms_norm_eps * config.hidden_size) ** 0.5, device=model.device)
+        self._turns_TC2 = turns(torch.arange(0, device=model.device), config)
+
+    def logits(self, hidden_RD: Tensor) -> Tensor:
+        """Logits [R, V], float32, of final hidden states."""
+        return product(hidden_RD.to(self._head_VD.dtype), self._head_VD).float()
 
     def step(self, token_R: Tensor, *, position_R: np.ndarray, cache: Tensor) -> Tensor:
         """Final hidden states [R, D] after one more token a row, whose keys and values go into the cache at `position_R`.
 
         cache: [L, 2, R, KV heads, T, W]; positions beyond a row's own are hidden from it.
         """
-        model = self._model
-        place_R = torch.from_numpy(position_R).to(token_R.device)
-        rotary = rotary_table(place_R, model.config)
-        hidden_RT = torch.arange(int(position_R.max()) + 1, device=token_R.device) > place_R[:, None]
-        mask_RT = torch.zeros(hidden_RT.shape, device=token_R.device, dtype=cache.dtype)
-        mask_RT.masked_fill_(hidden_RT, float("-inf"))
-        mask_S1T = mask_RT.repeat_interleave(model.config.num_key_value_heads, dim=0)[:, None]
-        place = (torch.arange(len(token_R), device=token_R.device), place_R)
+        model, device = self._model, token_R.device
+        num_rows, num_kv, width = cache.shape[2:5]
+        if width > len(self._turns_TC2):
+            self._turns_TC2 = turns(torch.arange(width, device=device), model.config)
+        place_R = torch.from_numpy(position_R).to(device)
+        place_S = place_R.repeat_interleave(num_kv)
+        hidden_ST = torch.arange(int(position_R.max()) + 1, device=device) > place_S[:, None]
+        mask_ST = torch.zeros(hidden_ST.shape, device=device, dtype=cache.dtype).masked_fill_(hidden_ST, float("-inf"))
+        now = _Now(
+            self._turns_TC2.index_select(0, place_R)[:, None],
+            torch.arange(2 * num_rows * num_kv, device=device).mul_(width).view(2, -1).add_(place_S).flatten(),
+            mask_ST[:, None],
+        )
         x_RD = F.embedding(token_R, model.word_embeddings)
         for layer, layer_cache in zip(self._layers, cache, strict=True):
-            x_RD += _attend(layer, self._normalised(x_RD), rotary, layer_cache, place, mask_S1T)
+            x_RD += _attend(layer, self._normalised(x_RD), layer_cache, now)
             x_RD += self._mix(layer, self._normalised(x_RD))
         return model.norm(x_RD)
 
     def _normalised(self, x_RD: Tensor) -> Tensor:
-        config = self._model.config
-        return F.rms_norm(x_RD, (config.hidden_size,), eps=config.rms_norm_eps).to(self._model.product_dtype)
+        """Rows over the root of (sum of squares + D eps); the root of D is in the matrices behind."""
+        norm_R1 = torch.linalg.vector_norm(x_RD, dim=1, keepdim=True)
+        return (x_RD / torch.hypot(norm_R1, self._least_norm)).to(self._head_VD.dtype)
 
     def _mix(self, layer: _Prepared, x_RD: Tensor) -> Tensor:
         """The experts' output, routed and shared."""
@@ -102,15 +128,16 @@ class Decoder:
         return sum_RD
 
 
-def _attend(
-    layer: _Prepared, x_RD: Tensor, rotary: Tensor, cache: Tensor, place: tuple[Tensor, Tensor], mask_S1T: Tensor
-) -> Tensor:
+def _attend(layer: _Prepared, x_RD: Tensor, cache: Tensor, now: _Now) -> Tensor:
     """One-token attention of a layer by plain products; S = R x KV heads."""
-    q_RHW, k_RHW, v_RHW = layer.attention.split(rotate(product(x_RD, layer.qkv_CD), rotary).to(cache.dtype))
-    num_kv, width = k_RHW.shape[1:]
-    cache.permute(1, 3, 0, 2, 4).index_put_(place, torch.stack((k_RHW, v_RHW), dim=1))
-    keys_STW, values_STW = cache[:, :, :, : mask_S1T.shape[2]].flatten(1, 2).unbind(0)
-    q_SHW = q_RHW.reshape(len(x_RD) * num_kv, -1, width)
-    scores_SHT = torch.baddbmm(mask_S1T, q_SHW, keys_STW.transpose(1, 2), alpha=width**-0.5)
+    num_kv, _, width = cache.shape[2:]
+    heads_RHW = product(x_RD, layer.qkv_CD).float().unflatten(1, (-1, width))
+    torch.view_as_complex(heads_RHW[:, :-num_kv].unflatten(2, (-1, 2))).mul_(now.turns_R1C2)
+    heads_RHW = heads_RHW.to(cache.dtype)
+    q_RHW, kv_RHW = heads_RHW[:, : -2 * num_kv], heads_RHW[:, -2 * num_kv :]
+    cache.view(-1, width).index_copy_(0, now.place_X, kv_RHW.unflatten(1, (2, -1)).transpose(0, 1).reshape(-1, width))
+    keys_STW, values_STW = cache[:, :, :, : now.mask_S1T.shape[2]].flatten(1, 2).unbind(0)
+    q_SHW = q_RHW.reshape(len(keys_STW), -1, width)
+    scores_SHT = torch.baddbmm(now.mask_S1T, q_SHW, keys_STW.transpose(1, 2), alpha=width**-0.5)
     mixed_SHW = torch.bmm(scores_SHT.softmax(dim=2), values_STW)
     return product(mixed_SHW.view(len(x_RD), -1), layer.dense_DD)

@@ -22,6 +22,9 @@ from ring_model.policy import entropy_of, micro_batches
 PREFILL_TOKENS = 4096
 """Size of one prefill rectangle, rows x longest prompt."""
 
+_SPARE_POSITIONS = 32
+"""A cache has at first so many positions beyond its prompts; most responses end long before the longest that may be."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -126,9 +129,13 @@ class _Prefilled:
 class _Slots:
     """R rows in the making: their cache, what they have emitted, and which sample each belongs to (-1: none)."""
 
-    def __init__(self, model: BailingMoe, *, num_rows: int, width: int, max_new_tokens: int) -> None:
-        config = model.config
-        shape = (config.num_hidden_layers, 2, num_rows, config.num_key_value_heads, width, config.head_dim)
+    def __init__(
+        self, model: BailingMoe, prompts: Sequence[Sequence[int]], limits: Sequence[int], *, num_rows: int
+    ) -> None:
+        """`limits`: most new tokens of each prompt."""
+        config, max_new_tokens = model.config, max(limits)
+        self.most_positions = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+        shape = (config.num_hidden_layers, 2, num_rows, config.num_key_value_heads, 0, config.head_dim)
         self.cache = torch.zeros(shape, device=model.device, dtype=model.product_dtype)
         self.hidden_RD = torch.zeros(num_rows, config.hidden_size, device=model.device)
         self.sample_R = np.full(num_rows, -1, dtype=np.int64)
@@ -140,6 +147,14 @@ class _Slots:
         self.token_RT = np.zeros((num_rows, max_new_tokens), dtype=np.int64)
         self.logprob_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
         self.entropy_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
+
+    def widen(self, width: int) -> None:
+        """Give the cache so many positions at least, and some more, that it seldom be copied; new ones hold zeros."""
+        before, shape = self.cache, list(self.cache.shape)
+        if width > shape[4]:
+            shape[4] = min(max(width + _SPARE_POSITIONS, 3 * shape[4] // 2), self.most_positions)
+            self.cache = before.new_zeros(shape)
+            self.cache[..., : before.shape[4], :] = before
 
     @property
     def num_active(self) -> int:
@@ -154,6 +169,7 @@ class _Slots:
         """Start a sample of at most `limit` more tokens in a free row, from its prompt's keys, values and last hidden state."""
         keys_values, hidden_D = state
         length = keys_values.shape[3]
+        self.widen(length + 1)
         self.cache[:, :, row, :, :length] = keys_values
         self.hidden_RD[row] = hidden_D
         self.sample_R[row], self.seed_R[row], self.start_R[row], self.emitted_R[row] = sample, seed, length, 0
@@ -255,15 +271,12 @@ def generate(
     prefilled = _Prefilled(model, keys)
     rank = {prompt: index for index, prompt in enumerate(prefilled.order)}
     queue = deque(sorted(range(len(keys)), key=lambda sample: (rank[keys[sample]], sample)))
-    limits = [
-        min(max_new_tokens - done, room - len(key), most_more or max_new_tokens)
-        for key, done in zip(keys, begun, strict=True)
-    ]
-    width = max(len(key) + limit for key, limit in zip(keys, limits, strict=True))
-    slots = _Slots(model, num_rows=min(max_rows, len(keys)), width=width, max_new_tokens=max(limits))
+    most = most_more or max_new_tokens
+    limits = [min(max_new_tokens - done, room - len(key), most) for key, done in zip(keys, begun, strict=True)]
+    slots = _Slots(model, keys, limits, num_rows=min(max_rows, len(keys)))
     completions: dict[int, Completion] = {}
     tally = Counter() if tally is None else tally
-    decoder, head_norm_D = Decoder(model), model.head_norm()
+    decoder = Decoder(model)
     while len(completions) < len(keys):
         for row in slots.free_rows()[: len(queue)]:
             sample = queue.popleft()
@@ -271,7 +284,7 @@ def generate(
             slots.place(row, sample=sample, seed=seeds[sample], begun=begun[sample], limit=limits[sample], state=state)
         if 4 * slots.num_active <= 3 * len(slots.sample_R):
             slots.compact()
-        logits_RV = model.logits(slots.hidden_RD, head_norm_D=head_norm_D)
+        logits_RV = decoder.logits(slots.hidden_RD)
         uniform_R = slots.uniforms().to(model.device)
         chosen = choose_tokens(logits_RV, uniform_R=uniform_R, temperature=temperature, top_p=top_p)
         slots.record(chosen)
@@ -280,6 +293,7 @@ def generate(
         completions |= slots.take_done(eos_id)
         if slots.num_active:
             position_R[slots.sample_R < 0] = 0
+            slots.widen(int(position_R.max()) + 1)
             slots.hidden_RD = decoder.step(chosen.token_R, position_R=position_R, cache=slots.cache)
     tally["tokens"] += sum(len(made.token_ids) for made in completions.values())
     return [completions[sample] for sample in range(len(keys))]

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ring_model.configuration import HEAD_NORM_EPS, BailingMoeConfig
 from ring_model.experts import experts
 from ring_model.products import Linear, linear
+from ring_model.rows import RowLayout, SharedPrompts, token_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,40 +59,8 @@ class ModelOutput:
     """Router losses and loads."""
     keys_values: list[tuple[Tensor, Tensor]] | None
     """Per layer the rotated keys and the values, each [B, T, KV heads, W], without a meaning in the padding; only when asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowLayout:
-    """Where the N valid tokens lie in B rows of T places."""
-
-    num_rows: int
-    """B."""
-    width: int
-    """T."""
-    place_N: Tensor | None
-    """Flat place b * T + t of each valid token, int64; None when every place is valid."""
-
-    @classmethod
-    def of(cls, tokens_BT: Tensor, lengths_B: Tensor | None) -> "RowLayout":
-        """Lay out rows of the given lengths; without lengths every place is valid."""
-        num_rows, width = tokens_BT.shape
-        if lengths_B is None or bool((lengths_B == width).all()):
-            return cls(num_rows, width, None)
-        position_T = torch.arange(width, device=tokens_BT.device)
-        place_N = (position_T < lengths_B.to(tokens_BT.device)[:, None]).flatten().nonzero().squeeze(1)
-        return cls(num_rows, width, place_N)
-
-    def to_rows(self, x_NC: Tensor) -> Tensor:
-        """Spread valid tokens over rectangular rows [B, T, C], zero elsewhere."""
-        if self.place_N is not None:
-            rows = x_NC.new_zeros(self.num_rows * self.width, x_NC.shape[1])
-            x_NC = rows.index_copy_(0, self.place_N, x_NC)
-        return x_NC.view(self.num_rows, self.width, -1)
-
-    def to_tokens(self, x_BTC: Tensor) -> Tensor:
-        """Collect the valid tokens [N, C] of rectangular rows."""
-        x_NC = x_BTC.reshape(self.num_rows * self.width, -1)
-        return x_NC if self.place_N is None else x_NC.index_select(0, self.place_N)
+    layout: RowLayout
+    """Where the tokens lie in the rows."""
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -129,15 +98,19 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x_ND, self.weight.shape, self.weight, self.eps)
 
 
-def rotary_table(position_T: Tensor, config: BailingMoeConfig) -> Tensor:
-    """Complex factors [T, C / 2] that turn the pairs of all query and key columns by their token's position; 1 for values."""
+def turns(position_T: Tensor, config: BailingMoeConfig) -> Tensor:
+    """Complex factors [T, W / 2] that turn the pairs of a query or key head by their token's position."""
     half = config.head_dim // 2
     frequency = config.rope_theta ** (-torch.arange(half, device=position_T.device, dtype=torch.float32) / half)
     angle = position_T[:, None].float() * frequency
-    turned = torch.polar(torch.ones_like(angle), angle).repeat(
-        1, config.num_attention_heads + config.num_key_value_heads
-    )
-    return torch.cat((turned, turned.new_ones(len(angle), config.num_key_value_heads * half)), dim=1)
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def rotary_table(position_T: Tensor, config: BailingMoeConfig) -> Tensor:
+    """Complex factors [T, C / 2] of all query and key columns; 1 for values."""
+    turned = turns(position_T, config)
+    ones = turned.new_ones(len(turned), config.num_key_value_heads * turned.shape[1])
+    return torch.cat((turned.repeat(1, config.num_attention_heads + config.num_key_value_heads), ones), dim=1)
 
 
 def rotate(x_BTC: Tensor, table_TC2: Tensor) -> Tensor:
@@ -223,11 +196,15 @@ def choose_experts(probability_NE: Tensor, *, k: int, normalise: bool) -> tuple[
     return weight_NK / weight_NK.sum(dim=1, keepdim=True) if normalise else weight_NK, expert_NK
 
 
-def expert_load(routing: Routing) -> Tensor:
+def expert_load(routing: Routing, *, count_N: Tensor | None = None) -> Tensor:
     """Share F_i of the N * K selections that went to expert i, shape [E], summing to 1; no gradient."""
     num_experts = routing.logits_NE.shape[1]
-    counts_E = torch.bincount(routing.expert_NK.flatten(), minlength=num_experts)
-    return counts_E.float() / max(routing.expert_NK.numel(), 1)
+    expert_A = routing.expert_NK.flatten()
+    if count_N is None:
+        return torch.bincount(expert_A, minlength=num_experts).float() / max(expert_A.numel(), 1)
+    k = routing.expert_NK.shape[1]
+    counts_E = torch.bincount(expert_A, weights=count_N.repeat_interleave(k), minlength=num_experts)
+    return (counts_E / (k * count_N.sum())).float()
 
 
 def max_violation(load_LE: Tensor) -> Tensor:
@@ -240,15 +217,16 @@ def dead_experts(load_LE: Tensor) -> Tensor:
     return (load_LE == 0.0).sum(dim=1)
 
 
-def router_entropy(routing: Routing) -> Tensor:
+def router_entropy(routing: Routing, *, count_N: Tensor | None = None) -> Tensor:
     """Mean over tokens of the entropy in nats of the softmax over all experts; no gradient."""
     logits_NE = routing.logits_NE.detach()
-    return (logits_NE.logsumexp(dim=1) - (routing.probability_NE.detach() * logits_NE).sum(dim=1)).mean()
+    entropy_N = logits_NE.logsumexp(dim=1) - (routing.probability_NE.detach() * logits_NE).sum(dim=1)
+    return token_mean(entropy_N, count_N)
 
 
-def z_loss(routing: Routing) -> Tensor:
+def z_loss(routing: Routing, *, count_N: Tensor | None = None) -> Tensor:
     """Z of paper eq. 6: mean over tokens of the squared logsumexp of the router logits."""
-    return routing.logits_NE.logsumexp(dim=1).square().mean()
+    return token_mean(routing.logits_NE.logsumexp(dim=1).square(), count_N)
 
 
 class MoeBlock(nn.Module):
@@ -334,14 +312,19 @@ class BailingMoe(nn.Module):
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def forward(
-        self, tokens_BT: Tensor, *, lengths_B: Tensor | None = None, keep_keys_values: bool = False
+        self,
+        tokens_BT: Tensor,
+        *,
+        lengths_B: Tensor | None = None,
+        prompts: SharedPrompts | None = None,
+        keep_keys_values: bool = False,
     ) -> ModelOutput:
         """Hidden states of the valid tokens of right-padded rows.
 
         tokens_BT: int64 ids; row b is valid up to lengths_B[b] >= 1 (None: all of T). The ids of the padding are
-        never read.
+        never read. What rows begin with alike (`prompts`) is one token of the result.
         """
-        layout = RowLayout.of(tokens_BT, lengths_B)
+        layout = RowLayout.of(tokens_BT, lengths_B, prompts)
         token_N = layout.to_tokens(tokens_BT[..., None]).squeeze(1)
         rotary = rotary_table(torch.arange(layout.width, device=tokens_BT.device), self.config)
         x_ND = F.embedding(token_N, self.word_embeddings)
@@ -354,7 +337,8 @@ class BailingMoe(nn.Module):
                 if keep_keys_values:
                     keys_values.append(layer_keys_values)
             hidden_ND = self.norm(x_ND)
-        return ModelOutput(hidden_ND, router_output(routings), keys_values if keep_keys_values else None)
+        router = router_output(routings, count_N=layout.counts)
+        return ModelOutput(hidden_ND, router, keys_values if keep_keys_values else None, layout)
 
     def _run_layer(self, layer: nn.Module, x_ND: Tensor, **rest: Any) -> tuple[Tensor, Routing, tuple[Tensor, Tensor]]:  # noqa: ANN401 - the layer's own
         if self.checkpoints_layers and torch.is_grad_enabled():
@@ -371,14 +355,10 @@ class BailingMoe(nn.Module):
             return weight_VD.new_ones(weight_VD.shape[1])
         return torch.linalg.vector_norm(weight_VD, dim=0) + HEAD_NORM_EPS
 
-    def logits(self, hidden_MD: Tensor, *, head_norm_D: Tensor | None = None) -> Tensor:
-        """Logits [M, V], float32. The column norms divide the hidden states: the same product and far fewer numbers.
-
-        `head_norm_D` is `head_norm()`, given by a caller who asks often.
-        """
-        divisor_D = self.head_norm() if head_norm_D is None else head_norm_D
+    def logits(self, hidden_MD: Tensor) -> Tensor:
+        """Logits [M, V], float32. The column norms divide the hidden states: the same product and far fewer numbers."""
         with self.autocast():
-            return linear(hidden_MD / divisor_D, self.lm_head).float()
+            return linear(hidden_MD / self.head_norm(), self.lm_head).float()
 
 
 def freeze_routers(model: BailingMoe) -> None:
@@ -388,13 +368,13 @@ def freeze_routers(model: BailingMoe) -> None:
             module.gate.weight.requires_grad = False
 
 
-def router_output(routings: list[Routing]) -> RouterOutput:
-    """Gather what the routers of all layers report."""
+def router_output(routings: list[Routing], *, count_N: Tensor | None = None) -> RouterOutput:
+    """Gather what the routers of all layers report, each token as often as it counts."""
     return RouterOutput(
-        probability_LE=torch.stack([routing.probability_NE.mean(dim=0) for routing in routings]),
-        load_LE=torch.stack([expert_load(routing) for routing in routings]),
-        entropy_L=torch.stack([router_entropy(routing) for routing in routings]),
-        z_loss=torch.stack([z_loss(routing) for routing in routings]).mean(),
+        probability_LE=torch.stack([token_mean(routing.probability_NE, count_N) for routing in routings]),
+        load_LE=torch.stack([expert_load(routing, count_N=count_N) for routing in routings]),
+        entropy_L=torch.stack([router_entropy(routing, count_N=count_N) for routing in routings]),
+        z_loss=torch.stack([z_loss(routing, count_N=count_N) for routing in routings]).mean(),
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ring_model.modelling import BailingMoe, RouterOutput
+from ring_model.rows import SharedPrompts
 
 MAX_LOGITS = 1 << 25
 """Largest number of logits held at once; longer batches are computed in pieces and again in the backward pass."""
@@ -30,6 +31,8 @@ class PackedRows:
     """Number of prompt and response tokens of each row, int64."""
     prompt_lengths_B: Tensor
     """Number of prompt tokens of each row, int64, at least 1."""
+    first_row_B: Tensor
+    """The first row with the same prompt, int64."""
 
     def response_rows(self) -> Tensor:
         """Row index of every response token, int64 [M], in the order in which this module returns them."""
@@ -72,7 +75,11 @@ def pack_rows(
     for row_T, prompt, response, length in zip(tokens_BT, prompts, responses, lengths, strict=True):
         row_T[:length] = torch.as_tensor([*prompt, *response])
     prompt_lengths_B = torch.tensor([len(prompt) for prompt in prompts])
-    return PackedRows(tokens_BT.to(device), torch.tensor(lengths, device=device), prompt_lengths_B.to(device))
+    first: dict[tuple[int, ...], int] = {}
+    first_row_B = torch.tensor([first.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompts)])
+    return PackedRows(
+        tokens_BT.to(device), torch.tensor(lengths, device=device), prompt_lengths_B.to(device), first_row_B.to(device)
+    )
 
 
 def micro_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int]]:
@@ -104,9 +111,9 @@ def response_logprobs(
     Gradients flow unless the caller disables them; `entropy="detached"` keeps them out of the entropies (a metric),
     "gradient" lets them in (a regulariser). Response token t is predicted by the hidden state of token t - 1.
     """
-    output = model(rows.tokens_BT, lengths_B=rows.lengths_B)
-    place_M = _predicting_places(rows)
-    hidden_MD = output.hidden_ND.index_select(0, place_M)
+    prompts = SharedPrompts(rows.first_row_B, rows.prompt_lengths_B)
+    output = model(rows.tokens_BT, lengths_B=rows.lengths_B, prompts=prompts)
+    hidden_MD = output.hidden_ND.index_select(0, output.layout.tokens_in(_predicting_places(rows)))
     target_M = _response_tokens(rows)
     piece = max(1, MAX_LOGITS // model.config.vocab_size)
     if len(target_M) <= piece:
@@ -121,11 +128,9 @@ def response_logprobs(
 
 
 def _predicting_places(rows: PackedRows) -> Tensor:
-    """Index among the valid tokens of the token before each response token, int64 [M]."""
+    """Whether a place is the one before a response token, bool [B, T]."""
     position_T = torch.arange(rows.tokens_BT.shape[1], device=rows.tokens_BT.device)
-    before_response = (position_T >= rows.prompt_lengths_B[:, None] - 1) & (position_T < rows.lengths_B[:, None] - 1)
-    valid = position_T < rows.lengths_B[:, None]
-    return before_response[valid].nonzero().squeeze(1)
+    return (position_T >= rows.prompt_lengths_B[:, None] - 1) & (position_T < rows.lengths_B[:, None] - 1)
 
 
 def _response_tokens(rows: PackedRows) -> Tensor:

@@ -12,7 +12,7 @@ import pytest
 
 from flows import terminal
 from flows.console import plain_console
-from flows.launch import Chain, _alone, _environment
+from flows.launch import Chain, _alone, worker_environment
 from flows.serve import _remove_own
 from flows.stage_task import markdown_table
 from flows.terminal import LiveDisplay, PlainDisplay, progress_display
@@ -40,7 +40,7 @@ def test_a_worker_whose_parent_died_before_it_began_does_nothing(tmp_path, is_pa
     done = subprocess.run(
         [sys.executable, "-m", "stages.worker", str(path)],
         cwd=tmp_path,
-        env=_environment(Runtime()),
+        env=worker_environment(Runtime()),
         capture_output=True,
     )
     assert (done.returncode, bool(events.read_text())) == ((2, True) if is_parent else (1, False))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from ring_model import generation
 from ring_model.generation import Completion, choose_tokens, generate, uniforms
 from ring_model.modelling import BailingMoe
 from ring_model.policy import pack_rows, response_logprobs
@@ -50,6 +51,17 @@ def test_equal_calls_are_equal_to_the_bit(model: BailingMoe) -> None:
     for a, b in zip(one, two, strict=True):
         assert a.token_ids == b.token_ids
         assert a.logprobs.tobytes() == b.logprobs.tobytes()
+
+
+def test_a_cache_that_grows_changes_no_bit(model: BailingMoe, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for spare in (64, 1):
+        monkeypatch.setattr(generation, "_SPARE_POSITIONS", spare)
+        made.append(sample(model, max_rows=3, max_new_tokens=40))
+    assert max(len(completion.token_ids) for completion in made[0]) == 40
+    for wide, narrow in zip(*made, strict=True):
+        assert wide.token_ids == narrow.token_ids
+        assert wide.logprobs.tobytes() == narrow.logprobs.tobytes()
 
 
 def test_greedy_takes_the_most_likely_token(model: BailingMoe) -> None:
