@@ -11,20 +11,46 @@ from stages.rl.samples import responses_of
 from stages.rl.selection import Response, informative_tokens, live_groups, tokens_per_step
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
 
+_GZIP_FRAME = 18  # bytes of header and trailer
+
 
 def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     """Metrics of a step; a domain that was not asked, or on which no verdict counts, has no reward."""
     return {
         **_rewards(rows),
         "response/count": float(len(rows)),
-        "response/mean_tokens": mean_tokens(rows),
+        **_lengths(rows),
         "response/truncated_share": float(np.mean(rows["truncated"].to_pylist())),
+        "response/compressibility": compressibility(rows["response"].to_pylist()),
         "policy/entropy": policy_entropy(rows),
         "judge/failures": float(np.isin(rows["status"].to_pylist(), list(FAILED_STATUSES)).sum()),
         "judge/checker_failures": float(checker_failures([rows])),
         "judge/weak": float(num_weak([rows])),
         **_budget(rows, config=config),
     }
+
+
+def _lengths(rows: pa.Table) -> dict[str, float]:
+    """Of responses, in tokens; the deviation is that of the population."""
+    tokens = rows["num_tokens"].to_numpy()
+    return {
+        "response/mean_tokens": mean_tokens(rows),
+        "response/std_tokens": float(tokens.std()),
+        "response/p99_tokens": float(np.percentile(tokens, 99)),
+    }
+
+
+def compressibility(texts: Sequence[str]) -> float:
+    """Mean over texts of compressed bytes / bytes, at most 1 each: near 0 where a text says the same over and over.
+
+    By deflate without gzip's frame, as the pinned pyarrow has it, so that all machines find the same. An empty text counts as 1.
+    """
+    return float(np.mean([_compressed_share(text.encode()) for text in texts]))
+
+
+def _compressed_share(text: bytes) -> float:
+    deflated = len(pa.compress(text, codec="gzip", asbytes=True)) - _GZIP_FRAME
+    return min(1.0, deflated / max(1, len(text)))
 
 
 def _rewards(rows: pa.Table) -> dict[str, float]:
