@@ -137,6 +137,12 @@ class Engine:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
 
+    def reset_optimizer(self) -> None:
+        """Forget AdamW's moments and step count, as before its first step; all ranks call. Weights and step size stay."""
+        for state in self._engine.basic_optimizer.state.values():
+            for value in state.values():
+                value.zero_()
+
     def padded(self, micro_batches: Sequence[T]) -> list[T | None]:
         """This rank's micro-batches, filled up with None to the largest count of any rank, at least one.
 

@@ -4,9 +4,10 @@ Runs on one rank, which holds the sampler; the others read the journal.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,7 +15,7 @@ from data.domains import FAILED_STATUSES
 from stages.config import C3po, Phase, RlArm, RlConfig
 from stages.rl.prompts import PromptStream
 from stages.rl.publishing import Publisher
-from stages.rl.samples import Group, Journal, responses_of, sampled_rows, with_choice
+from stages.rl.samples import Group, Journal, attempt_parts, responses_of, sampled_rows, with_choice
 from stages.rl.selection import lacking_groups
 from stages.sampling.judging import forget_verdicts
 from stages.sampling.requests import Chunk, Policy
@@ -50,8 +51,15 @@ class Collector:
     journal: Journal
     watch: JudgeWatch
 
-    def collect(self, step: int) -> Effort:
+    def moved(self, *, cursor: Mapping[str, Any], judged: Sequence[tuple[int, Mapping[str, int]]]) -> "Collector":
+        """The same where the stream of prompts and the watch over the judge stand elsewhere, as after a roll back."""
+        stream = PromptStream(self.stream.pool, seed=self.config.seed, cursor=cursor)
+        return replace(self, stream=stream, watch=JudgeWatch(self.config, recent=judged))
+
+    def collect(self, step: int, *, attempt: int = 0) -> Effort:
         """Make sure that the journal has the step; weights are published only where something of it is missing.
+
+        `attempt`: of the arm, in which the step is taken; part of its seeds.
 
         Raises:
             RuntimeError: the judge failed too often of late; responses are kept, and judged anew when the stage goes on.
@@ -59,6 +67,8 @@ class Collector:
 
         """
         phase, effort = self.arm.phase_of(step), Effort()
+        config = self.config.for_phase(phase)
+        self.stream.begin(attempt)
         if self.journal.has(step):
             self.journal.clear_chunks(step)
             self._follow(step, phase)
@@ -66,7 +76,7 @@ class Collector:
         numbers, policy = count(), self.publisher.policy(step - 1)
         groups, parts, chunks = self._first_groups(phase), [], []
         while groups:
-            asked = list(self._chunks(groups, numbers, step=step, policy=policy))
+            asked = list(self._chunks(groups, numbers, step=step, attempt=attempt, policy=policy))
             for done in self.sampler.sample(asked):
                 effort.add(done)
             chunks += asked
@@ -75,7 +85,7 @@ class Collector:
             groups = self._more_groups(phase, pa.concat_tables(parts))
         rows = pa.concat_tables(parts).combine_chunks()
         self._require_judged(rows, chunks)
-        self.journal.write(step, with_choice(rows, step=step, config=self.config))
+        self.journal.write(step, with_choice(rows, step=step, config=config, attempt=attempt))
         return effort
 
     def _follow(self, step: int, phase: Phase) -> None:
@@ -100,18 +110,21 @@ class Collector:
         """Token-budgeted dynamic sampling (paper 3.2)."""
         num_asked = len(rows) // self.config.samples_per_prompt
         most = math.floor((1 + self.config.extra_prompts_share) * self.config.prompts_per_step) - num_asked
-        ranks = lacking_groups(responses_of(rows, config=self.config), self.config.objective, most=most)
+        objective = self.config.for_phase(phase).objective
+        ranks = lacking_groups(responses_of(rows, config=self.config), objective, most=most)
         problems = self.stream.take(phase, len(ranks))
         return [Group(num_asked + index, ranks[index], problem) for index, problem in enumerate(problems)]
 
-    def _chunks(self, groups: Sequence[Group], numbers: Iterator[int], *, step: int, policy: Policy) -> Iterator[Chunk]:
+    def _chunks(
+        self, groups: Sequence[Group], numbers: Iterator[int], *, step: int, attempt: int, policy: Policy
+    ) -> Iterator[Chunk]:
         config, limit = self.config, self.arm.phase_of(step).max_total_tokens
         samples = tuple(range(config.samples_per_prompt))
         for start in range(0, len(groups), config.sampling.chunk_problems):
             part = groups[start : start + config.sampling.chunk_problems]
             problems = tuple(group.problem for group in part)
             seeds = tuple(
-                derive_seed(config.seed, "rl", "sample", step, group.number, sample)
+                derive_seed(config.seed, "rl", "sample", step, group.number, sample, *attempt_parts(attempt))
                 for group in part
                 for sample in samples
             )

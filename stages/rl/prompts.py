@@ -118,17 +118,19 @@ class Cursor:
     taken: dict[str, int] = field(default_factory=dict)  # problems of a domain so far
     phase: str = ""
     given: dict[str, int] = field(default_factory=dict)  # of them in this phase
+    shuffles: list[tuple[int, dict[str, int]]] = field(default_factory=list)  # by attempt: `taken` where it began
 
 
 class PromptStream:
     """Prompts without end: each problem of a domain once before any again, in an order shuffled anew for every pass.
 
-    Passes go on across steps, extra prompts, phases and resumes; a phase mixes the domains by its shares.
+    Passes go on across steps, extra prompts, phases and resumes; a phase mixes the domains by its shares. An attempt after a roll back
+    takes what is left of a pass, and every later one, in another order.
     """
 
     def __init__(self, pool: Pool, *, seed: int, cursor: Mapping[str, Any] | None = None) -> None:
         """`cursor` is that of another stream over the same pool, which this one goes on with."""
-        self._pool, self._seed = pool, seed
+        self.pool, self._seed = pool, seed
         self._cursor = Cursor(**(cursor or {}))
         self._orders: dict[str, tuple[int, list[Problem]]] = {}  # domain -> pass, its order
 
@@ -136,6 +138,13 @@ class PromptStream:
     def cursor(self) -> dict[str, Any]:
         """Where it stands, as plain values."""
         return asdict(self._cursor)
+
+    def begin(self, attempt: int) -> None:
+        """What follows belongs to this attempt; the first is number 0."""
+        shuffles = self._cursor.shuffles
+        if attempt != (shuffles[-1][0] if shuffles else 0):
+            shuffles.append((attempt, dict(self._cursor.taken)))
+            self._orders.clear()
 
     def take(self, phase: Phase, count: int) -> list[Problem]:
         """The next problems of a phase."""
@@ -154,12 +163,21 @@ class PromptStream:
     def _next(self, domain: str) -> Problem:
         number = self._cursor.taken.get(domain, 0)
         self._cursor.taken[domain] = number + 1
-        pass_, position = divmod(number, len(self._pool.problems[domain]))
+        pass_, position = divmod(number, len(self.pool.problems[domain]))
         return self._order(domain, pass_)[position]
 
     def _order(self, domain: str, pass_: int) -> Sequence[Problem]:
         if self._orders.get(domain, (-1, []))[0] != pass_:
-            order = list(self._pool.problems[domain])
+            order = list(self.pool.problems[domain])
             random.Random(derive_seed(self._seed, "rl", "order", domain, pass_)).shuffle(order)
-            self._orders[domain] = pass_, order[::-1]
+            self._orders[domain] = pass_, self._shuffled_anew(order[::-1], domain, pass_)
         return self._orders[domain][1]
+
+    def _shuffled_anew(self, order: list[Problem], domain: str, pass_: int) -> list[Problem]:
+        """The order with what each attempt found left of it shuffled by its seed."""
+        for attempt, taken in self._cursor.shuffles:
+            start = max(0, taken.get(domain, 0) - pass_ * len(order))
+            rest = order[start:]
+            random.Random(derive_seed(self._seed, "rl", "order", domain, pass_, "attempt", attempt)).shuffle(rest)
+            order[start:] = rest
+        return order

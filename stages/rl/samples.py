@@ -104,10 +104,18 @@ def responses_of(rows: pa.Table, *, config: RlConfig) -> list[Response]:
     ]
 
 
-def with_choice(rows: pa.Table, *, step: int, config: RlConfig) -> pa.Table:
-    """The rows with their advantages and what of each enters the loss: a function of what was sampled and judged."""
+def attempt_parts(attempt: int) -> tuple[str | int, ...]:
+    """What an attempt after a roll back adds to the seeds of its steps; the first, number 0, adds nothing."""
+    return ("attempt", attempt) if attempt else ()
+
+
+def with_choice(rows: pa.Table, *, step: int, config: RlConfig, attempt: int = 0) -> pa.Table:
+    """The rows with their advantages and what of each enters the loss: a function of what was sampled and judged.
+
+    `config` is that of the step's phase (`RlConfig.for_phase`).
+    """
     responses = responses_of(rows, config=config)
-    seed = derive_seed(config.seed, "rl", "choice", step)
+    seed = derive_seed(config.seed, "rl", "choice", step, *attempt_parts(attempt))
     shares = choose_shares(responses, objective=config.objective, seed=seed)
     chosen = [shares.get(response.key, NOTHING) for response in responses]
     filled: Mapping[str, Sequence[float]] = {

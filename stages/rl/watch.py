@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stages.config import WatchRule
+from stages.config import Plateau, WatchRule
 from stages.stage import Row
 
 _LEAST_SPREAD = 0.01  # of log norms: a standard deviation below a hundredth of the norm counts as that
@@ -161,7 +161,7 @@ def rows_needed(rules: Sequence[WatchRule]) -> int:
 # ---------------------------------------------------------------- the probe's curve
 
 
-def is_flat(scores: Sequence[float], *, patience: int, min_gain: float) -> bool:
+def at_plateau(scores: Sequence[float], plateau: Plateau) -> bool:
     """Whether the best of the last `patience` scores is less than `min_gain` above the best before; False without one before."""
-    before, recent = scores[:-patience], scores[-patience:]
-    return bool(before) and max(recent) < max(before) + min_gain
+    before, recent = scores[: -plateau.patience], scores[-plateau.patience :]
+    return bool(before) and max(recent) < max(before) + plateau.min_gain

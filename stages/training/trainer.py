@@ -6,6 +6,7 @@ steps.jsonl is cut back to it.
 """
 
 import math
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime
 from stages.imports import heavy_imports
 from stages.stage import STATE, Row, StageLog
+from stages.training.checkpoints import Checkpoints
 from stages.training.ledger import StepLedger, replay
 from stages.training.model_card import write_card
 
@@ -39,9 +41,19 @@ Progress = TypeVar("Progress", bound=Counters)
 class Trainer:
     """One model in training, step by step, with what is kept of it."""
 
-    def __init__(self, engine: Engine, *, num_steps: int, runtime: Runtime, out: Path, log: StageLog) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        num_steps: int,
+        runtime: Runtime,
+        out: Path,
+        log: StageLog,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         """Use `Trainer.start`."""
         self.engine, self.num_steps, self.runtime, self.out, self.log = engine, num_steps, runtime, out, log
+        self.checkpoints = checkpoints
         self.timings: dict[str, float] = {}  # seconds by activity
         self.every = max(1, num_steps // _LOGGED_POINTS)
         self._last_save = time.monotonic()
@@ -57,8 +69,9 @@ class Trainer:
         runtime: Runtime,
         out: Path,
         log: StageLog,
+        checkpoints: Checkpoints | None = None,
     ) -> "Trainer":
-        """Make the engine as the runtime says."""
+        """Make the engine as the runtime says. `checkpoints`: where a run that may go back keeps them."""
         with heavy_imports():  # of DeepSpeed
             engine = Engine.start(
                 model,
@@ -67,7 +80,7 @@ class Trainer:
                 device=runtime.device,
                 checkpoints_layers=runtime.checkpoint_layers,
             )
-        return cls(engine, num_steps=num_steps, runtime=runtime, out=out, log=log)
+        return cls(engine, num_steps=num_steps, runtime=runtime, out=out, log=log, checkpoints=checkpoints)
 
     @property
     def writes(self) -> bool:
@@ -76,7 +89,9 @@ class Trainer:
 
     def resume(self, progress: Progress) -> Progress:
         """Go on from the resume point, if there is one: its weights, optimizer and counters. Else from `progress`, a beginning."""
-        saved = self.engine.load(self.out / STATE / _RESUME)
+        saved = self.engine.load(self._resume_point)
+        if saved is None and self.checkpoints is not None and self.checkpoints.newest is not None:
+            saved = self.engine.load(self.checkpoints.newest)  # a resume point that is there is newer
         if saved is not None:
             progress = type(progress)(**saved)
             self.log.resumed(f"step {progress.step} of {self.num_steps}")
@@ -85,6 +100,21 @@ class Trainer:
             replay(self.out, self.log, every=self.every)
         self._last_save = time.monotonic()
         return progress
+
+    def go_back(self, step: int, progress: type[Progress]) -> Progress:
+        """Be again as after `step`, of which there is a checkpoint; later lines of the ledger go. All ranks call."""
+        assert self.checkpoints is not None
+        saved = self.engine.load(self.checkpoints.path(step))
+        assert saved is not None
+        found = progress(**saved)
+        self._ledger.cut(found.ledger_bytes)
+        return found
+
+    def forget_after(self, step: int) -> None:
+        """Remove weights that a run which goes back to `step` must not go on with; one rank calls."""
+        assert self.checkpoints is not None
+        self.checkpoints.forget_after(step)
+        shutil.rmtree(self._resume_point, ignore_errors=True)
 
     def apply(self, step: int, *, loss: float, learning_rate: float) -> float:
         """One optimiser step with the gradients that are there; returns their norm before clipping.
@@ -121,12 +151,32 @@ class Trainer:
 
     def save(self, progress: Counters) -> None:
         """Write a resume point; all ranks call. Not after the last step, which is followed by the result itself."""
-        if progress.step == self.num_steps:
+        if progress.step != self.num_steps:
+            self._save(progress, self._resume_point)
+
+    def checkpoint_is_due(self, step: int) -> bool:
+        """Whether a checkpoint to go back to is wanted after this step."""
+        return self.checkpoints is not None and step != self.num_steps and self.checkpoints.is_due(step)
+
+    def save_checkpoint(self, progress: Counters) -> None:
+        """Write one to go back to, where it is due: it serves as resume point, too. All ranks call."""
+        if self.checkpoints is None or not self.checkpoint_is_due(progress.step):
             return
+        self._save(progress, self.checkpoints.path(progress.step))
+        if self.writes:
+            self.checkpoints.prune()
+            shutil.rmtree(self._resume_point, ignore_errors=True)
+        self.engine.barrier()
+
+    @property
+    def _resume_point(self) -> Path:
+        return self.out / STATE / _RESUME
+
+    def _save(self, progress: Counters, folder: Path) -> None:
         started = time.monotonic()
         state: dict[str, Any] = self.engine.broadcast(asdict(progress))  # only rank 0 knows how long steps.jsonl is
         try:
-            self.engine.save(self.out / STATE / _RESUME, state)
+            self.engine.save(folder, state)
         except NonFiniteError as error:
             raise self.diverged(progress.step, f"its update broke the model: {error}") from error
         self._last_save = time.monotonic()

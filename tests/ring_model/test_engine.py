@@ -74,8 +74,8 @@ def resumed(straight, tmp_path_factory) -> Callable[..., dict]:
     return make
 
 
-def plain_torch(num_steps: int) -> tuple[list[torch.Tensor], list[float]]:
-    """The same steps by torch alone: all micro-batches here, sum / denominator, clip, AdamW."""
+def plain_torch(num_steps: int, *, reset_after: int | None = None) -> tuple[list[torch.Tensor], list[float]]:
+    """The same steps by torch alone: all micro-batches here, sum / denominator, clip, AdamW, which may be a new one after some steps."""
     model = initialise(BailingMoe(SMALL), seed=5)
     settings = engine_script.SETTINGS
     groups = [
@@ -85,6 +85,8 @@ def plain_torch(num_steps: int) -> tuple[list[torch.Tensor], list[float]]:
     optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, foreach=False)
     norms = []
     for step in range(num_steps):
+        if step == reset_after:
+            optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, foreach=False)
         for group in optimizer.param_groups:
             group["lr"] = engine_script.rate(step)
         optimizer.zero_grad()
@@ -116,6 +118,20 @@ def test_a_resumed_run_ends_with_the_same_bits(straight, resumed, ranks: int) ->
     whole, rest = straight(ranks=ranks)[0], resumed(ranks=ranks)
     assert rest["norms"] == whole["norms"][engine_script.SAVED_STEPS :]
     assert all(torch.equal(a, b) for a, b in zip(rest["weights"], whole["weights"], strict=True))
+
+
+@pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 0), (2, 1)])
+def test_an_engine_that_goes_back_to_its_checkpoint_takes_the_same_steps_to_the_bit(straight, ranks, stage) -> None:
+    found, _ = straight(ranks=ranks, stage=stage)
+    assert all(torch.equal(a, b) for a, b in zip(found["again"], found["weights"], strict=True))
+
+
+@pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 0), (2, 1)])
+def test_an_optimiser_that_is_reset_goes_on_as_a_new_one(straight, ranks: int, stage: int) -> None:
+    found, _ = straight(ranks=ranks, stage=stage)
+    weights, _ = plain_torch(engine_script.NUM_STEPS, reset_after=engine_script.SAVED_STEPS)
+    assert furthest(found["reset"], weights) < 1e-6
+    assert furthest(found["reset"], found["weights"]) > 1e-4
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -124,7 +124,8 @@ def test_trained_tokens_are_the_budget_less_what_is_reported_missing(undisturbed
 
 def test_the_model_at_the_end_of_each_phase_is_kept(undisturbed) -> None:
     out = undisturbed.out
-    assert {path.name for path in out.iterdir() if (path / "config.json").exists()} == {"model", "phase-01-one"}
+    models = {path.name for path in out.iterdir() if (path / "config.json").exists()}
+    assert models == {"model", "phase-01-one", "best"}
     assert any(not torch.equal(value, weights(out)[name]) for name, value in weights(out, "phase-01-one").items())
 
 
@@ -143,6 +144,21 @@ def test_the_probe_is_asked_at_the_start_every_second_step_and_at_the_end(undist
         "values"
     ].keys()
     assert all(0 <= event["values"]["speed/idle_rows_share"] < 1 for event in logged[1:])
+
+
+def test_the_model_with_the_best_probe_is_kept_with_its_step(arm_inputs, undisturbed) -> None:
+    record = json.loads((undisturbed.out / ".state" / "record.json").read_text())
+    scores = {row["step"]: row["greedy"] for row in record["tables"]["probes"]}
+    best = json.loads((undisturbed.out / "best" / "best.json").read_text())
+    assert best == {
+        "step": max(scores, key=lambda step: (scores[step], -step)),
+        "attempt": 0,
+        "score": max(scores.values()),
+    }
+    assert (record["metrics"]["probe/best"], record["metrics"]["probe/best_step"]) == (best["score"], best["step"])
+    assert best["step"] == 0  # so that its weights are known
+    start = load_file(arm_inputs["sft"] / "epoch-01" / "model.safetensors")
+    assert all(torch.equal(value, start[name]) for name, value in weights(undisturbed.out, "best").items())
 
 
 def test_what_is_no_step_of_the_arm_is_removed_and_told(arm_inputs, undisturbed, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from stages.config import WatchKind, WatchRule
-from stages.rl.watch import RULES, Reading, decide, find, is_flat, rows_needed
+from stages.config import Plateau, WatchKind, WatchRule
+from stages.rl.watch import RULES, Reading, at_plateau, decide, find, rows_needed
 
 
 def rule(kind: str = "entropy_floor", limit: float = 0.5, **values: Any) -> WatchRule:
@@ -199,4 +199,4 @@ def test_one_step_has_no_spread_to_compare_a_norm_with() -> None:
     ],
 )
 def test_a_curve_is_flat_when_its_last_scores_gain_too_little_over_the_best_before(scores, flat: bool) -> None:
-    assert is_flat(scores, patience=2, min_gain=0.09999) is flat
+    assert at_plateau(scores, Plateau(patience=2, min_gain=0.09999)) is flat

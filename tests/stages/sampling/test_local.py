@@ -140,6 +140,13 @@ def running(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield Running(sampler, generator, judge)
 
 
+def test_a_version_that_is_published_again_has_another_folder(tiny_model: Path, tmp_path: Path) -> None:
+    with LocalSampler(Runtime(), published=tmp_path, tokenizer=tiny_model) as sampler:
+        policies = [sampler.publish(model_of(tiny_model, seed), version=3) for seed in (1, 2, 3)]
+    assert [policy.weights.name for policy in policies] == ["000003", "000003.1", "000003.2"]
+    assert [folder.name for folder in tmp_path.iterdir()] == ["000003.2"]
+
+
 @pytest.mark.slow
 def test_published_weights_are_those_that_answer(
     running: Running, worker: Worker, tiny_model: Path, tmp_path: Path
