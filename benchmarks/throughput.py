@@ -37,10 +37,10 @@ from ring_model.generation import generate
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import pack_rows, response_logprobs
 from ring_model.products import FORCED, Kernel, matmul_kernel, product
-from stages.config import Grpo, Phase, RlArm, RlConfig
+from stages.config import Objective, Phase, RlArm, RlConfig
 from stages.rl.advantages import group_advantages
-from stages.rl.losses import TokenBatch, step_loss
 from stages.rl.selection import Response, choose_shares
+from stages.rl.update import Chosen, Update, accumulate_gradients
 from stages.training.routing import uniform_load
 
 ROUNDS = 2
@@ -269,17 +269,10 @@ class GrpoStep:
 
     def __init__(self, model: BailingMoe, prompts: list[list[int]]) -> None:
         arm = RlArm(kind="rl", name="grpo", phases=(Phase(name="all", steps=1, mixture={"math": 1.0}),))
-        self.config = RlConfig(
-            objective=Grpo(),
-            kl_coefficient=0.0,
-            entropy_coefficient=0.0,
-            balance_coefficient=0.0,
-            z_coefficient=0.0,
-            arms=(arm,),
-        )
+        bare = dict.fromkeys(("kl_coefficient", "entropy_coefficient", "balance_coefficient", "z_coefficient"), 0.0)
+        self.config = RlConfig(objective=Objective.model_validate({"kind": "grpo", **bare}), arms=(arm,))
         self.model, self.prompts, self.calls = model, prompts, 0
         self.engine = Engine.start(model, optimizer=OptimizerSettings(learning_rate=1e-4, betas=(0.9, 0.999)))
-        self.load_LE = torch.tensor(uniform_load(model.config))
 
     def __call__(self) -> None:
         self.calls += 1
@@ -288,24 +281,16 @@ class GrpoStep:
             self.model, self.prompts, seeds=seeds, max_new_tokens=RESPONSE_TOKENS, temperature=1.0, eos_id=0
         )
         rewards_PK = np.array([references.share_of_odd_ids(one.token_ids) for one in made]).reshape(PROMPTS, SAMPLES)
-        advantages = group_advantages(rewards_PK, epsilon=1e-4).flatten()
+        advantages = group_advantages(rewards_PK, objective=self.config.objective).flatten().tolist()
         responses = [
             Response(index // SAMPLES, index % SAMPLES, len(one.token_ids), advantages[index], judged=True)
             for index, one in enumerate(made)
         ]
-        shares = choose_shares(responses, objective=self.config.objective, seed=self.calls)
-        self._update(made, advantages, np.array([shares[response.key].weight for response in responses]))
-
-    def _update(self, made: list, advantages: np.ndarray, weights: np.ndarray) -> None:
-        rows = pack_rows(self.prompts, [one.token_ids for one in made])
-        lengths = [len(one.token_ids) for one in made]
-        spread = lambda values: torch.from_numpy(np.repeat(values, lengths)).float()  # noqa: E731
-        old_M = torch.from_numpy(np.concatenate([one.logprobs for one in made]))
-        tokens = TokenBatch(old_M, old_M, spread(advantages), spread(weights))
-        scored = response_logprobs(self.model, rows, entropy="detached")
-        output = step_loss(
-            scored.logprobs_M, scored.entropies_M, scored.router, tokens,
-            config=self.config, load_LE=self.load_LE, router_share=1.0,
-        )  # fmt: skip
-        self.engine.backward(output.loss, denominator=1.0)
+        shares = choose_shares(responses, objective=self.config.objective, longest=RESPONSE_TOKENS, seed=self.calls)
+        chosen = [
+            Chosen(prompt, one.token_ids, one.logprobs.tolist(), [], response.advantage, shares[response.key].weight)
+            for prompt, one, response in zip(self.prompts, made, responses, strict=True)
+        ]
+        update = Update(chosen, self.config, self.engine, sentence_ends=(), micro_batch_tokens=1 << 20)
+        accumulate_gradients(update, load=uniform_load(self.model.config))
         self.engine.step()

@@ -59,11 +59,21 @@ ROLLOUT_SCHEMA = pa.schema(
         ("step", pa.int32()),
         ("group", pa.int32()),  # number of the prompt within the step; (step, group, sample) tells rows apart
         ("budget_rank", pa.int32()),  # virtual rank whose budget the group counts against
-        ("policy_version", pa.int32()),  # updates behind the weights that made it
+        ("asked_step", pa.int32()),  # step in which its first token was drawn
+        (
+            "born_step",
+            pa.int32(),
+        ),  # step in which it was finished and judged; earlier than `step` where it was carried over
+        ("new_tokens", pa.int32()),  # of its tokens those that were drawn in this step
+        ("policy_version", pa.int32()),  # steps behind the weights that drew its first token
         *SAMPLE_SCHEMA,
+        ("token_versions", pa.list_(pa.int32())),  # as policy_version, of every token
+        ("reference_logprobs", pa.list_(pa.float32())),  # of every token under the reference; empty where none is asked
+        ("reward", pa.float64()),  # its score, less what the objective takes off; nan where the judge failed
         ("advantage", pa.float64()),
-        ("kept_tokens", pa.int32()),  # its first tokens that entered the loss; 0: none
+        ("kept_tokens", pa.int32()),  # its first tokens that entered a loss; 0: none
         ("weight", pa.float64()),  # of each of them
+        ("update", pa.int32()),  # of the step, from 1, whose loss they entered; 0: none
     ]
 )
 

@@ -5,6 +5,7 @@ result but is not part of what it is. This module imports no torch and holds no 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -22,6 +23,11 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def origin_of(self, name: str) -> str:
+        """Where the default of a field comes from: `ours`, `recipe`, or what is to be cited, such as `paper 3.2`."""
+        extra = type(self).model_fields[name].json_schema_extra
+        return str(extra.get("origin", "ours")) if isinstance(extra, dict) else "ours"
+
 
 def paper(default: Any, section: str, doc: str, **limits: Any) -> Any:  # noqa: ANN401 - a pydantic field of any type
     """A field whose default is the paper's, with the section it stands in."""
@@ -31,6 +37,11 @@ def paper(default: Any, section: str, doc: str, **limits: Any) -> Any:  # noqa: 
 def ours(default: Any, doc: str, **limits: Any) -> Any:  # noqa: ANN401 - a pydantic field of any type
     """A field whose default we chose because the paper is silent."""
     return Field(default, description=doc, json_schema_extra={"origin": "ours"}, **limits)
+
+
+def reported(default: Any, source: str, doc: str, **limits: Any) -> Any:  # noqa: ANN401 - a pydantic field of any type
+    """A field whose default is that of another report or library, which is named."""
+    return Field(default, description=doc, json_schema_extra={"origin": source}, **limits)
 
 
 def needed(doc: str, **limits: Any) -> Any:  # noqa: ANN401 - a pydantic field of any type
@@ -385,45 +396,214 @@ class SelectionConfig(Record):
 # ---------------------------------------------------------------- rl
 
 
-class C3po(Record):
-    """C3PO (paper 3.2, eq. 2 and 3): whole batch weighted 1/Phi, token budget cut after the advantages."""
+class NoCorrection(Record):
+    """Samples count as if the trainer's policy had drawn them."""
 
-    kind: Literal["c3po"] = "c3po"
-    token_budget: int = paper(409_600, "3.2", "Phi, tokens per step and scope", ge=1)
-    scope: Literal["rank", "global"] = ours(
+    kind: Literal["none"] = "none"
+
+
+class Tis(Record):
+    """Truncated importance sampling: a token weighs min(k, cap)."""
+
+    kind: Literal["tis"] = "tis"
+    cap: float = reported(2.0, "verl, rollout correction", "C", gt=0)
+
+
+class IcePop(Record):
+    """A token weighs k where low <= k <= high, else nothing."""
+
+    kind: Literal["icepop"] = "icepop"
+    low: float = reported(0.5, "arXiv 2510.18855, eq. 1-3", "alpha", ge=0)
+    high: float = reported(5.0, "arXiv 2510.18855, eq. 1-3", "beta", gt=0)
+
+
+class Kpop(Record):
+    """A token counts where the larger of the two divergences between drawing it or not, by trainer and by sampler, is at most the limit."""
+
+    kind: Literal["kpop"] = "kpop"
+    limit: float = reported(2.0, "arXiv 2606.15079, 3.2.3 (AReaL; prime-rl has 0.1)", "phi, nats", gt=0)
+
+
+class SequenceMask(Record):
+    """A response counts where the geometric mean of its tokens' k lies in [low, high]."""
+
+    kind: Literal["sequence"] = "sequence"
+    low: float = reported(0.999, "NeMo RL", "least mean", ge=0)
+    high: float = reported(1.002, "NeMo RL", "largest mean", gt=0)
+
+
+Mismatch = Annotated[NoCorrection | Tis | IcePop | Kpop | SequenceMask, Field(discriminator="kind")]
+
+
+class PartialRollouts(Record):
+    """C3PO++ (arXiv 2510.18855, Alg. 1): responses that are not finished when Phi is reached go on under the next weights."""
+
+    pool_rows: int = needed("Omega, responses that are in the making at once", ge=1)
+    max_updates: int = ours(4, "sigma, updates that a response may outlive before it is dropped", ge=1)
+    round_tokens: int = ours(64, "tokens that each of them grows by before finished ones are counted again", ge=1)
+
+
+ObjectiveKind = Literal["c3po", "grpo", "dapo", "dr_grpo", "gspo", "lpo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What an objective states other than C3PO, and where that is said."""
+
+    source: str
+    values: dict[str, Any]
+
+
+PRESETS: dict[str, Preset] = {
+    "c3po": Preset("paper 3.2", {}),
+    "grpo": Preset("arXiv 2402.03300 (paper eq. 1)", {"weights": "response_mean"}),
+    "dapo": Preset(
+        "arXiv 2503.14476",
+        {"weights": "token_mean", "zero_groups": "leave_out", "clip_high": 0.28, "overlong_share": 0.2, "kl_coefficient": 0.0},
+    ),
+    "dr_grpo": Preset("arXiv 2503.20783", {"weights": "constant", "advantage": "centred"}),
+    "gspo": Preset(
+        "arXiv 2507.18071", {"weights": "response_mean", "ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4}
+    ),
+    "lpo": Preset(
+        "arXiv 2510.22115, 4.2.2", {"weights": "token_mean", "ratio": "sentence", "clip_low": 0.03, "clip_high": 0.03}
+    ),
+}  # fmt: skip
+
+
+class Objective(Record):
+    """How the samples of a step become a gradient: parts, each with a value, of which `kind` presets some.
+
+    With the values below it is C3PO (paper 3.2, eq. 2, 3 and 6); `PRESETS` says what the others have in their place.
+    """
+
+    kind: ObjectiveKind = "c3po"
+
+    weights: Literal["budget", "response_mean", "token_mean", "constant"] = paper(
+        "budget",
+        "3.2, eq. 3",
+        "of a token: 1/Phi over the responses chosen up to Phi; or over all responses 1/(their number x its response's tokens), 1/all their"
+        " tokens, 1/(their number x sampling.max_new_tokens)",
+    )
+    token_budget: int = paper(
+        409_600, "3.2", "Phi, tokens per update and scope; without a budget only what arms are compared by", ge=1
+    )
+    budget_scope: Literal["rank", "global"] = ours(
         "rank",
         "Phi is meant per data-parallel rank of the paper (409 600 x 256 = 8 192 x 12 800), or for the whole step",
     )
     budget_ranks: int = paper(
         256,
         "3.2 (H800s)",
-        "virtual ranks of scope `rank`: prompt g of a step belongs to g modulo these, and each is cut to its own Phi; they are spread"
-        " over however many ranks there are, which changes nothing",
+        "virtual ranks of budget_scope `rank`: prompt g of a step belongs to g modulo these, and each is cut to its own Phi; they are"
+        " spread over however many ranks there are, which changes nothing",
         ge=1,
     )
-    cut: Literal["token", "response"] = paper(
-        "token", "3.2, Fig. 3", "mask the last response's tokens past Phi, or keep it whole (eq. 3)"
+    budget_mode: Literal["truncate", "reach", "within"] = paper(
+        "truncate",
+        "3.2, Fig. 3",
+        "mask the last response's tokens past Phi; or keep it whole (eq. 3); or end before the first response that does not fit",
+    )
+    order: Literal["shuffled", "as_sampled", "shortest_first"] = ours(
+        "shuffled",
+        "in which responses are taken up to Phi: prompts in a seeded order or as they were asked, or short responses first",
     )
     zero_groups: Literal["last", "leave_out"] = ours(
         "last",
         "responses to a prompt that all got the same reward: they come last, or never; either way they carry no policy gradient",
     )
-    clip: float = paper(0.2, "3.2", "epsilon", gt=0)
+    left_over: Literal["drop", "carry"] = ours(
+        "drop",
+        "judged responses of which nothing was chosen: gone, or first in line for the next step, with the advantage they were born with",
+    )
+    max_age: int = ours(1, "steps after which a carried response is dropped", ge=1)
+    partial_rollouts: PartialRollouts | None = ours(
+        None, "C3PO++; none: every response is finished under the weights that began it"
+    )
+    max_lag: int = ours(
+        0,
+        "versions by which the sampler's weights lie behind, so that it works while the trainer does; 0: it waits",
+        ge=0,
+    )
+    updates_per_batch: int = ours(1, "U, updates that share the samples of a step, each on a choice of its own", ge=1)
+
+    advantage: Literal["standardised", "centred"] = paper(
+        "standardised", "3.2, eq. 1", "(R - mean) / std within a prompt's responses, or R - mean"
+    )
+    advantage_epsilon: float = ours(1e-4, "added to the standard deviation", gt=0)
+    overlong_share: float = ours(
+        0.0, "share of sampling.max_new_tokens, at the end, over which a reward falls by up to 1; 0: none", ge=0, le=1
+    )
+
+    ratio: Literal["token", "sequence", "sentence"] = paper(
+        "token", "3.2, eq. 1", "what the geometric mean of pi / pi_old is over before it is clipped"
+    )
+    clip_low: float = paper(0.2, "3.2", "epsilon below 1", gt=0, le=1)
+    clip_high: float = paper(0.2, "3.2", "epsilon above 1", gt=0)
+    mismatch: Mismatch = ours(
+        NoCorrection(), "what is done about a sampler that computes other probabilities than the trainer"
+    )
+
+    kl_coefficient: float = paper(1e-3, "3.2", "beta, KL to the chosen SFT checkpoint", ge=0)
+    kl_estimator: Literal["k1", "k2", "k3"] = paper(
+        "k3", "3.2 (as GRPO)", "log ratio, half its square, or ratio - 1 - log ratio"
+    )
+    kl_place: Literal["loss", "reward"] = paper(
+        "loss", "3.2, eq. 3", "in the loss, or taken from the response's reward"
+    )
+    entropy_coefficient: float = paper(5e-4, "3.2", "a_ent; entropy is encouraged", ge=0)
+    balance_coefficient: float = paper(1e-5, "3.2", "a_bal", ge=0)
+    z_coefficient: float = paper(1e-7, "3.2", "a_z", ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, stated: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
+        preset = PRESETS.get(stated.get("kind", "c3po")) if isinstance(stated, dict) else None
+        return {**preset.values, **stated} if preset else stated
+
+    @field_validator("mismatch", mode="before")
+    @classmethod
+    def _kind_alone(cls, mismatch: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
+        return {"kind": mismatch} if isinstance(mismatch, str) else mismatch
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Objective":
+        if self.kl_estimator == "k1" and self.kl_place == "loss" and self.kl_coefficient:
+            raise ValueError(
+                "kl_estimator = 'k1' has no gradient on average in the loss: set kl_place = 'reward', or use k2 or k3"
+            )
+        if self.weights != "budget" and (self.left_over == "carry" or self.partial_rollouts):
+            raise ValueError(
+                f"left_over = 'carry' and partial_rollouts need weights = 'budget'; {self.kind} has {self.weights!r}: all are taken"
+            )
+        return self
+
+    def origin_of(self, name: str) -> str:
+        """See `Record.origin_of`; of a preset's values the report it is from."""
+        preset = PRESETS[self.kind]
+        return f"{preset.source}, preset {self.kind}" if name in preset.values else super().origin_of(name)
 
     @property
     def num_budgets(self) -> int:
         """Virtual ranks of a step, each with a Phi of its own."""
-        return self.budget_ranks if self.scope == "rank" else 1
+        return self.budget_ranks if self.weights == "budget" and self.budget_scope == "rank" else 1
 
+    @property
+    def tokens_per_update(self) -> int | None:
+        """|Psi|, the tokens that enter an update's loss: Phi times the virtual ranks; None where there is no budget."""
+        return self.token_budget * self.num_budgets if self.weights == "budget" else None
 
-class Grpo(Record):
-    """GRPO (paper eq. 1): mean over responses of the mean over their tokens; no budget."""
+    @property
+    def tokens_per_step(self) -> int | None:
+        """Tokens that enter the losses of a step's updates; None where there is no budget."""
+        return None if self.tokens_per_update is None else self.tokens_per_update * self.updates_per_batch
 
-    kind: Literal["grpo"] = "grpo"
-    clip: float = paper(0.2, "3.2", "epsilon", gt=0)
-    token_budget: int = paper(
-        409_600, "3.2", "tokens per step that arms are compared by; the loss does not use it", ge=1
-    )
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What is given beside the preset; another preset can be put under it."""
+        preset = PRESETS[self.kind].values
+        given = self.model_dump(exclude_unset=True)
+        return {name: value for name, value in given.items() if name not in preset or value != preset[name]}
 
 
 class RlOptimizer(Record):
@@ -437,6 +617,7 @@ class RlOptimizer(Record):
     betas: tuple[float, float] = ours((0.9, 0.99), "AdamW")
     weight_decay: float = ours(0.0, "on matrices only", ge=0)
     gradient_clip: float = ours(1.0, "largest global gradient norm", gt=0)
+    freeze_router: bool = ours(False, "leave the routers' weights as they are")
 
 
 class Plateau(Record):
@@ -479,6 +660,8 @@ class RlArm(Record):
     kind: Literal["rl"]
     name: str = needed("name in tables", pattern=r"^[a-z0-9-]+$")
     phases: tuple[Phase, ...] = needed("phases, in order", min_length=1)
+    objective: Objective | None = ours(None, "in what it differs from rl.objective; none: nothing")
+    optimizer: RlOptimizer | None = ours(None, "in what it differs from rl.optimizer; none: nothing")
 
     @field_validator("phases")
     @classmethod
@@ -592,13 +775,8 @@ class RlConfig(Record):
     seed: int = ours(0, "seed of prompts, samples and the greedy pass")
     prompts_per_step: int = paper(512, "3.2", "L", ge=1)
     samples_per_prompt: int = paper(16, "3.2", "K", ge=2)
-    objective: Annotated[C3po | Grpo, Field(discriminator="kind")] = ours(C3po(), "the policy loss")
-    kl_coefficient: float = paper(1e-3, "3.2", "beta, KL to the chosen SFT checkpoint", ge=0)
-    entropy_coefficient: float = paper(5e-4, "3.2", "a_ent; entropy is encouraged", ge=0)
-    balance_coefficient: float = paper(1e-5, "3.2", "a_bal", ge=0)
-    z_coefficient: float = paper(1e-7, "3.2", "a_z", ge=0)
-    advantage_epsilon: float = ours(1e-4, "added to the group's standard deviation", gt=0)
-    optimizer: RlOptimizer = ours(RlOptimizer(), "AdamW")
+    objective: Objective = ours(Objective(), "of every arm, unless it states otherwise")
+    optimizer: RlOptimizer = ours(RlOptimizer(), "AdamW, of every arm, unless it states otherwise")
     sampling: Sampling = ours(Sampling(), "how rollouts are drawn")
     min_solve_rate: float = ours(
         0.0, "problems whose solve rate lies below are dropped, too; 0 keeps what the teacher solves", ge=0, lt=1
@@ -618,10 +796,15 @@ class RlConfig(Record):
     min_judge_failures: int = _min_judge_failures()
     arms: tuple[Arm, ...] = needed("the arms that are compared", min_length=1)
 
-    @field_validator("objective", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _kind_may_be_left_out(cls, objective: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
-        return {"kind": C3po().kind, **objective} if isinstance(objective, dict) else objective
+    def _arms_state_differences(cls, stated: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
+        """An arm's objective and optimizer stand above what all arms share."""
+        if not isinstance(stated, dict):
+            return stated
+        shared = {name: _stated(stated.get(name)) for name in ("objective", "optimizer")}
+        arms = [_over(shared, arm) if isinstance(arm, dict) else arm for arm in stated.get("arms", ())]
+        return {**stated, "arms": tuple(arms)}
 
     @model_validator(mode="after")
     def _samples_are_the_policys_own(self) -> "RlConfig":
@@ -634,12 +817,12 @@ class RlConfig(Record):
 
     @model_validator(mode="after")
     def _every_budget_has_a_prompt(self) -> "RlConfig":
-        budgets = self.objective.num_budgets if isinstance(self.objective, C3po) else 1
-        if budgets > self.prompts_per_step:
-            raise ValueError(
-                f"rl.objective.budget_ranks = {budgets} virtual ranks share rl.prompts_per_step = {self.prompts_per_step} prompts:"
-                " lower the first, raise the second, or set rl.objective.scope = 'global'"
-            )
+        for budgets in {objective.num_budgets for objective in self.objectives.values()}:
+            if budgets > self.prompts_per_step:
+                raise ValueError(
+                    f"rl.objective.budget_ranks = {budgets} virtual ranks share rl.prompts_per_step = {self.prompts_per_step} prompts:"
+                    " lower the first, raise the second, or set rl.objective.budget_scope = 'global'"
+                )
         return self
 
     @model_validator(mode="after")
@@ -660,13 +843,21 @@ class RlConfig(Record):
         budgets = {arm.name: self.total_token_budget(arm) for arm in self.arms if isinstance(arm, RlArm)}
         if len(set(budgets.values())) > 1:
             raise ValueError(
-                f"arms must have equal total token budgets (steps x token_budget); these are {budgets}: change `steps` of a phase"
+                f"arms must have equal total token budgets (steps x updates x token_budget); these are {budgets}: change `steps` of a phase"
             )
         return self
 
+    @property
+    def objectives(self) -> dict[str, Objective]:
+        """The objective of every arm of RL."""
+        return {arm.name: arm.objective or self.objective for arm in self.arms if isinstance(arm, RlArm)}
+
     def total_token_budget(self, arm: RlArm) -> int:
-        """Tokens that the arm may train on at most: the steps of its phases x their Phi (in the scope that all arms share)."""
-        return sum(phase.steps * self.for_phase(phase).objective.token_budget for phase in arm.phases)
+        """Tokens that the arm may train on at most: the steps of its phases x updates x their Phi x virtual ranks."""
+        objective = arm.objective or self.objective
+        ranks = objective.budget_ranks if objective.budget_scope == "rank" else 1
+        tokens = sum(phase.steps * (phase.token_budget or objective.token_budget) for phase in arm.phases)
+        return tokens * objective.updates_per_batch * ranks
 
     def for_phase(self, phase: Phase) -> "RlConfig":
         """The same configuration with what the phase states of its own: Phi and the learning rate's peak."""
@@ -678,8 +869,26 @@ class RlConfig(Record):
         return self.model_copy(update={"objective": objective, "optimizer": optimizer})
 
     def for_arm(self, name: str | None) -> "RlConfig":
-        """The same configuration with one arm: what an arm's artifact is made from."""
-        return self.model_copy(update={"arms": tuple(arm for arm in self.arms if arm.name == name)})
+        """The same configuration with one arm, and that one's objective and optimizer: what an arm's artifact is made from."""
+        (arm,) = (arm for arm in self.arms if arm.name == name)
+        if not isinstance(arm, RlArm):
+            return self.model_copy(update={"arms": (arm,)})
+        bare = arm.model_copy(update={"objective": None, "optimizer": None})
+        own = {"objective": arm.objective or self.objective, "optimizer": arm.optimizer or self.optimizer}
+        return self.model_copy(update={"arms": (bare,), **own})
+
+
+def _stated(record: Any) -> dict[str, Any]:  # noqa: ANN401 - a record, or what a recipe states
+    """What a table states."""
+    if isinstance(record, Objective):
+        return record.stated
+    return dict(record) if isinstance(record, Mapping) else record.model_dump(exclude_unset=True) if record else {}
+
+
+def _over(shared: Mapping[str, dict[str, Any]], arm: dict[str, Any]) -> dict[str, Any]:
+    """An arm whose own tables are filled up with what all arms share."""
+    own = {name: {**values, **_stated(arm[name])} for name, values in shared.items() if arm.get(name) is not None}
+    return {**arm, **own}
 
 
 # ---------------------------------------------------------------- evaluation

@@ -2,8 +2,9 @@
 
 In: the parent and the child as TOML gives them. Out: the child with all that it leaves out, and for each dotted key the file and the line
 that state it. Tables are merged key by key, where the schema has a record; a table of shares, levels or columns is one value and replaces
-the parent's, and so does a record of another `kind`. In lists of tables (`curation.sources`, `rl.arms`, `phases`) an entry with the name
-of one of the parent's changes that one, another one is appended. `without = ["rl.arms.more-sft"]` takes out what the parent states.
+the parent's, and so does a record of another `kind` where kinds have keys of their own. In lists of tables (`curation.sources`,
+`rl.arms`, `phases`) an entry with the name of one of the parent's changes that one, another one is appended.
+`without = ["rl.arms.more-sft"]` takes out what the parent states.
 """
 
 import difflib
@@ -62,7 +63,9 @@ class _Merge:
 
     def _value(self, parent: Any, child: Any, records: Sequence[type[BaseModel]], *, own: str, at: str) -> Any:  # noqa: ANN401 - TOML
         match parent, child:
-            case dict(), dict() if records and child.get("kind", parent.get("kind")) == parent.get("kind"):
+            case dict(), dict() if records and (
+                len(records) == 1 or child.get("kind", parent.get("kind")) == parent.get("kind")
+            ):
                 return self.tables(parent, child, records, own=f"{own}.", at=f"{at}.")
             case [*elements], [_, *_] if records and _are_tables([*elements, *child]):
                 return self._lists(elements, child, records, own=own, at=at)

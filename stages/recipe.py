@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from stages.config import PACKAGED, STAGES, Recipe
+from stages.config import PACKAGED, STAGES, Recipe, Record
 from stages.inheritance import Place, Stated, inherited, models_in, without
 from stages.local_files import DATA_DIR
 
@@ -311,10 +311,10 @@ def _explain_one(item: dict[str, Any], key: str) -> str:
 
 
 def _is_tag(before: str, part: str) -> bool:
-    """Pydantic puts the tag of a union (`procedural`, `c3po`, ...) into a location; no recipe writes it there."""
-    return part in ("procedural", "files", "parquet", "hub", "c3po", "grpo") or (
-        before.isdigit() and part in ("rl", "sft")
-    )
+    """Pydantic puts the tag of a union (`procedural`, `icepop`, ...) into a location; no recipe writes it there."""
+    if before == "mismatch":
+        return part in ("none", "tis", "icepop", "kpop", "sequence")
+    return part in ("procedural", "files", "parquet", "hub") or (before.isdigit() and part in ("rl", "sft"))
 
 
 def _known_keys(location: Sequence[str]) -> list[str]:
@@ -371,7 +371,7 @@ def _table_prefix(name: str, *, is_array: bool, counts: dict[str, int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One resolved value: dotted key, value, class default, declared origin (`ours`, `recipe` or `paper <section>`), description."""
+    """One resolved value: dotted key, value, class default, declared origin (`ours`, `recipe`, or a source), description."""
 
     key: str
     value: Any
@@ -380,11 +380,10 @@ class Value:
     doc: str
 
 
-def walk_values(record: BaseModel, *, prefix: str = "") -> Iterator[Value]:
+def walk_values(record: Record, *, prefix: str = "") -> Iterator[Value]:
     """Every leaf of a record with its dotted key, in order of declaration."""
     for name, info in type(record).model_fields.items():
-        extra = info.json_schema_extra
-        declared = str(extra.get("origin", "ours")) if isinstance(extra, dict) else "ours"
+        declared = record.origin_of(name)
         value = getattr(record, name)
         children = list(_children(value, f"{prefix}{name}"))
         if children:
@@ -396,15 +395,15 @@ def walk_values(record: BaseModel, *, prefix: str = "") -> Iterator[Value]:
             )
 
 
-def _children(value: Any, key: str) -> Iterator[tuple[str, BaseModel]]:  # noqa: ANN401 - a field of any type
-    if isinstance(value, BaseModel):
+def _children(value: Any, key: str) -> Iterator[tuple[str, Record]]:  # noqa: ANN401 - a field of any type
+    if isinstance(value, Record):
         yield key, value
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
-            if isinstance(item, BaseModel):
+            if isinstance(item, Record):
                 yield f"{key}.{index}", item
 
 
-def flatten(record: BaseModel, *, prefix: str = "") -> dict[str, Any]:
+def flatten(record: Record, *, prefix: str = "") -> dict[str, Any]:
     """Dotted key -> plain value: the parameters that MLflow records."""
     return {item.key: item.value for item in walk_values(record, prefix=prefix)}

@@ -59,17 +59,17 @@ class Attempts:
             folder = self._out / ABANDONED / f"attempt-{number:02d}"
             if not folder.exists():
                 beside = folder.with_name(folder.name + ".writing")
-                self._move(beside, to=row["to"])
+                self._move(beside, to=row["to"], last=row["step"])
                 forget_after(row["to"])
                 beside.rename(folder)
 
-    def _move(self, folder: Path, *, to: int) -> None:
-        """All that is of later steps than `to`; what a kill left to move is moved."""
+    def _move(self, folder: Path, *, to: int, last: int) -> None:
+        """The steps after `to` up to `last`, as far as they are there; what was sampled ahead was not trained on, and goes."""
         (folder / PROBES).mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(row) + "\n" for row in steps_of(self._out) if row["step"] > to]
         (folder / STEPS).write_text("".join(lines), encoding="utf-8")
         for path in _later(self._out / ROLLOUTS, to):
-            path.rename(folder / path.name)
+            path.rename(folder / path.name) if _step(path) <= last else path.unlink()
         for path in _later(self._out / PROBES, to):
             path.rename(folder / PROBES / path.name)
         for chunks in (*_later(self._out / STATE / "chunks", to), *_later(self._out / STATE / PROBES, to)):
@@ -78,4 +78,8 @@ class Attempts:
 
 def _later(folder: Path, step: int) -> list[Path]:
     """What is named after a step later than this one."""
-    return [path for path in sorted(folder.glob("step-*")) if int(path.stem.removeprefix("step-")) > step]
+    return [path for path in sorted(folder.glob("step-*")) if _step(path) > step]
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from data.domains import FAILED_STATUSES
-from stages.config import C3po, Phase, RlArm, RlConfig
+from data.schema import ROLLOUT_SCHEMA
+from stages.config import Phase, RlArm, RlConfig
 from stages.rl.prompts import PromptStream
-from stages.rl.publishing import Publisher
-from stages.rl.samples import Group, Journal, attempt_parts, responses_of, sampled_rows, with_choice
+from stages.rl.samples import Group, Journal, attempt_parts, left_over, newborn, responses_of, sampled_rows, with_choice
 from stages.rl.selection import lacking_groups
 from stages.sampling.judging import forget_verdicts
 from stages.sampling.requests import Chunk, Policy
@@ -40,6 +40,23 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True)
+class Collected:
+    """A step that the journal has, and where its collector stood then."""
+
+    effort: Effort
+    cursor: dict[str, Any]  # of the prompt stream
+    judged: list[tuple[int, dict[str, int]]]  # of the watch over the judge
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a step is asked of."""
+
+    policy: Policy
+    version: int  # steps behind them
+
+
+@dataclass(frozen=True, slots=True)
 class Collector:
     """Fills the journal, step by step, from a stream of prompts."""
 
@@ -47,7 +64,7 @@ class Collector:
     config: RlConfig
     stream: PromptStream
     sampler: Sampler
-    publisher: Publisher
+    reference: Policy | None  # whose log-probabilities the journal keeps
     journal: Journal
     watch: JudgeWatch
 
@@ -56,8 +73,8 @@ class Collector:
         stream = PromptStream(self.stream.pool, seed=self.config.seed, cursor=cursor)
         return replace(self, stream=stream, watch=JudgeWatch(self.config, recent=judged))
 
-    def collect(self, step: int, *, attempt: int = 0) -> Effort:
-        """Make sure that the journal has the step; weights are published only where something of it is missing.
+    def collect(self, step: int, weights: Weights | None, *, attempt: int = 0) -> Collected:
+        """Make sure that the journal has the step; `weights` may be left out where it has.
 
         `attempt`: of the arm, in which the step is taken; part of its seeds.
 
@@ -67,31 +84,35 @@ class Collector:
 
         """
         phase, effort = self.arm.phase_of(step), Effort()
-        config = self.config.for_phase(phase)
         self.stream.begin(attempt)
-        if self.journal.has(step):
+        if weights is None:
             self.journal.clear_chunks(step)
             self._follow(step, phase)
-            return effort
-        numbers, policy = count(), self.publisher.policy(step - 1)
-        groups, parts, chunks = self._first_groups(phase), [], []
+        else:
+            self._sample(step, phase, weights, effort, attempt=attempt)
+        return Collected(effort, self.stream.cursor, self.watch.recent)
+
+    def _sample(self, step: int, phase: Phase, weights: Weights, effort: Effort, *, attempt: int) -> None:
+        numbers, parts, chunks = count(), [self._carried(step)], []
+        groups = self._first_groups(phase, parts[0])
         while groups:
-            asked = list(self._chunks(groups, numbers, step=step, attempt=attempt, policy=policy))
+            asked = list(self._chunks(groups, numbers, step=step, attempt=attempt, policy=weights.policy))
             for done in self.sampler.sample(asked):
                 effort.add(done)
             chunks += asked
             samples = pa.concat_tables([chunk.read() for chunk in asked])
-            parts.append(sampled_rows(samples, groups, step=step, config=self.config))
+            parts.append(sampled_rows(samples, groups, step=step, version=weights.version, config=self.config))
             groups = self._more_groups(phase, pa.concat_tables(parts))
         rows = pa.concat_tables(parts).combine_chunks()
         self._require_judged(rows, chunks)
-        self.journal.write(step, with_choice(rows, step=step, config=config, attempt=attempt))
-        return effort
+        self.journal.write(step, with_choice(rows, step=step, config=self.config.for_phase(phase), attempt=attempt))
 
     def _follow(self, step: int, phase: Phase) -> None:
         """Move the stream past a step that is there."""
         rows = self.journal.read(step)
-        first = rows["problem_id"].to_pylist()[:: self.config.samples_per_prompt]
+        new = rows.filter(rows["asked_step"].to_numpy() == step)
+        of_group = dict(zip(new["group"].to_pylist(), new["problem_id"].to_pylist(), strict=True))
+        first = [of_group[group] for group in sorted(of_group)]
         asked = [problem.id for problem in self.stream.take(phase, len(first))]
         if asked != first:
             raise ValueError(
@@ -100,18 +121,25 @@ class Collector:
             )
         self._note(rows)
 
-    def _first_groups(self, phase: Phase) -> list[Group]:
-        objective = self.config.objective
-        budgets = objective.num_budgets if isinstance(objective, C3po) else 1
-        problems = self.stream.take(phase, self.config.prompts_per_step)
-        return [Group(number, number % budgets, problem) for number, problem in enumerate(problems)]
+    def _carried(self, step: int) -> pa.Table:
+        """What the step before left over, as rows of this one."""
+        if step == 1:
+            return ROLLOUT_SCHEMA.empty_table()
+        return left_over(self.journal.read(step - 1), config=self.config)
+
+    def _first_groups(self, phase: Phase, carried: pa.Table) -> list[Group]:
+        """As many prompts as make `prompts_per_step` with the carried ones; at least one."""
+        first, budgets = len(carried["group"].unique()), self.config.objective.num_budgets
+        problems = self.stream.take(phase, max(1, self.config.prompts_per_step - first))
+        return [Group(number, number % budgets, problem) for number, problem in enumerate(problems, start=first)]
 
     def _more_groups(self, phase: Phase, rows: pa.Table) -> list[Group]:
         """Token-budgeted dynamic sampling (paper 3.2)."""
-        num_asked = len(rows) // self.config.samples_per_prompt
-        most = math.floor((1 + self.config.extra_prompts_share) * self.config.prompts_per_step) - num_asked
-        objective = self.config.for_phase(phase).objective
-        ranks = lacking_groups(responses_of(rows, config=self.config), objective, most=most)
+        num_asked = len(rows["group"].unique())
+        prompts = self.config.prompts_per_step
+        most = max(0, math.floor((1 + self.config.extra_prompts_share) * prompts) - num_asked)
+        responses = responses_of(rows, config=self.config)
+        ranks = lacking_groups(responses, self.config.for_phase(phase).objective, wanted=prompts, most=most)
         problems = self.stream.take(phase, len(ranks))
         return [Group(num_asked + index, ranks[index], problem) for index, problem in enumerate(problems)]
 
@@ -128,8 +156,8 @@ class Collector:
                 for group in part
                 for sample in samples
             )
-            path = self.journal.chunk_path(step, next(numbers))
-            yield Chunk(path, policy, problems, samples, seeds, config.sampling, limit, title=f"step {step}")
+            path, title = self.journal.chunk_path(step, next(numbers)), f"step {step}"
+            yield Chunk(path, policy, problems, samples, seeds, config.sampling, limit, title, self.reference)
 
     def _require_judged(self, rows: pa.Table, chunks: Sequence[Chunk]) -> None:
         self._note(rows)
@@ -140,5 +168,6 @@ class Collector:
             raise
 
     def _note(self, rows: pa.Table) -> None:
+        rows = newborn(rows)
         pairs = zip(rows["problem_id"].to_pylist(), rows["status"].to_pylist(), strict=True)
         self.watch.note([pair for pair in pairs if pair[1] in FAILED_STATUSES], num_verdicts=len(rows))

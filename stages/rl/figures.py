@@ -1,33 +1,40 @@
 """What a step's rows say: rewards, lengths, failures of the judge, and how the budget was filled. Functions of the journal alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from data.domains import DOMAINS, FAILED_STATUSES
-from stages.config import C3po, RlConfig
-from stages.rl.samples import responses_of
-from stages.rl.selection import Response, informative_tokens, live_groups, tokens_per_step
+from stages.config import Objective, RlConfig
+from stages.rl.samples import newborn, responses_of
+from stages.rl.selection import Response, informative_tokens, live_groups
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
 
 _GZIP_FRAME = 18  # bytes of header and trailer
 
 
 def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
-    """Metrics of a step; a domain that was not asked, or on which no verdict counts, has no reward."""
+    """Metrics of a step; a domain that was not asked, or on which no verdict counts, has no reward. Only the budget counts carried rows."""
+    new = newborn(rows)
     return {
-        **_rewards(rows),
-        "response/count": float(len(rows)),
-        **_lengths(rows),
-        "response/truncated_share": float(np.mean(rows["truncated"].to_pylist())),
-        "response/compressibility": compressibility(rows["response"].to_pylist()),
-        "policy/entropy": policy_entropy(rows),
-        "judge/failures": float(np.isin(rows["status"].to_pylist(), list(FAILED_STATUSES)).sum()),
-        "judge/checker_failures": float(checker_failures([rows])),
-        "judge/weak": float(num_weak([rows])),
+        **_rewards(new),
+        "response/count": float(len(new)),
+        **_lengths(new),
+        "response/new_tokens": float(sum(rows["new_tokens"].to_pylist())),
+        "response/truncated_share": float(np.mean(new["truncated"].to_pylist())),
+        "response/compressibility": compressibility(new["response"].to_pylist()),
+        "policy/entropy": policy_entropy(new),
+        "judge/failures": float(np.isin(new["status"].to_pylist(), list(FAILED_STATUSES)).sum()),
+        "judge/checker_failures": float(checker_failures([new])),
+        "judge/weak": float(num_weak([new])),
         **_budget(rows, config=config),
     }
+
+
+def mean_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over a step's updates of figures of the same names; nothing of no update."""
+    return {name: sum(one[name] for one in updates) / len(updates) for name in (updates[0] if updates else ())}
 
 
 def _lengths(rows: pa.Table) -> dict[str, float]:
@@ -65,22 +72,23 @@ def _budget(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     """How much of the budget was used, and how much of that carries a policy gradient."""
     responses, kept = responses_of(rows, config=config), rows["kept_tokens"].to_pylist()
     live = live_groups(responses)
-    num_groups = len({response.group for response in responses})
+    new = {response.group for response in responses if not response.age}
     used = sum(kept)
     found = {
         "budget/tokens_used": float(used),
         "budget/tokens_informative": float(
             sum(one.num_tokens for one in responses if one.judged and one.group in live)
         ),
-        "group/asked": float(num_groups),
-        "group/zero_advantage_share": 1.0 - len(live) / num_groups,
+        "group/asked": float(len(new)),
+        "group/zero_advantage_share": 1.0 - len(live & new) / len(new),
     }
-    total = tokens_per_step(config.objective)
-    if total is None or not isinstance(config.objective, C3po):
+    total = config.objective.tokens_per_step
+    if total is None:
         return found
     return found | {
         "budget/fill": used / total,
         "budget/tokens_missing": float(max(0, total - used)),
+        "budget/tokens_carried": float(sum(one.num_tokens for one in responses if one.age)),
         "budget/informative_share": _informative_kept(responses, kept, live) / total,
         "budget/underfilled_ranks": float(_underfilled(responses, config.objective)),
     }
@@ -90,6 +98,7 @@ def _informative_kept(responses: Sequence[Response], kept: Sequence[int], live: 
     return sum(tokens for response, tokens in zip(responses, kept, strict=True) if response.group in live)
 
 
-def _underfilled(responses: Sequence[Response], objective: C3po) -> int:
-    """Virtual ranks whose Phi was not filled by tokens with a policy gradient."""
-    return sum(tokens < objective.token_budget for tokens in informative_tokens(responses, objective))
+def _underfilled(responses: Sequence[Response], objective: Objective) -> int:
+    """Virtual ranks whose Phi was not filled, in every update, by tokens with a policy gradient."""
+    wanted = objective.updates_per_batch * objective.token_budget
+    return sum(tokens < wanted for tokens in informative_tokens(responses, objective))

@@ -9,35 +9,38 @@ After a roll back (see `attempts`): the same from its checkpoint, with the next 
 """
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import torch
 
 from ring_model.checkpoint import load_model
+from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, Runtime
-from stages.rl.attempts import Attempts
+from stages.rl.ahead import Ahead
 from stages.rl.best import Best
 from stages.rl.collect import Collector, Effort
-from stages.rl.figures import step_figures
+from stages.rl.figures import mean_figures, step_figures
+from stages.rl.mismatch import Differences
 from stages.rl.probe import Probe
 from stages.rl.progress import Progress, pool_rows
 from stages.rl.prompts import Pool, PromptStream
 from stages.rl.publishing import Publisher
+from stages.rl.ratios import ends_sentence
 from stages.rl.samples import Journal
-from stages.rl.update import accumulate_gradients, chosen_of
+from stages.rl.update import Totals, Update, accumulate_gradients, chosen_of
 from stages.rl.watch import at_plateau
-from stages.rl.watcher import Verdict, Watcher
+from stages.rl.watcher import Verdict, Watcher, checkpoints_of
 from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import MODEL, prompt_ids
+from stages.sampling.requests import Policy
 from stages.sampling.scores import JudgeWatch
 from stages.stage import STATE, StageLog, StageRecord
-from stages.training.checkpoints import Checkpoints
 from stages.training.routing import router_losses, routing_metrics, step_load, uniform_load
 from stages.training.schedule import linear_rate, optimizer_settings
 from stages.training.trainer import Trainer
@@ -62,7 +65,7 @@ def train_arm(
         run = _Run.start(arm, config=config, start=start, probe=probe, runtime=runtime, out=out, log=log)
         if run.trainer.writes:
             sampler = LocalSampler(runtime, published=out / STATE / "published", tokenizer=start)
-            run.ask_with(stack.enter_context(sampler), pool)
+            run.ask_with(stack.enter_context(sampler), pool, stack)
         run.look_at_start()
         while run.progress.step < run.arm.num_steps:
             step = run.progress.step + 1
@@ -77,6 +80,15 @@ def train_arm(
     return run.finish(pool)
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What only the rank has that asks for samples."""
+
+    sampler: LocalSampler
+    publisher: Publisher
+    ahead: Ahead
+
+
 @dataclass(slots=True)
 class _Run:
     """What the steps of `train_arm` share."""
@@ -85,13 +97,14 @@ class _Run:
     arm: RlArm  # as it goes: phases may have ended early
     config: RlConfig
     trainer: Trainer
-    reference: BailingMoe | None  # the checkpoint that RL started from; None where beta is 0
+    start_model: Path  # the checkpoint that RL started from
     tokenizer: Tokenizer
     journal: Journal
     probe: Probe | None
     progress: Progress
+    sentence_ends: Collection[int]  # ids of tokens
     best: Best | None  # None where none is kept
-    collector: Collector | None = None  # on rank 0
+    asking: Asking | None = None  # on rank 0
     watcher: Watcher | None = None  # on rank 0
     values: dict[str, float] = field(default_factory=dict)  # of the last step
     effort: Effort = field(default_factory=Effort)  # of the last step
@@ -118,21 +131,20 @@ class _Run:
             runtime=runtime,
             out=out,
             log=log,
-            checkpoints=_checkpoints(config, out),
+            checkpoints=checkpoints_of(config.watch, out),
         )
-        reference = None
-        if config.kl_coefficient:
-            reference = load_model(start, device=trainer.engine.device).requires_grad_(requires_grad=False)
-        watcher = _settled_watcher(config, trainer)
+        watcher = Watcher.start(config.watch, trainer) if trainer.writes else None
         trainer.engine.barrier()
         progress = trainer.resume(Progress(load=uniform_load(model.config)))
-        best = Best(out) if probe is not None and config.keep_best else None
         tokenizer = Tokenizer.from_folder(start)
-        run = cls(arm, arm, config, trainer, reference, tokenizer, Journal(out), probe, progress, best, watcher=watcher)
+        ends = frozenset(id_ for id_ in range(tokenizer.vocab_size) if ends_sentence(tokenizer.decode([id_])))
+        best = Best(out) if probe is not None and config.keep_best else None
+        journal = Journal(out)
+        run = cls(arm, arm, config, trainer, start, tokenizer, journal, probe, progress, ends, best, watcher=watcher)
         run._follow_phases()
         return run
 
-    def ask_with(self, sampler: LocalSampler, pool: Pool) -> None:
+    def ask_with(self, sampler: LocalSampler, pool: Pool, stack: ExitStack) -> None:
         """Rank 0: from here on it asks this sampler, where the journal has not got the step."""
         strangers = self.journal.clean(num_steps=self.planned.num_steps)
         if strangers:
@@ -140,15 +152,24 @@ class _Run:
                 f"rollouts/ held what is no step of this arm, and was removed: {', '.join(strangers)}"
             )
         first = next(iter(pool.problems[min(pool.problems)]))
-        self.collector = Collector(
+        collector = Collector(
             self.arm,
             self.config,
             PromptStream(pool, seed=self.config.seed, cursor=self.progress.cursor),
             sampler,
-            Publisher(self.trainer.engine.model, sampler, prompt=prompt_ids(self.tokenizer, first)[:_FIXED_PROMPT]),
+            Policy.of(self.start_model) if self.config.objective.kl_coefficient else None,
             self.journal,
             JudgeWatch(self.config, recent=self.progress.judged),
         )
+        publisher = Publisher(
+            self.trainer.engine.model,
+            sampler,
+            prompt=prompt_ids(self.tokenizer, first)[:_FIXED_PROMPT],
+            max_lag=self.config.objective.max_lag,
+        )
+        attempts = self.watcher.attempts if self.watcher is not None else None
+        ahead = stack.enter_context(Ahead(collector, publisher, step=self.progress.step, attempts=attempts))
+        self.asking = Asking(sampler, publisher, ahead)
 
     # ------------------------------------------------------------ one step
 
@@ -162,52 +183,72 @@ class _Run:
     def collect(self, step: int) -> None:
         """Wait until the journal has the step."""
         started, self.effort = time.monotonic(), Effort()
-        if self.collector is not None:
-            attempt = self.watcher.attempts.of(step) if self.watcher is not None else 0
+        if self.asking is not None:
             with self._finite_policy(step - 1):
-                self.effort = self.collector.collect(step, attempt=attempt)
-            self.progress.cursor, self.progress.judged = self.collector.stream.cursor, self.collector.watch.recent
+                self.asking.ahead.ask(step)
+                collected = self.asking.ahead.take(step)
+            self.effort = collected.effort
+            self.progress.cursor, self.progress.judged = collected.cursor, collected.judged
         self.trainer.engine.barrier()
         self.effort.seconds["wait"] = time.monotonic() - started
 
     def update(self, step: int, rows: pa.Table) -> dict[str, float]:
-        """One optimiser step on what the rows say of it; none where no token entered the loss."""
-        chosen, engine, started = chosen_of(rows), self.trainer.engine, time.monotonic()
-        phase = self.arm.phase_of(step)
+        """The step's optimiser updates on what the rows say of each; none where no token entered its loss."""
+        started, phase = time.monotonic(), self.arm.phase_of(step)
         config = self.config.for_phase(phase)
-        if phase.optimizer == "reset" and self.arm.begins_phase(step):
-            engine.reset_optimizer()
-        if not chosen:
-            self.progress.skipped += 1
-            self.trainer.log.message(f"step {step}: no response enters the loss, so the weights stay as they are")
-            return {}
-        totals = accumulate_gradients(
-            chosen,
-            engine=engine,
-            reference=self.reference,
-            config=config,
-            load=self.progress.load,
-            micro_batch_tokens=self.trainer.runtime.micro_batch_tokens,
-        )
         rate = linear_rate(step, num_steps=self.planned.num_steps, optimizer=config.optimizer)
-        norm = self.trainer.apply(step, loss=totals["loss"], learning_rate=rate)
-        self.progress.load, self.progress.gradient_norm = step_load(totals, engine.model.config), norm
+        if phase.optimizer == "reset" and self.arm.begins_phase(step):
+            self.trainer.engine.reset_optimizer()
+        updates = [self._update_of(rows, number, config) for number in range(1, config.objective.updates_per_batch + 1)]
+        old = [None, *(update.old_logprobs() for update in updates[1:])]
+        found: list[dict[str, float]] = []
+        differences = Differences.none()
+        for update, logprobs in zip(updates, old, strict=True):
+            if update.chosen:
+                totals = accumulate_gradients(update, load=self.progress.load, old=logprobs)
+                norm = self.trainer.apply(step, loss=totals.sums["loss"], learning_rate=rate)
+                self.progress.load, self.progress.gradient_norm = step_load(totals.sums, self._sizes), norm
+                found.append(self._update_figures(totals, norm=norm))
+                differences.merge(totals.differences)
+            else:
+                self._note_skipped(step)
         self.effort.seconds["train"] = time.monotonic() - started
+        return {**mean_figures(found), **({"train/learning_rate": rate} if found else {}), **differences.figures()}
+
+    def _update_of(self, rows: pa.Table, number: int, config: RlConfig) -> Update:
+        trainer = self.trainer
+        return Update(
+            chosen_of(rows, update=number),
+            config,
+            trainer.engine,
+            self.sentence_ends,
+            trainer.runtime.micro_batch_tokens,
+        )
+
+    @property
+    def _sizes(self) -> BailingMoeConfig:
+        return self.trainer.engine.model.config
+
+    def _note_skipped(self, step: int) -> None:
+        self.progress.skipped += 1
+        self.trainer.log.message(f"step {step}: no response enters the loss, so the weights stay as they are")
+
+    def _update_figures(self, totals: Totals, *, norm: float) -> dict[str, float]:
+        sums = totals.sums
         return {
-            "train/loss": totals["loss"],
+            "train/loss": sums["loss"],
             "train/gradient_norm": norm,
-            "train/learning_rate": rate,
-            "policy/kl": totals["kl"] / totals["tokens"],
-            "loss/clip_fraction": totals["clipped"] / totals["tokens"],
-            **router_losses(totals, engine.model.config),
-            **routing_metrics(totals, engine.model.config),
+            "policy/kl": sums["kl"] / sums["tokens"],
+            "loss/clip_fraction": sums["clipped"] / sums["tokens"],
+            **router_losses(sums, self._sizes),
+            **routing_metrics(sums, self._sizes),
         }
 
     def record(self, step: int, rows: pa.Table, trained: dict[str, float]) -> None:
         """Count the step and write its line: figures of its rows, of its update, and of the probe where it is due."""
         progress, phase = self.progress, self.arm.phase_of(step)
         figures = step_figures(rows, config=self.config.for_phase(phase))
-        progress.count(step, phase.name, figures, num_rows=len(rows))
+        progress.count(step, phase.name, figures)
         counts = {"tokens/trained": progress.tokens_trained, "tokens/generated": progress.tokens_generated}
         self.values = {**figures, **trained, **counts}
         self.values |= self._probe(step)
@@ -215,12 +256,12 @@ class _Run:
 
     def _probe(self, version: int) -> dict[str, float]:
         """Figures of the probe after so many steps, where it is due; on the rank that asks."""
-        if self.probe is None or self.collector is None or not self.probe.is_due(version, num_steps=self.arm.num_steps):
+        if self.probe is None or self.asking is None or not self.probe.is_due(version, num_steps=self.arm.num_steps):
             return {}
-        started, collector = time.monotonic(), self.collector
+        started, asking = time.monotonic(), self.asking
         with self._finite_policy(version):
             figures = self.probe.figures(
-                version, sampler=collector.sampler, policy=lambda: collector.publisher.policy(version)
+                version, sampler=asking.sampler, policy=lambda: asking.publisher.policy(version)
             )
         self.progress.note_probe(version, figures)
         self.trainer.spend("probe", time.monotonic() - started)
@@ -241,24 +282,27 @@ class _Run:
             raise self.trainer.diverged(version, what) from error
 
     def hand_over(self, step: int) -> None:
-        """End the phase early, where its probes are as flat as it waits for."""
+        """End the phase early, where its probes are as flat as it waits for: with the last step that was asked by now."""
         phase, progress = self.arm.phase_of(step), self.progress
-        if phase.until is None or self.arm.ends_phase(step):
+        if phase.until is None or phase.name in progress.ended:
             return
         is_flat = "probe/greedy" in self.values and at_plateau(progress.scores_of(phase.name), phase.until)
-        if self.trainer.engine.broadcast(is_flat):
-            progress.ended[phase.name] = progress.phases[phase.name]["steps"]
+        taken = progress.phases[phase.name]["steps"] + self.config.objective.max_lag
+        if self.trainer.engine.broadcast(is_flat) and taken < phase.steps:
+            progress.ended[phase.name] = taken
             self._follow_phases()
+            self.trainer.log.message(
+                f"phase {phase.name} ends at a plateau of the probe, after {taken} of {phase.steps} steps"
+            )
             if self.watcher is not None:
-                self.watcher.attempts.note(step, "hand over", phase=phase.name, steps=progress.ended[phase.name])
-            self.trainer.log.message(f"step {step}: phase {phase.name} ends at a plateau of the probe")
+                self.watcher.attempts.note(step, "hand over", phase=phase.name, steps=taken)
 
     def _follow_phases(self) -> None:
         """Let the arm be as long as it is by the phases that ended early."""
         self.arm = self.planned.cut_short(self.progress.ended)
         self.trainer.num_steps = self.arm.num_steps
-        if self.collector is not None:
-            self.collector = replace(self.collector, arm=self.arm)
+        if self.asking is not None:
+            self.asking.ahead.follow(self.arm)
 
     def heed(self, step: int) -> bool:
         """Do what the recipe's rules say of the ledger: stop, or go back; False where the step is undone."""
@@ -273,12 +317,13 @@ class _Run:
     def _go_back(self, step: int) -> None:
         """Be again as after `step`, on every rank; what was sampled since is moved away, and the next attempt begins."""
         trainer = self.trainer
-        if self.watcher is not None:
+        if self.asking is not None and self.watcher is not None:
+            self.asking.ahead.settle()
             self.watcher.attempts.settle(forget_after=trainer.forget_after)
         trainer.engine.barrier()
         self.progress = trainer.go_back(step, Progress)
-        if self.collector is not None:
-            self.collector = self.collector.moved(cursor=self.progress.cursor, judged=self.progress.judged)
+        if self.asking is not None:
+            self.asking.ahead.go_back(step, cursor=self.progress.cursor, judged=self.progress.judged)
         self._follow_phases()
 
     def report(self, step: int) -> None:
@@ -289,11 +334,7 @@ class _Run:
         busy = seconds["wait"] + seconds.get("train", 0.0)
         reward = f"reward {self.values['reward/mean']:.3f}" if "reward/mean" in self.values else "no verdict"
         trainer.log.progress(step, trainer.num_steps, unit="steps", detail=f"{self.arm.phase_of(step).name} {reward}")
-        speeds = {
-            "speed/tokens_per_second": self.values["response/mean_tokens"]
-            * self.values["response/count"]
-            / max(busy, 1e-9)
-        }
+        speeds = {"speed/tokens_per_second": self.values["response/new_tokens"] / max(busy, 1e-9)}
         if counts:
             speeds["speed/idle_rows_share"] = 1 - counts["tokens"] / counts["slots"]
         if step % trainer.every == 0 or step == trainer.num_steps:
@@ -304,9 +345,10 @@ class _Run:
         """The model at the end of a phase, and the best one; a resume point now and then, and those to go back to."""
         trainer, is_last = self.trainer, step == self.arm.num_steps
         ends_phase, is_due = self.arm.ends_phase(step), trainer.engine.broadcast(trainer.save_is_due())
-        if self.collector is not None and (ends_phase or is_due or trainer.checkpoint_is_due(step)):
+        if self.asking is not None and (ends_phase or is_due or trainer.checkpoint_is_due(step)):
             with self._finite_policy(step):
-                self.collector.publisher.finite_logprobs()
+                self.asking.publisher.finite_logprobs()
+                self.asking.ahead.settle()
         if ends_phase:
             trainer.export(self.tokenizer, trainer.out / (MODEL if is_last else self.arm.phase_folder(step)), step=step)
         self._keep_best(step, self.values)
@@ -334,24 +376,6 @@ class _Run:
             metrics, notes = metrics | self.watcher.metrics(), (*notes, *self.watcher.notes())
         tables = {name: rows for name, rows in tables.items() if rows}
         return StageRecord(metrics, tables=tables, notes=notes, timings=trainer.timings)
-
-
-def _checkpoints(config: RlConfig, out: Path) -> Checkpoints | None:
-    watch = config.watch
-    if not watch.rolls_back:
-        return None
-    return Checkpoints(out / STATE / "checkpoints", every=watch.checkpoint_every, keep=watch.keep)
-
-
-def _settled_watcher(config: RlConfig, trainer: Trainer) -> Watcher | None:
-    """On rank 0: who applies the rules, when a roll back that a kill left unfinished is done."""
-    if not trainer.writes:
-        return None
-    attempts = Attempts(trainer.out)
-    attempts.settle(forget_after=trainer.forget_after)
-    if trainer.checkpoints is not None:
-        trainer.checkpoints.prune()
-    return Watcher(config.watch, attempts, trainer.checkpoints, trainer.out, trainer.log)
 
 
 def _require_positions(arm: RlArm, model: BailingMoe, start: Path) -> None:

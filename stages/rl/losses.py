@@ -1,15 +1,14 @@
-"""The policy loss of RL on weighted tokens (paper eq. 1, 3 and 6).
+"""The policy loss of RL on weighted tokens (paper eq. 1, 3 and 6), of which every objective is a case.
 
-    L = - sum_t w_t [ min(r_t A_t, clip(r_t, 1-eps, 1+eps) A_t) - beta KL_t ]  -  a_ent sum_t w_t H_t  +  a_bal B + a_z Z
+    L = - sum_t w_t [ M(k_t) min(s_t A_t, clip(s_t, 1 - eps_low, 1 + eps_high) A_t) - beta r_t KL_t ]
+        - a_ent sum_t w_t H_t + a_bal B + a_z Z
 
-r_t = pi / pi_old, A_t the advantage of the token's response, w_t from `selection` (C3PO: 1/Phi), KL_t the non-negative
-estimator pi_ref/pi - log(pi_ref/pi) - 1 (as GRPO), H_t the policy entropy. The paper adds a_ent H and means exploration:
-entropy is ENCOURAGED, so its sign here is minus.
+s_t: the ratio pi / pi_old of the token's unit (`ratios`); pi_old is the trainer's policy at the beginning of the step, not the sampler's:
+what those differ by is M's affair (`mismatch`). A_t: the advantage of its response. w_t: from `selection` (C3PO: 1/Phi). KL_t: from
+`divergences`, weighed by r_t = pi / pi_old without a gradient, which is 1 in a step's first update. H_t: the policy's entropy. The paper
+adds a_ent H and means exploration: entropy is ENCOURAGED, so its sign here is minus.
 
-KL_t estimates KL(pi || pi_ref) of eq. 3, but its gradient, expected over tokens that pi itself drew, is that of KL(pi_ref || pi). Half
-the squared log-ratio would have the gradient of KL(pi || pi_ref), and the plain log-ratio none at all.
-
-Axes: _M the kept response tokens of a micro-batch.
+Axes: _M the kept response tokens of a micro-batch, response after response.
 """
 
 from dataclasses import dataclass
@@ -18,72 +17,90 @@ import torch
 from torch import Tensor
 
 from ring_model.modelling import RouterOutput
-from stages.config import RlConfig
+from stages.config import Objective
+from stages.rl.divergences import ESTIMATORS
+from stages.rl.mismatch import Differences, token_weights
+from stages.rl.ratios import mean_over_units
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """What is known of the M kept tokens before the forward pass; float32 [M] each."""
+    """What is known of the M kept tokens before the forward pass; [M] each, float32 where nothing is said."""
 
-    old_logprobs_M: Tensor  # log pi_old, from the rollout
-    reference_logprobs_M: Tensor | None  # log pi_ref, of the checkpoint that RL started from; None where beta is 0
+    sampler_logprobs_M: Tensor
+    """log q, from the journal."""
+    old_logprobs_M: Tensor | None
+    """log pi_old, of the trainer; None in a step's first update, where it is what the forward pass gives."""
+    reference_logprobs_M: Tensor | None
+    """log pi_ref, of the checkpoint that RL started from; None where beta is 0 or stands in the reward."""
     advantages_M: Tensor
     weights_M: Tensor
+    unit_M: Tensor
+    """Number of the unit of the ratio, int64, from 0."""
+    response_M: Tensor
+    """Number of the response, int64, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class LossOutput:
-    """A micro-batch's part of the step's loss; the parts add up. Sums over its tokens are detached."""
+    """A micro-batch's part of the loss of an update; the parts add up. Sums over its tokens are detached."""
 
     loss: Tensor
     kl_sum: float
     num_clipped: float
+    differences: Differences
 
 
-def token_losses(
-    logprobs_M: Tensor, tokens: TokenBatch, *, clip: float, kl_coefficient: float
-) -> tuple[Tensor, Tensor]:
-    """The negated bracket above for each token, and KL_t (0 without a reference); both [M]."""
-    ratio_M = torch.exp(logprobs_M - tokens.old_logprobs_M)
-    clipped_M = ratio_M.clamp(1.0 - clip, 1.0 + clip)
-    surrogate_M = torch.minimum(ratio_M * tokens.advantages_M, clipped_M * tokens.advantages_M)
-    if tokens.reference_logprobs_M is None:
-        return -surrogate_M, torch.zeros_like(logprobs_M)
-    log_ratio_M = tokens.reference_logprobs_M - logprobs_M
-    kl_M = log_ratio_M.exp() - log_ratio_M - 1.0
-    return kl_coefficient * kl_M - surrogate_M, kl_M
+def surrogate(ratio_M: Tensor, advantages_M: Tensor, *, objective: Objective) -> Tensor:
+    """min(s A, clip(s, 1 - eps_low, 1 + eps_high) A) of each token [M]."""
+    clipped_M = ratio_M.clamp(1.0 - objective.clip_low, 1.0 + objective.clip_high)
+    return torch.minimum(ratio_M * advantages_M, clipped_M * advantages_M)
 
 
-def step_loss(
+def is_clipped(ratio_M: Tensor, advantages_M: Tensor, *, objective: Objective) -> Tensor:
+    """Tokens whose policy gradient the clip removes: the ratio has left the interval on the side that A rewards."""
+    above_M = (ratio_M > 1.0 + objective.clip_high) & (advantages_M > 0)
+    below_M = (ratio_M < 1.0 - objective.clip_low) & (advantages_M < 0)
+    return above_M | below_M
+
+
+def update_loss(
     logprobs_M: Tensor,
     entropies_M: Tensor | None,
     router: RouterOutput,
     tokens: TokenBatch,
     *,
-    config: RlConfig,
+    objective: Objective,
     load_LE: Tensor,
     router_share: float,
 ) -> LossOutput:
-    """Eq. 6 for a micro-batch; the parts of a step add up, however it is cut.
+    """Eq. 6 for a micro-batch; the parts of an update add up, however it is cut.
 
-    `load_LE`: the experts' loads F in the step before. `router_share`: its tokens / the tokens of the step, for B and Z.
+    `load_LE`: the experts' loads F in the update before. `router_share`: its tokens / the tokens of the update, for B and Z.
     `entropies_M` may be left out where a_ent is 0.
     """
-    losses_M, kl_M = token_losses(logprobs_M, tokens, clip=config.objective.clip, kl_coefficient=config.kl_coefficient)
+    old_M = logprobs_M.detach() if tokens.old_logprobs_M is None else tokens.old_logprobs_M
+    log_ratio_M = logprobs_M - old_M
+    ratio_M = mean_over_units(log_ratio_M, tokens.unit_M).exp()
+    gains_M = surrogate(ratio_M, tokens.advantages_M, objective=objective)
+    kept_M = token_weights(tokens.sampler_logprobs_M, old_M, tokens.response_M, correction=objective.mismatch)
+    if kept_M is not None:
+        gains_M = kept_M * gains_M
+    kl_M = _divergence(logprobs_M, tokens.reference_logprobs_M, objective=objective)
+    if kl_M is not None:
+        gains_M = gains_M - objective.kl_coefficient * log_ratio_M.detach().exp() * kl_M
     if entropies_M is not None:
-        losses_M = losses_M - config.entropy_coefficient * entropies_M
-    policy = (tokens.weights_M * losses_M).sum()
-    balance = config.balance_coefficient * router.balance_loss(load_LE) + config.z_coefficient * router.z_loss
+        gains_M = gains_M + objective.entropy_coefficient * entropies_M
+    balance = objective.balance_coefficient * router.balance_loss(load_LE) + objective.z_coefficient * router.z_loss
+    differences = Differences.none()
+    differences.add(old_M - tokens.sampler_logprobs_M, kept_M)
     return LossOutput(
-        policy + router_share * balance,
-        kl_sum=float(kl_M.detach().double().sum()),
-        num_clipped=float(_is_clipped(logprobs_M.detach(), tokens, clip=config.objective.clip).sum()),
+        router_share * balance - (tokens.weights_M * gains_M).sum(),
+        kl_sum=0.0 if kl_M is None else float(kl_M.detach().double().sum()),
+        num_clipped=float(is_clipped(ratio_M.detach(), tokens.advantages_M, objective=objective).sum()),
+        differences=differences,
     )
 
 
-def _is_clipped(logprobs_M: Tensor, tokens: TokenBatch, *, clip: float) -> Tensor:
-    """Tokens whose policy gradient the clip removes: the ratio has left the interval on the side that A rewards."""
-    ratio_M = torch.exp(logprobs_M - tokens.old_logprobs_M)
-    above_M = (ratio_M > 1.0 + clip) & (tokens.advantages_M > 0)
-    below_M = (ratio_M < 1.0 - clip) & (tokens.advantages_M < 0)
-    return above_M | below_M
+def _divergence(logprobs_M: Tensor, reference_M: Tensor | None, *, objective: Objective) -> Tensor | None:
+    return None if reference_M is None else ESTIMATORS[objective.kl_estimator](logprobs_M, reference_M)

@@ -34,12 +34,12 @@ class Progress:
     cursor: dict[str, Any] = field(default_factory=dict)  # of the prompt stream
     judged: list[tuple[int, dict[str, int]]] = field(default_factory=list)  # of the last steps, for `JudgeWatch`
 
-    def count(self, step: int, phase: str, values: Mapping[str, float], *, num_rows: int) -> None:
+    def count(self, step: int, phase: str, values: Mapping[str, float]) -> None:
         """A finished step, by its figures."""
-        used = int(values["budget/tokens_used"])
+        used, num_rows = int(values["budget/tokens_used"]), int(values["response/count"])
         self.step = step
         self.tokens_trained += used
-        self.tokens_generated += round(values["response/mean_tokens"] * num_rows)
+        self.tokens_generated += int(values["response/new_tokens"])
         self.tokens_missing += int(values.get("budget/tokens_missing", 0))
         self.verdicts += num_rows
         self.failures += int(values["judge/failures"])

@@ -19,9 +19,9 @@ TOLERANCE = 0.01
 class Publisher:
     """Publishes a model's weights when they are wanted."""
 
-    def __init__(self, model: BailingMoe, sampler: Sampler, *, prompt: Sequence[int]) -> None:
-        """`prompt`: at least two token ids, on which both sides must agree."""
-        self._model, self._sampler, self._prompt = model, sampler, prompt
+    def __init__(self, model: BailingMoe, sampler: Sampler, *, prompt: Sequence[int], max_lag: int) -> None:
+        """`prompt`: at least two token ids, on which both sides must agree. `max_lag`: versions behind the last that are still asked."""
+        self._model, self._sampler, self._prompt, self._max_lag = model, sampler, prompt, max_lag
         self._version = -1
         self._policy: Policy
 
@@ -34,7 +34,7 @@ class Publisher:
 
         """
         if version != self._version:
-            self._policy = self._sampler.publish(self._model, version=version)
+            self._policy = self._sampler.publish(self._model, version=version, oldest=version - self._max_lag)
             if self._version < 0 or version % CHECK_EVERY == 0:
                 self._compare(version)
             self._version = version

@@ -6,7 +6,7 @@ whether it was written a moment ago or before a kill. Until a step is complete, 
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from data.domains import FAILED_STATUSES
 from data.schema import ROLLOUT_SCHEMA, Problem, read_table, write_table
 from stages.config import RlConfig
 from stages.rl.advantages import group_advantages
-from stages.rl.selection import NOTHING, Response, choose_shares
+from stages.rl.rewards import rewards_of
+from stages.rl.selection import NOTHING, Response, choose_shares, live_groups
 from stages.seeds import derive_seed
 from stages.stage import ROLLOUTS, STATE, step_file
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A prompt of a step."""
+    """A prompt that is asked in a step."""
 
     number: int  # within the step
     budget_rank: int  # virtual rank whose budget it counts against
@@ -72,36 +73,56 @@ class Journal:
         return [path.name for path in strangers]
 
 
-def sampled_rows(samples: pa.Table, groups: Sequence[Group], *, step: int, config: RlConfig) -> pa.Table:
-    """Rows of ROLLOUT_SCHEMA without what entered the loss: `samples` are those of the groups, one after the other."""
-    per_group = config.samples_per_prompt
+def sampled_rows(samples: pa.Table, groups: Sequence[Group], *, step: int, version: int, config: RlConfig) -> pa.Table:
+    """Rows of ROLLOUT_SCHEMA without what entered the loss: `samples` are those of the groups, one after the other, drawn by `version`."""
+    per_group, count = config.samples_per_prompt, len(samples)
+    sampled = {name: samples[name] for name in samples.column_names}
     columns: dict[str, object] = {
-        "step": [step] * len(samples),
+        "step": [step] * count,
+        "asked_step": [step] * count,
+        "born_step": [step] * count,
+        "new_tokens": samples["num_tokens"],
         "group": [group.number for group in groups for _ in range(per_group)],
         "budget_rank": [group.budget_rank for group in groups for _ in range(per_group)],
-        "policy_version": [step - 1] * len(samples),
-        **{name: samples[name] for name in samples.column_names},
-        "advantage": [math.nan] * len(samples),
-        "kept_tokens": [0] * len(samples),
-        "weight": [0.0] * len(samples),
+        "policy_version": [version] * count,
+        "token_versions": [[version] * length for length in samples["num_tokens"].to_pylist()],
+        "reference_logprobs": [[]] * count,
+        **sampled,
+        "reward": [math.nan] * count,
+        "advantage": [math.nan] * count,
+        "kept_tokens": [0] * count,
+        "weight": [0.0] * count,
+        "update": [0] * count,
     }
     return pa.table({name: columns[name] for name in ROLLOUT_SCHEMA.names}, schema=ROLLOUT_SCHEMA)
 
 
+def newborn(rows: pa.Table) -> pa.Table:
+    """The rows of a step that were not carried into it."""
+    return rows.filter(rows["born_step"].to_numpy() == rows["step"].to_numpy())
+
+
 def responses_of(rows: pa.Table, *, config: RlConfig) -> list[Response]:
-    """What the choice of tokens needs to know of each row; advantages are those of eq. 1 within the K rows of a group."""
-    columns = {name: rows[name].to_pylist() for name in ("group", "sample", "num_tokens", "status", "budget_rank")}
-    judged = [status not in FAILED_STATUSES for status in columns.pop("status")]
-    rewards = np.where(judged, rows["score"].to_numpy(), np.nan).astype(np.float64)
-    advantages = group_advantages(
-        rewards.reshape(-1, config.samples_per_prompt), epsilon=config.advantage_epsilon
-    ).flatten()
+    """What the choice of tokens needs to know of each row. An advantage that a row has stays: a carried one is born with it."""
+    judged = [status not in FAILED_STATUSES for status in rows["status"].to_pylist()]
+    ages = (rows["step"].to_numpy() - rows["born_step"].to_numpy()).tolist()
+    known = rows["advantage"].to_numpy()
+    advantages = np.where(np.isnan(known), _advantages(rows, config=config), known)
+    columns = (rows[name].to_pylist() for name in ("group", "sample", "num_tokens", "budget_rank"))
     return [
-        Response(group, sample, num_tokens, advantage=advantage, judged=counts, budget_rank=rank)
-        for (group, sample, num_tokens, rank), advantage, counts in zip(
-            zip(*columns.values(), strict=True), advantages.tolist(), judged, strict=True
+        Response(group, sample, num_tokens, advantage=advantage, judged=counts, budget_rank=rank, age=age)
+        for group, sample, num_tokens, rank, advantage, counts, age in zip(
+            *columns, advantages.tolist(), judged, ages, strict=True
         )
     ]
+
+
+def _advantages(rows: pa.Table, *, config: RlConfig) -> np.ndarray:
+    """Of every row within the responses of its group that are here (eq. 1)."""
+    groups, samples = rows["group"].to_numpy(), rows["sample"].to_numpy()
+    rewards_PK = np.full((int(groups.max(initial=-1)) + 1, config.samples_per_prompt), np.nan)
+    rewards_PK[groups, samples] = rewards_of(rows, config=config)
+    return group_advantages(rewards_PK, objective=config.objective)[groups, samples]
 
 
 def attempt_parts(attempt: int) -> tuple[str | int, ...]:
@@ -110,20 +131,49 @@ def attempt_parts(attempt: int) -> tuple[str | int, ...]:
 
 
 def with_choice(rows: pa.Table, *, step: int, config: RlConfig, attempt: int = 0) -> pa.Table:
-    """The rows with their advantages and what of each enters the loss: a function of what was sampled and judged.
+    """The rows with rewards, advantages and what of each enters which loss: a function of what was sampled and judged.
 
     `config` is that of the step's phase (`RlConfig.for_phase`).
     """
     responses = responses_of(rows, config=config)
     seed = derive_seed(config.seed, "rl", "choice", step, *attempt_parts(attempt))
-    shares = choose_shares(responses, objective=config.objective, seed=seed)
+    shares = choose_shares(responses, objective=config.objective, longest=config.sampling.max_new_tokens, seed=seed)
     chosen = [shares.get(response.key, NOTHING) for response in responses]
-    filled: Mapping[str, Sequence[float]] = {
-        "advantage": [response.advantage for response in responses],
-        "kept_tokens": [share.kept_tokens for share in chosen],
-        "weight": [share.weight for share in chosen],
-    }
-    for name, values in filled.items():
-        place = rows.schema.get_field_index(name)
-        rows = rows.set_column(place, ROLLOUT_SCHEMA.field(name), pa.array(values, ROLLOUT_SCHEMA.field(name).type))
+    return with_columns(
+        rows,
+        reward=rewards_of(rows, config=config).tolist(),
+        advantage=[response.advantage for response in responses],
+        kept_tokens=[share.kept_tokens for share in chosen],
+        weight=[share.weight for share in chosen],
+        update=[share.update for share in chosen],
+    )
+
+
+def left_over(rows: pa.Table, *, config: RlConfig) -> pa.Table:
+    """What a step leaves to the next: judged responses with an advantage of which nothing was chosen, and which are not too old by then.
+
+    They are rows of the next step already, in groups numbered from 0, and keep the virtual rank of their prompt.
+    """
+    if config.objective.left_over == "drop":
+        return rows.slice(0, 0)
+    judged = ~np.isin(rows["status"].to_pylist(), list(FAILED_STATUSES))
+    responses = responses_of(rows, config=config)
+    live = live_groups(responses)
+    waits = [one.group in live and one.age < config.objective.max_age for one in responses]
+    kept = rows.filter(pa.array(judged & waits & (rows["kept_tokens"].to_numpy() == 0)))
+    groups = kept["group"].to_pylist()
+    number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    return with_columns(
+        kept,
+        step=[step + 1 for step in kept["step"].to_pylist()],
+        group=[number[group] for group in groups],
+        new_tokens=[0] * len(kept),
+    )
+
+
+def with_columns(rows: pa.Table, **columns: Sequence[object]) -> pa.Table:
+    """Rows of ROLLOUT_SCHEMA with other values in some columns."""
+    for name, values in columns.items():
+        field = ROLLOUT_SCHEMA.field(name)
+        rows = rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))
     return rows

@@ -1,19 +1,20 @@
-"""The gradient of a step from its rows in the journal: deal them to ranks by tokens, score, weigh, add up.
+"""The gradient of an update from its rows in the journal: deal them to ranks by tokens, score, weigh, add up.
 
 Every rank reads the same rows and computes its own share. Legend: _M kept response tokens of a micro-batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import torch
 
 from ring_model.engine import Engine
-from ring_model.modelling import BailingMoe
 from ring_model.policy import PackedRows, response_logprobs
 from stages.config import RlConfig
-from stages.rl.losses import TokenBatch, step_loss
+from stages.rl.losses import TokenBatch, update_loss
+from stages.rl.mismatch import Differences
+from stages.rl.ratios import unit_of_tokens
 from stages.training.dealing import rectangles, share_of_rank
 from stages.training.routing import Load, no_routing, weighed_routing
 
@@ -24,7 +25,8 @@ class Chosen:
 
     prompt: Sequence[int]
     token_ids: Sequence[int]
-    logprobs: Sequence[float]  # of the policy that made it
+    logprobs: Sequence[float]  # of the sampler
+    reference_logprobs: Sequence[float]  # empty where no reference was asked
     advantage: float
     weight: float  # of each token
 
@@ -34,97 +36,135 @@ class Chosen:
         return len(self.prompt) + len(self.token_ids)
 
 
-def chosen_of(rows: pa.Table) -> list[Chosen]:
-    """The responses with kept tokens, in the order of the journal."""
-    rows = rows.filter(rows["kept_tokens"].to_numpy() > 0)
-    names = ("prompt_ids", "token_ids", "logprobs", "advantage", "weight", "kept_tokens")
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over an update and all ranks."""
+
+    sums: dict[
+        str, float
+    ]  # `loss` (of the whole update), `kl`, `clipped`, `tokens`, and what `routing` makes of routers
+    differences: Differences
+
+
+def chosen_of(rows: pa.Table, *, update: int) -> list[Chosen]:
+    """The responses that an update of the step takes, in the order of the journal."""
+    rows = rows.filter(rows["update"].to_numpy() == update)
+    names = ("prompt_ids", "token_ids", "logprobs", "reference_logprobs", "advantage", "weight", "kept_tokens")
     columns = (rows[name].to_pylist() for name in names)
     return [
-        Chosen(prompt, tokens[:kept], logprobs[:kept], advantage, weight)
-        for prompt, tokens, logprobs, advantage, weight, kept in zip(*columns, strict=True)
+        Chosen(prompt, tokens[:kept], logprobs[:kept], reference[:kept], advantage, weight)
+        for prompt, tokens, logprobs, reference, advantage, weight, kept in zip(*columns, strict=True)
     ]
 
 
-def accumulate_gradients(
-    chosen: Sequence[Chosen],
-    *,
-    engine: Engine,
-    reference: BailingMoe | None,
-    config: RlConfig,
-    load: Load,
-    micro_batch_tokens: int,
-) -> dict[str, float]:
-    """Eq. 6 over the chosen responses, of which this rank takes its share; returns sums over all ranks.
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One update's responses on their way through this rank's model, and what is known of them beforehand."""
 
-    `load`: the experts' loads in the step before. `reference` may be left out where beta is 0. The sums: `loss` (of the whole step),
-    `kl`, `clipped` and `tokens` over tokens, and what `routing` makes of routers.
+    chosen: Sequence[Chosen]
+    config: RlConfig
+    engine: Engine
+    sentence_ends: Collection[int]  # ids of tokens
+    micro_batch_tokens: int
+
+    def mine(self) -> list[Chosen]:
+        """This rank's share."""
+        dealt = share_of_rank(
+            [one.num_tokens for one in self.chosen], rank=self.engine.rank, num_ranks=self.engine.world_size
+        )
+        return [self.chosen[index] for index in dealt]
+
+    def micro_batches(self) -> Iterator[tuple[list[Chosen], PackedRows] | None]:
+        """This rank's share in rectangles; None where another rank has more."""
+        mine = self.mine()
+        texts = [(one.prompt, one.token_ids) for one in mine]
+        packed = rectangles(texts, micro_batch_tokens=self.micro_batch_tokens, device=self.engine.device)
+        for batch in self.engine.padded(packed):
+            yield batch if batch is None else ([mine[index] for index in batch[0]], batch[1])
+
+    @torch.no_grad()
+    def old_logprobs(self) -> list[torch.Tensor]:
+        """The logarithm of pi_old of this rank's tokens, by micro-batch: of the policy before other updates of the step move it."""
+        return [
+            response_logprobs(self.engine.model, batch[1], entropy="none", temperature=self.config.sampling.temperature).logprobs_M
+            for batch in self.micro_batches()
+            if batch is not None
+        ]  # fmt: skip
+
+
+def accumulate_gradients(update: Update, *, load: Load, old: Sequence[torch.Tensor] | None = None) -> Totals:
+    """Eq. 6 over an update's responses, of which this rank takes its share.
+
+    `load`: the experts' loads in the update before. `old`: what `old_logprobs` gave before the step's first update; None in that one.
     """
-    total = sum(one.num_tokens for one in chosen)
-    dealt = share_of_rank([one.num_tokens for one in chosen], rank=engine.rank, num_ranks=engine.world_size)
-    mine = [chosen[index] for index in dealt]
-    texts = [(one.prompt, one.token_ids) for one in mine]
-    packed = rectangles(texts, micro_batch_tokens=micro_batch_tokens, device=engine.device)
+    engine, total = update.engine, sum(one.num_tokens for one in update.chosen)
     load_LE = torch.tensor(load, device=engine.device)
     sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "tokens": 0.0, **no_routing(engine.model.config)}
-    for batch in engine.padded(packed):
+    differences, scored_before = Differences.none(), iter(old or ())
+    for batch in update.micro_batches():
         if batch is None:
             engine.backward_nothing()
             continue
-        indices, rows = batch
-        part = _micro_batch(
-            [mine[index] for index in indices], rows, engine=engine, reference=reference, config=config,
-            load_LE=load_LE, router_share=int(rows.lengths_B.sum()) / total,
-        )  # fmt: skip
+        share = int(batch[1].lengths_B.sum()) / total
+        part, found = _micro_batch(update, *batch, old_M=next(scored_before, None), load_LE=load_LE, router_share=share)
         add(sums, part)
-    return engine.all_reduce_sum(sums)
+        differences.merge(found)
+    everybody = Differences.none()
+    for found in engine.all_gather_object(differences):
+        everybody.merge(found)
+    return Totals(engine.all_reduce_sum(sums), everybody)
 
 
 def _micro_batch(
+    update: Update,
     chosen: Sequence[Chosen],
     rows: PackedRows,
     *,
-    engine: Engine,
-    reference: BailingMoe | None,
-    config: RlConfig,
+    old_M: torch.Tensor | None,
     load_LE: torch.Tensor,
     router_share: float,
-) -> dict[str, float]:
-    temperature = config.sampling.temperature
-    wants_entropy = "gradient" if config.entropy_coefficient else "none"
-    scored = response_logprobs(engine.model, rows, entropy=wants_entropy, temperature=temperature)
-    output = step_loss(
+) -> tuple[dict[str, float], Differences]:
+    objective = update.config.objective
+    wants_entropy = "gradient" if objective.entropy_coefficient else "none"
+    scored = response_logprobs(
+        update.engine.model, rows, entropy=wants_entropy, temperature=update.config.sampling.temperature
+    )
+    output = update_loss(
         scored.logprobs_M,
         scored.entropies_M,
         scored.router,
-        _token_batch(chosen, _reference_logprobs(reference, rows, temperature=temperature), device=engine.device),
-        config=config,
+        token_batch(chosen, update, old_M=old_M),
+        objective=objective,
         load_LE=load_LE,
         router_share=router_share,
     )
-    engine.backward(output.loss, denominator=1.0)
+    update.engine.backward(output.loss, denominator=1.0)
     figures = {"loss": float(output.loss.detach()), "kl": output.kl_sum, "clipped": output.num_clipped}
-    return figures | {"tokens": float(rows.num_response_tokens)} | weighed_routing(scored.router, router_share)
+    figures |= {"tokens": float(rows.num_response_tokens)} | weighed_routing(scored.router, router_share)
+    return figures, output.differences
 
 
-@torch.no_grad()
-def _reference_logprobs(reference: BailingMoe | None, rows: PackedRows, *, temperature: float) -> torch.Tensor | None:
-    if reference is None:
-        return None
-    return response_logprobs(reference, rows, entropy="none", temperature=temperature).logprobs_M
-
-
-def _token_batch(chosen: Sequence[Chosen], reference_M: torch.Tensor | None, *, device: torch.device) -> TokenBatch:
-    lengths = torch.tensor([len(one.token_ids) for one in chosen])
+def token_batch(chosen: Sequence[Chosen], update: Update, *, old_M: torch.Tensor | None) -> TokenBatch:
+    """What is known of the tokens of a micro-batch before its forward pass."""
+    device, objective = update.engine.device, update.config.objective
+    responses = [one.token_ids for one in chosen]
+    lengths = torch.tensor([len(response) for response in responses])
 
     def spread(values: Sequence[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(device)
+        return torch.tensor(values).repeat_interleave(lengths).to(device)
 
-    old = torch.tensor([logprob for one in chosen for logprob in one.logprobs], dtype=torch.float32)
+    def joined(values: Sequence[Sequence[float]]) -> torch.Tensor:
+        return torch.tensor([value for some in values for value in some], dtype=torch.float32).to(device)
+
+    wants_reference = bool(objective.kl_coefficient) and objective.kl_place == "loss"
     return TokenBatch(
-        old_logprobs_M=old.to(device),
-        reference_logprobs_M=reference_M,
-        advantages_M=spread([one.advantage for one in chosen]),
-        weights_M=spread([one.weight for one in chosen]),
+        sampler_logprobs_M=joined([one.logprobs for one in chosen]),
+        old_logprobs_M=old_M,
+        reference_logprobs_M=joined([one.reference_logprobs for one in chosen]) if wants_reference else None,
+        advantages_M=spread([one.advantage for one in chosen]).float(),
+        weights_M=spread([one.weight for one in chosen]).float(),
+        unit_M=torch.tensor(unit_of_tokens(responses, objective=objective, ends=update.sentence_ends), device=device),
+        response_M=spread(list(range(len(chosen)))),
     )
 
 

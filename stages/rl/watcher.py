@@ -10,9 +10,17 @@ from pathlib import Path
 from stages.config import Watch
 from stages.rl.attempts import ROLL_BACK, Attempts
 from stages.rl.watch import Finding, decide, rows_needed
-from stages.stage import StageLog
+from stages.stage import STATE, StageLog
 from stages.training.checkpoints import Checkpoints
 from stages.training.ledger import last_steps
+from stages.training.trainer import Trainer
+
+
+def checkpoints_of(watch: Watch, out: Path) -> Checkpoints | None:
+    """Where an arm keeps what it may go back to; None where no rule rolls back."""
+    if not watch.rolls_back:
+        return None
+    return Checkpoints(out / STATE / "checkpoints", every=watch.checkpoint_every, keep=watch.keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,15 @@ class Watcher:
     checkpoints: Checkpoints | None  # None where no rule rolls back
     out: Path
     log: StageLog
+
+    @classmethod
+    def start(cls, config: Watch, trainer: Trainer) -> "Watcher":
+        """Before the trainer resumes: what a kill left of a roll back is done."""
+        attempts = Attempts(trainer.out)
+        attempts.settle(forget_after=trainer.forget_after)
+        if trainer.checkpoints is not None:
+            trainer.checkpoints.prune()
+        return cls(config, attempts, trainer.checkpoints, trainer.out, trainer.log)
 
     def look(self, step: int) -> Verdict:
         """Decide on the ledger, whose last line is that of `step`."""

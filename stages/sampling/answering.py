@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -11,12 +12,15 @@ from ring_model.checkpoint import load_model, refill
 from ring_model.configuration import BailingMoeConfig
 from ring_model.generation import Completion, generate
 from ring_model.modelling import BailingMoe
-from ring_model.policy import pack_rows, response_logprobs
+from ring_model.policy import micro_batches, pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.sampling.judging import ANSWER_SCHEMA
 from stages.sampling.prompting import prompt_ids
 from stages.sampling.requests import Chunk, Policy, write_chunk
 from stages.sampling.workers import Worker
+
+REFERENCE_FIELD = pa.field("reference_logprobs", pa.list_(pa.float32()))
+_SCORED_AT_ONCE = 4096  # places of a rectangle; fixed, since the last bits depend on it
 
 
 def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
@@ -37,7 +41,14 @@ def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
         max_total_tokens=chunk.max_total_tokens,
         tally=tally,
     )
-    write_chunk(_answers(chunk, prompts, completions, tokenizer), chunk.answers)
+    answers = _answers(chunk, prompts, completions, tokenizer)
+    if chunk.reference is not None:
+        responses = [completion.token_ids for completion in completions]
+        values = response_logprobs_of(
+            _reference(worker, chunk.reference), prompts, responses, chunk.sampling.temperature
+        )
+        answers = answers.append_column(REFERENCE_FIELD, pa.array(values, REFERENCE_FIELD.type))
+    write_chunk(answers, chunk.answers)
     return time.monotonic() - started, dict(tally)
 
 
@@ -53,6 +64,24 @@ def next_token_logprobs(model: BailingMoe, tokens: Sequence[int]) -> list[float]
     """Log-probability of every token but the first."""
     rows = pack_rows([tokens[:1]], [tokens[1:]], device=model.device)
     return response_logprobs(model, rows, entropy="none").logprobs_M.tolist()
+
+
+@torch.no_grad()
+def response_logprobs_of(
+    model: BailingMoe, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
+) -> list[np.ndarray]:
+    """Of every response the log-probabilities of its tokens, float32."""
+    lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+    found: list[np.ndarray] = [np.empty(0, np.float32)] * len(responses)
+    for batch in micro_batches(lengths, token_budget=_SCORED_AT_ONCE):
+        rows = pack_rows(
+            *zip(*((prompts[index], responses[index]) for index in batch), strict=True), device=model.device
+        )
+        scored = response_logprobs(model, rows, entropy="none", temperature=temperature).logprobs_M.cpu()
+        pieces = scored.split([len(responses[index]) for index in batch])
+        for index, piece in zip(batch, pieces, strict=True):
+            found[index] = piece.numpy()
+    return found
 
 
 def response_text(tokenizer: Tokenizer, completion: Completion) -> str:
@@ -78,6 +107,14 @@ def _answers(
         "truncated": [not completion.finished for completion in completions],
     }
     return pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}, schema=ANSWER_SCHEMA)
+
+
+def _reference(worker: Worker, policy: Policy) -> BailingMoe:
+    """The model of a policy that stays the same for long; kept beside the one that answers."""
+    kept = worker.kept
+    if kept.get("reference_policy") != policy:
+        kept.update(reference=load_model(policy.weights, device=worker.device), reference_policy=policy)
+    return kept["reference"]
 
 
 def _policy(worker: Worker, policy: Policy) -> tuple[BailingMoe, Tokenizer]:

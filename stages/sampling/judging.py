@@ -21,7 +21,7 @@ def forget_verdicts(chunks: Iterable[Chunk]) -> None:
         samples = chunk.read()
         if FAILED_STATUSES.isdisjoint(samples["status"].to_pylist()):
             continue
-        write_chunk(samples.select(ANSWER_SCHEMA.names), chunk.answers)
+        write_chunk(samples.drop_columns(list(VERDICT_COLUMNS)), chunk.answers)
         chunk.path.unlink()
 
 
@@ -32,6 +32,9 @@ def judge_chunk(worker: Worker, chunk: Chunk) -> float:
     verdicts = worker.judge.verify(list(zip(answers["response"].to_pylist(), chunk.asked, strict=True)))
     columns = {name: [getattr(verdict, name) for verdict in verdicts] for name in VERDICT_COLUMNS}
     columns |= {name: answers[name] for name in ANSWER_SCHEMA.names}
-    write_chunk(pa.table({name: columns[name] for name in SAMPLE_SCHEMA.names}, schema=SAMPLE_SCHEMA), chunk.path)
+    judged = pa.table({name: columns[name] for name in SAMPLE_SCHEMA.names}, schema=SAMPLE_SCHEMA)
+    for name in answers.column_names[len(ANSWER_SCHEMA) :]:
+        judged = judged.append_column(answers.schema.field(name), answers[name])
+    write_chunk(judged, chunk.path)
     chunk.answers.unlink()
     return time.monotonic() - started

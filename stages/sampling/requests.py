@@ -37,7 +37,8 @@ class Policy:
 class Chunk:
     """A unit of work and the file that holds its result, a table of SAMPLE_SCHEMA: problem after problem, the samples of each in turn.
 
-    The file is Arrow's own format, not compressed: it lies under the resume state, is read once, and goes.
+    With a reference the table has a column `reference_logprobs`, too. The file is Arrow's own format, not compressed: it lies under the
+    resume state, is read once, and goes.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Chunk:
     sampling: Sampling
     max_total_tokens: int | None = None  # of prompt and response; None: the model's positions
     title: str = ""  # for people
+    reference: Policy | None = None  # which log-probabilities of every token are asked, too; None: none
 
     @property
     def answers(self) -> Path:

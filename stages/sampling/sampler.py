@@ -25,8 +25,8 @@ class Done:
 class Sampler(Protocol):
     """Weights of a version go out, chunks come back judged; nothing of a model or a judge lives where it is called."""
 
-    def publish(self, model: BailingMoe, *, version: int) -> Policy:
-        """Make weights known, so that chunks can name them; those of older versions may be forgotten."""
+    def publish(self, model: BailingMoe, *, version: int, oldest: int) -> Policy:
+        """Make weights known, so that chunks can name them; those of versions before `oldest` may be forgotten."""
 
     def sample(self, chunks: Sequence[Chunk]) -> Iterator[Done]:
         """Sample and judge the chunks whose files are not there, each as soon as it can be; yields them as they are done.

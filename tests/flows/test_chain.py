@@ -131,7 +131,7 @@ def test_mlflow_holds_every_parameter_data_set_and_model(smoke) -> None:
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     mixed = runs["rl mixed"]
     assert mixed.data.params["rl.objective.token_budget"] == "400"
-    assert mixed.data.params["rl.objective.clip"] == "0.2"  # a default
+    assert mixed.data.params["rl.objective.clip_low"] == "0.2"  # a default
     assert mixed.data.tags["ring.stage"] == "rl"
     manifest = read_manifest(Path(by_key(smoke.document)["curation"]["artifact"]))
     digests = {

@@ -145,9 +145,9 @@ def test_show_says_where_each_value_comes_from(ring) -> None:
     shown = ring("show", "smoke", "--set", "seed=3", env={"COLUMNS": "220"}).stdout
     lines = {line.partition(" = ")[0]: line for line in shown.splitlines()}
     assert "--set" in lines["seed"] and "--set" in lines["sft.seed"]
-    assert "paper 3.2" in lines["rl.objective.clip"]
+    assert "paper 3.2" in lines["rl.objective.clip_low"]
     assert "smoke.toml:" in lines["rl.samples_per_prompt"]
-    assert "class default" in lines["rl.advantage_epsilon"]
+    assert "class default" in lines["rl.objective.advantage_epsilon"]
 
 
 @pytest.mark.parametrize("command", ["run", "show", "ls", "lineage", "verify", "status", "up"])

@@ -20,7 +20,7 @@ from ring_model.checkpoint import save_model
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.tokenizer import build_word_tokenizer
-from stages.config import C3po, RlConfig, Runtime
+from stages.config import Objective, RlConfig, Runtime
 from stages.sampling.scores import GRADED_SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,15 +100,19 @@ def arm_config(**values: Any) -> RlConfig:
         "arms": ({"kind": "rl", "name": "arm", "phases": phases},),
         "prompts_per_step": 4,
         "samples_per_prompt": 4,
-        "objective": C3po(token_budget=40, scope="global"),
         "optimizer": {"learning_rate": 1e-3, "warmup_steps": 1},
         "sampling": {"max_new_tokens": 12, "chunk_problems": 2, "max_rows": 4},
-        "entropy_coefficient": 1e-2,
-        "kl_coefficient": 1e-2,
-        "balance_coefficient": 1e-2,
-        "z_coefficient": 1e-3,
     }
-    return RlConfig(**{**defaults, **values})
+    return RlConfig(**{**defaults, **_with_objective(values)})
+
+
+def _with_objective(values: dict[str, Any]) -> dict[str, Any]:
+    """Parts of the objective may be given by themselves."""
+    base = values.get("objective", Objective(token_budget=40, budget_scope="global"))
+    own = {name: value for name, value in values.items() if name in Objective.model_fields}
+    shares = {"entropy_coefficient": 1e-2, "kl_coefficient": 1e-2, "balance_coefficient": 1e-2, "z_coefficient": 1e-3}
+    rest = {name: value for name, value in values.items() if name not in own}
+    return {**rest, "objective": {**shares, **base.stated, **own}}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.config import Objective
 from stages.recipe import RECIPES, RecipeError, load_recipe, recipe_names, walk_values
 
 
@@ -68,10 +69,18 @@ def test_an_entry_with_a_new_name_is_added_and_lists_in_it_too(recipe):
     assert found["rl.arms.3.phases.0.steps"] == "my.toml:12"
 
 
-def test_a_record_of_another_kind_replaces(recipe):
-    mine = recipe('from = "laptop"\n[rl.objective]\nkind = "grpo"\ntoken_budget = 7\n')
-    assert mine.recipe.rl.objective.model_dump() == {"kind": "grpo", "clip": 0.2, "token_budget": 7}
-    assert "laptop.toml" not in origins(mine)["rl.objective.clip"]
+def test_an_objective_of_another_kind_keeps_what_the_parent_states_beside_it(recipe):
+    mine = recipe('from = "laptop"\n[rl.objective]\nkind = "grpo"\nclip_low = 0.1\n')
+    assert mine.recipe.rl.objective == Objective(kind="grpo", token_budget=4500, budget_scope="global", clip_low=0.1)
+    found = origins(mine)
+    assert found["rl.objective.weights"] == "arXiv 2402.03300 (paper eq. 1), preset grpo"
+    assert found["rl.objective.token_budget"].startswith("laptop.toml:")
+
+
+def test_a_record_of_another_kind_with_keys_of_its_own_replaces(recipe):
+    parent = recipe('from = "laptop"\n[rl.objective.mismatch]\nkind = "icepop"\nhigh = 3\n')
+    mine = recipe(f'from = "{parent.path.name}"\n[rl.objective.mismatch]\nkind = "tis"\n', name="mine.toml")
+    assert mine.recipe.rl.objective.mismatch.model_dump() == {"kind": "tis", "cap": 2.0}
 
 
 def test_without_takes_out_entries_and_values(recipe):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.config import C3po, Phase, RlArm, RlConfig, Runtime
+from stages.config import Objective, Phase, RlArm, RlConfig, Runtime
 from stages.plan import plan_chain
 from stages.recipe import RecipeError, flatten, key_lines, load_recipe, recipe_names, walk_values
 
@@ -70,7 +70,7 @@ def test_equal_budgets_count_steps_of_all_phases():
         )
         for name, steps in {"a": (2, 3), "b": (5,)}.items()
     )
-    config = RlConfig(arms=arms, objective=C3po(token_budget=10, scope="global"))
+    config = RlConfig(arms=arms, objective=Objective(token_budget=10, budget_scope="global"))
     assert [config.total_token_budget(arm) for arm in arms] == [50, 50]
 
 
@@ -84,8 +84,8 @@ def test_a_value_names_its_origin():
     origins = {item.key: resolved.origin(item.key, item.declared) for item in walk_values(resolved.recipe)}
     assert origins["rl.samples_per_prompt"] == "--set"
     assert origins["rl.objective.token_budget"].startswith("laptop.toml:")
-    assert origins["rl.objective.clip"] == "paper 3.2"
-    assert origins["rl.advantage_epsilon"] == "class default"
+    assert origins["rl.objective.clip_low"] == "paper 3.2"
+    assert origins["rl.objective.advantage_epsilon"] == "class default"
 
 
 def test_flatten_gives_every_default_under_its_dotted_name():

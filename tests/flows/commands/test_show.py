@@ -57,7 +57,7 @@ def test_changed_shows_what_the_recipe_and_set_give_and_no_default(capsys):
     )
     shown = given(lines)
     assert shown["rl.objective.token_budget"] == "300" and shown["name"] == '"smoke"'
-    assert "rl.advantage_epsilon" not in shown  # nobody gives it
+    assert "rl.objective.advantage_epsilon" not in shown  # nobody gives it
     assert "evaluation.confidence" not in shown  # given, and the default
     assert any(line.startswith("rl.objective.token_budget = 300  # --set") for line in lines)
 

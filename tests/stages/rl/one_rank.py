@@ -12,13 +12,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ring_model.checkpoint import load_model, released_tensors
+from ring_model.checkpoint import released_tensors
 from ring_model.configuration import BailingMoeConfig
 from ring_model.engine import Engine, OptimizerSettings
 from ring_model.modelling import BailingMoe, initialise
 from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.loop import _Run
-from stages.rl.update import Chosen, accumulate_gradients
+from stages.rl.update import Chosen, Update, accumulate_gradients
 from stages.stage import StageLog
 from tests.stages.conftest import lines_of
 
@@ -53,6 +53,15 @@ def reference() -> BailingMoe:
     return model.requires_grad_(requires_grad=False)
 
 
+def older_policy(moves: float) -> BailingMoe:
+    """The policy at the beginning of a step of which this is not the first update."""
+    model, generator = policy(), torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += moves * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
 def by_released_name(values: Sequence[Tensor]) -> dict[str, Tensor]:
     """What belongs to the parameters in their order, under the names of a released model."""
     model = BailingMoe(CONFIG)
@@ -66,29 +75,44 @@ def by_released_name(values: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def gradients(
-    chosen: Sequence[Chosen], *, config: RlConfig, micro_batch_tokens: int = 4096, has_reference: bool = True
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The gradient by released name, and the sums."""
+    chosen: Sequence[Chosen],
+    *,
+    config: RlConfig,
+    micro_batch_tokens: int = 4096,
+    moves: float | None = None,
+    ends: Sequence[int] = (),
+) -> tuple[dict[str, Tensor], dict[str, float], dict[str, float]]:
+    """The gradient by released name, the sums, and the figures of the mismatch.
+
+    Where it moves, the policy of the step's beginning is `older_policy`: the update is a later one.
+    """
     torch.set_num_threads(1)
-    engine = Engine.start(policy(), optimizer=OptimizerSettings(learning_rate=1e-3))
-    totals = accumulate_gradients(
-        chosen,
-        engine=engine,
-        reference=reference() if has_reference else None,
-        config=config,
-        load=LOADS,
-        micro_batch_tokens=micro_batch_tokens,
-    )
+    model = policy()
+    engine = Engine.start(model, optimizer=OptimizerSettings(learning_rate=1e-3))
+    update = Update(chosen, config, engine, ends, micro_batch_tokens)
+    old = None
+    if moves is not None:
+        now = [parameter.detach().clone() for parameter in model.parameters()]
+        put(model, [parameter.detach().clone() for parameter in older_policy(moves).parameters()])
+        old = update.old_logprobs()
+        put(model, now)
+    totals = accumulate_gradients(update, load=LOADS, old=old)
     found = [parameter.grad for parameter in engine.model.parameters()]
     assert all(gradient is not None for gradient in found)
-    return by_released_name([gradient for gradient in found if gradient is not None]), totals
+    by_name = by_released_name([gradient for gradient in found if gradient is not None])
+    return by_name, totals.sums, totals.differences.figures()
+
+
+def put(model: BailingMoe, values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), values, strict=True):
+            parameter.copy_(value)
 
 
 @dataclass(frozen=True)
 class Updated:
     """A step of a run."""
 
-    has_reference: bool  # of itself
     values: dict[str, float]  # of the update
     moved: float  # furthest of any weight
     weights: list[Tensor]
@@ -96,22 +120,17 @@ class Updated:
     messages: list[str]
 
 
-def update(rows: pa.Table, *, config: RlConfig, start: Path, out: Path, adds_reference: bool = False) -> Updated:
-    """`loop._Run` from its start through the update of step 1; where wanted, with a reference model that it did not load."""
+def update(rows: pa.Table, *, config: RlConfig, start: Path, out: Path) -> Updated:
+    """`loop._Run` from its start through the updates of step 1."""
     out.mkdir(parents=True)
     events = io.StringIO()
     (arm,) = config.arms
     assert isinstance(arm, RlArm)
     log = StageLog(events)
     run = _Run.start(arm, config=config, start=start, probe=None, runtime=Runtime(), out=out, log=log)
-    has_reference = run.reference is not None
-    if run.reference is not None:
-        assert not any(parameter.requires_grad for parameter in run.reference.parameters())
-    if adds_reference:
-        run.reference = load_model(start)
     before = [parameter.detach().clone() for parameter in run.trainer.engine.model.parameters()]
     values = run.update(1, rows)
     weights = [parameter.detach().clone() for parameter in run.trainer.engine.model.parameters()]
     moved = max(float((one - two).abs().max()) for one, two in zip(before, weights, strict=True))
     messages = [event["text"] for event in lines_of(events) if event["event"] == "message"]
-    return Updated(has_reference, values, moved, weights, run.progress.skipped, messages)
+    return Updated(values, moved, weights, run.progress.skipped, messages)

@@ -1,6 +1,7 @@
 """Samples written by hand, and a sampler that gives them: another implementation of the protocol, without generator and judge."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.feather as feather
 from data.schema import ROLLOUT_SCHEMA, SAMPLE_SCHEMA, Problem
 from ring_model.modelling import BailingMoe
 from stages.rl.prompts import Pool
-from stages.sampling.answering import next_token_logprobs
+from stages.sampling.answering import REFERENCE_FIELD, next_token_logprobs
 from stages.sampling.judging import ANSWER_SCHEMA
 from stages.sampling.requests import Chunk, Policy, write_chunk
 from stages.sampling.sampler import Done
@@ -61,9 +62,16 @@ def samples(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 def rollouts(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """ROLLOUT_SCHEMA; nothing is chosen where a row does not say so."""
-    defaults = {"step": 1, "group": 0, "budget_rank": 0, "policy_version": 0}
-    chosen = {"advantage": float("nan"), "kept_tokens": 0, "weight": 0.0}
-    return pa.Table.from_pylist([{**defaults, **chosen, **sample(**row)} for row in rows], schema=ROLLOUT_SCHEMA)
+    return pa.Table.from_pylist([_rollout(row) for row in rows], schema=ROLLOUT_SCHEMA)
+
+
+def _rollout(values: Mapping[str, Any]) -> dict[str, Any]:
+    row = sample(**values)
+    step, version, number = row.get("step", 1), row.get("policy_version", 0), row["num_tokens"]
+    born = {"step": 1, "asked_step": step, "born_step": step, "new_tokens": number, "group": 0, "budget_rank": 0}
+    policy = {"policy_version": version, "token_versions": [version] * number, "reference_logprobs": []}
+    chosen = {"reward": float("nan"), "advantage": float("nan"), "kept_tokens": 0, "weight": 0.0, "update": 0}
+    return {**born, **policy, **chosen, **row}
 
 
 def groups(*replies: Sequence[Reply]) -> pa.Table:
@@ -102,7 +110,7 @@ class ScriptedSampler:
         """The problems of all chunks that were sampled, in order."""
         return [problem.id for chunk in self.sampled for problem in chunk.problems]
 
-    def publish(self, model: BailingMoe, *, version: int) -> Policy:
+    def publish(self, model: BailingMoe, *, version: int, oldest: int) -> Policy:
         self.published.append(version)
         if self._model is None or not self.keeps_first:
             self._model = copy.deepcopy(model)
@@ -127,10 +135,17 @@ class ScriptedSampler:
             columns = {
                 name: (answers if name in ANSWER_SCHEMA.names else verdicts)[name] for name in SAMPLE_SCHEMA.names
             }
-            write_chunk(pa.table(columns, schema=SAMPLE_SCHEMA), chunk.path)
+            write_chunk(self._with_reference(pa.table(columns, schema=SAMPLE_SCHEMA), chunk), chunk.path)
             chunk.answers.unlink()
             self.judged.append(chunk)
             yield Done(chunk, {"generate": 2.0, "judge": 0.5}, {"tokens": 3, "slots": 4})
+
+    def _with_reference(self, rows: pa.Table, chunk: Chunk) -> pa.Table:
+        """The reference finds every token twice as likely."""
+        if chunk.reference is None:
+            return rows
+        values = [[logprob + math.log(2) for logprob in row] for row in rows["logprobs"].to_pylist()]
+        return rows.append_column(REFERENCE_FIELD, pa.array(values, REFERENCE_FIELD.type))
 
     def _rows(self, chunk: Chunk) -> pa.Table:
         rows = []

@@ -4,7 +4,7 @@ The model is section 1, the loss eq. 1 to 6. Of the code under test it knows the
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,34 +94,29 @@ def forward(
 
 @dataclass(frozen=True)
 class Settings:
-    """Symbols of the paper."""
+    """Symbols of the paper, and what other objectives have in their place."""
 
-    eps: float  # clip
     beta: float
     a_ent: float
     a_bal: float
     a_z: float
     temperature: float
+    eps_low: float = 0.2
+    eps_high: float = 0.2
+    unit: str = "token"  # of the ratio: token, sequence, sentence
+    ends: tuple[int, ...] = ()  # ids that end a sentence
+    kept: Callable[[float], float] = lambda k: 1.0  # M(k)
 
 
 @dataclass(frozen=True)
 class Slow:
-    """What a whole step gives."""
+    """What a whole update gives."""
 
     gradient: dict[str, Tensor]  # by released name
     loss: float
     kl: float  # sum over tokens
     num_clipped: int
     num_tokens: int
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token's part of the loss, before its weight."""
-
-    gain: Tensor  # what is maximised
-    kl: float
-    is_clipped: bool
 
 
 def advantages(rewards: Sequence[float | None], std_eps: float) -> list[float]:
@@ -134,18 +129,62 @@ def advantages(rewards: Sequence[float | None], std_eps: float) -> list[float]:
     return [0.0 if reward is None else (reward - mean) / (std + std_eps) for reward in rewards]
 
 
-def token(logits_V: Tensor, reference_V: Tensor, drawn: int, old: float, advantage: float, settings: Settings) -> Token:
-    """The bracket of eq. 3 and the entropy of eq. 6."""
-    logprob = torch.log_softmax(logits_V / settings.temperature, dim=0)[drawn]
-    other = torch.log_softmax(reference_V / settings.temperature, dim=0)[drawn]
-    full_V = torch.log_softmax(logits_V, dim=0)
-    entropy = -(torch.exp(full_V) * full_V).sum()
-    ratio = torch.exp(logprob - old)
-    cut = min(max(ratio.item(), 1 - settings.eps), 1 + settings.eps) * advantage
-    is_clipped = cut < ratio.item() * advantage
-    surrogate = cut if is_clipped else ratio * advantage
-    kl = torch.exp(other - logprob) - (other - logprob) - 1
-    return Token(surrogate - settings.beta * kl + settings.a_ent * entropy, kl.item(), is_clipped)
+def centred(rewards: Sequence[float | None]) -> list[float]:
+    """Without the standard deviation."""
+    counted = [reward for reward in rewards if reward is not None]
+    return [0.0 if reward is None else reward - sum(counted) / len(counted) for reward in rewards]
+
+
+def units(response: Sequence[int], settings: Settings) -> list[list[int]]:
+    """Places of the tokens of every unit."""
+    if settings.unit == "token":
+        return [[place] for place in range(len(response))]
+    if settings.unit == "sequence":
+        return [list(range(len(response)))]
+    found: list[list[int]] = [[]]
+    for place, token in enumerate(response):
+        found[-1].append(place)
+        if token in settings.ends and place < len(response) - 1:
+            found.append([])
+    return found
+
+
+def response_gain(
+    logits: Sequence[Tensor],
+    olds: Sequence[Tensor],
+    others: Sequence[Tensor],
+    row: Mapping,
+    response: Sequence[int],
+    settings: Settings,
+) -> tuple[Tensor, float, int]:
+    """What is maximised of a response's kept tokens before their weight, its sum of KL, and how many tokens are clipped.
+
+    Logits of policy, old policy and reference before every token.
+    """
+
+    def of(scores: Sequence[Tensor]) -> list[Tensor]:
+        return [
+            torch.log_softmax(logits_V / settings.temperature, dim=0)[drawn]
+            for logits_V, drawn in zip(scores, response, strict=True)
+        ]
+
+    now, old, reference = of(logits), of(olds), of(others)
+    gain, kl_sum, num_clipped = torch.zeros((), dtype=torch.float64), 0.0, 0
+    for places in units(response, settings):
+        ratio = torch.exp(sum(now[place] - old[place] for place in places) / len(places))
+        low, high = 1 - settings.eps_low, 1 + settings.eps_high
+        cut = min(max(ratio.item(), low), high) * row["advantage"]
+        is_clipped = cut < ratio.item() * row["advantage"]
+        for place in places:
+            k = math.exp(old[place].item() - row["logprobs"][place])
+            kl = torch.exp(reference[place] - now[place]) - (reference[place] - now[place]) - 1
+            full_V = torch.log_softmax(logits[place], dim=0)
+            entropy = -(torch.exp(full_V) * full_V).sum()
+            surrogate = cut if is_clipped else ratio * row["advantage"]
+            own = math.exp(now[place].item() - old[place].item())
+            gain = gain + settings.kept(k) * surrogate - settings.beta * own * kl + settings.a_ent * entropy
+            kl_sum, num_clipped = kl_sum + kl.item(), num_clipped + is_clipped
+    return gain, kl_sum, num_clipped
 
 
 def router_loss(texts: Sequence[Sequence[Sequence[Tensor]]], loads: Loads, settings: Settings) -> Tensor:
@@ -163,6 +202,7 @@ def router_loss(texts: Sequence[Sequence[Sequence[Tensor]]], loads: Loads, setti
 
 def step(
     weights: Weights,
+    old: Weights,
     reference: Weights,
     rows: Sequence[Mapping],
     *,
@@ -172,21 +212,20 @@ def step(
 ) -> Slow:
     """Of the rows: prompt_ids, token_ids, of which the first `kept_tokens` count, logprobs, advantage, and `weight` of a token."""
     weights = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
-    tokens, texts, gains = [], [], []
+    texts, gains, kl, num_clipped, num_tokens = [], [], 0.0, 0, 0
     for row in rows:
-        if row["kept_tokens"]:
-            prompt, response = list(row["prompt_ids"]), list(row["token_ids"])[: row["kept_tokens"]]
-            logits, routers = forward(weights, prompt + response, config)
-            with torch.no_grad():
-                others, _ = forward(reference, prompt + response, config)
-            texts.append(routers)
-            for place, drawn in enumerate(response):
-                before, old = len(prompt) + place - 1, row["logprobs"][place]
-                one = token(logits[before], others[before], drawn, old, row["advantage"], settings)
-                tokens.append(one)
-                gains.append(row["weight"] * one.gain)
+        if not row["kept_tokens"]:
+            continue
+        prompt, response = list(row["prompt_ids"]), list(row["token_ids"])[: row["kept_tokens"]]
+        before = slice(len(prompt) - 1, len(prompt) + len(response) - 1)
+        logits, routers = forward(weights, prompt + response, config)
+        with torch.no_grad():
+            olds, others = (forward(model, prompt + response, config)[0] for model in (old, reference))
+        gain, kl_sum, clipped = response_gain(logits[before], olds[before], others[before], row, response, settings)
+        texts.append(routers)
+        gains.append(row["weight"] * gain)
+        kl, num_clipped, num_tokens = kl + kl_sum, num_clipped + clipped, num_tokens + len(response)
     loss = router_loss(texts, loads, settings) - sum(gains)
     loss.backward()
     gradient = {name: tensor.grad for name, tensor in weights.items() if tensor.grad is not None}
-    clipped = sum(one.is_clipped for one in tokens)
-    return Slow(gradient, loss.item(), sum(one.kl for one in tokens), clipped, len(tokens))
+    return Slow(gradient, loss.item(), kl, num_clipped, num_tokens)

@@ -10,12 +10,12 @@ import pytest
 
 from ring_model.checkpoint import load_model
 from ring_model.modelling import BailingMoe
-from stages.config import C3po, Grpo, RlArm, RlConfig
-from stages.rl.collect import Collector, Effort
+from stages.config import Objective, RlArm, RlConfig
+from stages.rl.collect import Collected, Collector, Effort, Weights
 from stages.rl.prompts import PromptStream
 from stages.rl.publishing import Publisher
 from stages.rl.samples import Journal, with_choice
-from stages.sampling.requests import Chunk
+from stages.sampling.requests import Chunk, Policy
 from stages.sampling.sampler import Done
 from stages.sampling.scores import JudgeWatch
 from stages.seeds import derive_seed
@@ -23,7 +23,7 @@ from tests.stages.conftest import arm_config
 from tests.stages.rl.scripted import Reply, Script, ScriptedSampler, pool_of
 
 POOL = pool_of(math=30, code=30)
-GLOBAL = C3po(token_budget=32, scope="global")  # four live groups of two responses of four tokens
+GLOBAL = Objective(token_budget=32, budget_scope="global")  # four live groups of two responses of four tokens
 
 
 def config_of(**values: Any) -> RlConfig:
@@ -64,8 +64,13 @@ class Process:
     """What a process that collects has; another one goes on with the files."""
 
     collector: Collector
+    publisher: Publisher
     sampler: ScriptedSampler
     journal: Journal
+
+    def collect(self, step: int) -> Collected:
+        weights = None if self.journal.has(step) else Weights(self.publisher.policy(step - 1), step - 1)
+        return self.collector.collect(step, weights)
 
 
 Start = Callable[..., Process]
@@ -91,11 +96,12 @@ def start(tiny_model: Path, tmp_path: Path) -> Start:
             config=config,
             stream=PromptStream(POOL, seed=config.seed),
             sampler=sampler,
-            publisher=Publisher(model, sampler, prompt=[3, 4, 5]),
+            reference=Policy.of(tmp_path / "reference"),
             journal=Journal(out),
             watch=JudgeWatch(config),
         )
-        return Process(collector, sampler, Journal(out))
+        publisher = Publisher(model, sampler, prompt=[3, 4, 5], max_lag=config.objective.max_lag)
+        return Process(collector, publisher, sampler, Journal(out))
 
     return begin
 
@@ -111,8 +117,8 @@ def groups_in(rows: pa.Table) -> list[tuple[int, str]]:
 def test_a_step_is_its_prompts_in_the_order_of_the_stream_with_their_choice(start: Start) -> None:
     config = config_of()
     process = start(config)
-    process.collector.collect(1)
-    process.collector.collect(2)
+    process.collect(1)
+    process.collect(2)
     for step, problems in enumerate(asked_of(config, 4, 4), start=1):
         rows = process.journal.read(step)
         assert groups_in(rows) == list(enumerate(problems))
@@ -127,7 +133,10 @@ def test_a_step_is_its_prompts_in_the_order_of_the_stream_with_their_choice(star
 def test_chunks_have_a_fixed_composition_and_say_what_to_do(start: Start) -> None:
     config = config_of(prompts_per_step=5)
     process = start(config)
-    process.collector.collect(3)
+    for step in (1, 2):
+        process.collect(step)
+    process.sampler.sampled.clear()
+    process.collect(3)
     chunks = process.sampler.sampled
     assert [len(chunk.problems) for chunk in chunks] == [2, 2, 1]
     assert [chunk.path for chunk in chunks] == [process.journal.chunk_path(3, number) for number in range(3)]
@@ -142,7 +151,7 @@ def test_chunks_have_a_fixed_composition_and_say_what_to_do(start: Start) -> Non
 def test_every_response_has_a_seed_of_its_step_group_and_sample(start: Start) -> None:
     process = start(config_of(seed=5))
     for step in (1, 2):
-        process.collector.collect(step)
+        process.collect(step)
     rows = pa.concat_tables([process.journal.read(step) for step in (1, 2)])
     keys = list(zip(*(rows[name].to_pylist() for name in ("step", "group", "sample")), strict=True))
     assert len(set(keys)) == len(set(rows["seed"].to_pylist())) == 16
@@ -150,12 +159,12 @@ def test_every_response_has_a_seed_of_its_step_group_and_sample(start: Start) ->
 
 
 def test_a_step_that_is_complete_leaves_no_chunk(start: Start, tmp_path: Path) -> None:
-    start(config_of()).collector.collect(1)
+    start(config_of()).collect(1)
     assert not list((tmp_path / "arm" / ".state").rglob("*.arrow"))
 
 
 def test_what_sampling_took_is_summed_over_chunks(start: Start) -> None:
-    effort = start(config_of()).collector.collect(1)
+    effort = start(config_of()).collect(1).effort
     assert effort.seconds == {"generate": 4.0, "judge": 1.0}
     assert effort.counts == {"tokens": 6, "slots": 8}
 
@@ -183,10 +192,10 @@ def test_what_sampling_took_is_summed_over_chunks(start: Start) -> None:
 def test_a_step_asks_just_as_many_prompts_more_as_its_budget_lacks(
     start: Start, budget: int, num_flat: int, share: float, num_groups: int
 ) -> None:
-    config = config_of(objective=C3po(token_budget=budget, scope="global"), extra_prompts_share=share)
+    config = config_of(objective=Objective(token_budget=budget, budget_scope="global"), extra_prompts_share=share)
     first, after = asked_of(config, 4, 10)
     process = start(config, script(dict.fromkeys(first[:num_flat], ("wrong", "wrong"))))
-    process.collector.collect(1)
+    process.collect(1)
     rows = process.journal.read(1)
     assert groups_in(rows) == list(enumerate([*first, *after][:num_groups]))
     assert process.sampler.asked == [*first, *after][:num_groups]
@@ -196,20 +205,20 @@ def test_a_step_asks_just_as_many_prompts_more_as_its_budget_lacks(
 
 
 def test_a_step_goes_on_asking_while_the_new_prompts_carry_no_signal(start: Start) -> None:
-    config = config_of(objective=C3po(token_budget=40, scope="global"))
+    config = config_of(objective=Objective(token_budget=40, budget_scope="global"))
     first, after = asked_of(config, 4, 4)
     process = start(config, script({after[0]: ("correct", "correct")}))
-    process.collector.collect(1)
+    process.collect(1)
     # 32 of 40 there: ceil(8 x 4 / 32) = 1 more, in vain; then ceil(8 x 5 / 32) = 2
     assert groups_in(process.journal.read(1)) == list(enumerate([*first, *after[:3]]))
     assert [len(chunk.problems) for chunk in process.sampler.sampled] == [2, 2, 1, 2]
 
 
 def test_extra_prompts_count_against_the_virtual_ranks_that_lack_them(start: Start) -> None:
-    config = config_of(objective=C3po(token_budget=20, scope="rank", budget_ranks=2))
+    config = config_of(objective=Objective(token_budget=20, budget_scope="rank", budget_ranks=2))
     first, _ = asked_of(config, 4, 4)
     process = start(config, script({first[1]: ("wrong", "wrong")}))
-    process.collector.collect(1)
+    process.collect(1)
     rows = process.journal.read(1)
     # rank 0 has 16 of 20, rank 1 has 8 of 20: ceil(4 x 4 / 24) = 1 and ceil(12 x 4 / 24) = 2, in turns
     ranks = dict(zip(rows["group"].to_pylist(), rows["budget_rank"].to_pylist(), strict=True))
@@ -217,9 +226,9 @@ def test_extra_prompts_count_against_the_virtual_ranks_that_lack_them(start: Sta
 
 
 def test_grpo_asks_its_prompts_and_none_more(start: Start) -> None:
-    config = config_of(objective=Grpo(token_budget=1000))
+    config = config_of(objective=Objective(kind="grpo", token_budget=1000))
     process = start(config)
-    process.collector.collect(1)
+    process.collect(1)
     rows = process.journal.read(1)
     assert len(rows) == 8
     assert set(rows["budget_rank"].to_pylist()) == {0}
@@ -244,30 +253,30 @@ def test_a_chunk_that_is_there_is_not_sampled_again(start: Start, tmp_path: Path
     config = config_of()
     dying = _DyingSampler(live, folder=tmp_path / "published")
     with pytest.raises(_KilledError):
-        start(config, sampler=dying).collector.collect(1)
+        start(config, sampler=dying).collect(1)
     again = start(config)
-    effort = again.collector.collect(1)
+    effort = again.collect(1).effort
     assert dying.asked + again.sampler.asked == asked_of(config, 4)[0]
     assert len(dying.asked) == 2
     assert effort.seconds["generate"] == 2.0  # of the chunk that was missing
     straight = start(config, out=tmp_path / "straight")
-    straight.collector.collect(1)
+    straight.collect(1)
     assert again.journal.read(1).equals(straight.journal.read(1))
 
 
 def test_a_step_that_is_there_is_neither_sampled_nor_published_for_and_moves_the_stream_alike(
     start: Start, tmp_path: Path
 ) -> None:
-    config = config_of(objective=C3po(token_budget=40, scope="global"))
+    config = config_of(objective=Objective(token_budget=40, budget_scope="global"))
     failing = dict.fromkeys(asked_of(config, 4)[0][:1], ("judge_error", "wrong"))
     first = start(config, script(failing))
     for step in (1, 2, 3):
-        first.collector.collect(step)
+        first.collect(step)
     replayed = start(config, script(failing))
     left = replayed.journal.chunk_path(1, 0)
     left.parent.mkdir(parents=True)
     left.write_bytes(b"left by a kill")
-    assert [replayed.collector.collect(step) for step in (1, 2, 3)] == [Effort()] * 3
+    assert [replayed.collect(step).effort for step in (1, 2, 3)] == [Effort()] * 3
     assert (replayed.sampler.sampled, replayed.sampler.published) == ([], [])
     assert not left.exists()
     assert replayed.collector.stream.cursor == first.collector.stream.cursor
@@ -275,15 +284,15 @@ def test_a_step_that_is_there_is_neither_sampled_nor_published_for_and_moves_the
     assert [len(failures) for _, failures in first.collector.watch.recent] == [1, 0, 0]
     straight = start(config, script(failing), out=tmp_path / "straight")
     for step in (1, 2, 3, 4):
-        straight.collector.collect(step)
-    replayed.collector.collect(4)
+        straight.collect(step)
+    replayed.collect(4)
     assert replayed.journal.read(4).equals(straight.journal.read(4))
 
 
 def test_the_journal_of_another_recipe_is_refused(start: Start) -> None:
-    start(config_of(seed=1)).collector.collect(1)
+    start(config_of(seed=1)).collect(1)
     with pytest.raises(ValueError, match=r"step-000001.parquet holds other problems than this recipe asks in step 1"):
-        start(config_of(seed=2)).collector.collect(1)
+        start(config_of(seed=2)).collect(1)
 
 
 # ---------------------------------------------------------------- failures of the judge
@@ -298,14 +307,14 @@ def test_where_the_judge_fails_too_often_responses_are_kept_and_judged_anew(star
     config = config_of(min_judge_failures=4, extra_prompts_share=0.0)
     first = start(config, broken)
     with pytest.raises(RuntimeError, match="the judge failed on 4 of 8 responses"):
-        first.collector.collect(1)
+        first.collect(1)
     assert not first.journal.has(1)
     mended = start(config)
-    mended.collector.collect(1)
+    mended.collect(1)
     assert mended.sampler.sampled == []
     assert len(mended.sampler.judged) == 2
     straight = start(config, out=tmp_path / "straight")
-    straight.collector.collect(1)
+    straight.collect(1)
     assert mended.journal.read(1).equals(straight.journal.read(1))
 
 
@@ -313,24 +322,24 @@ def test_verdicts_on_chunks_without_a_failure_stand(start: Start) -> None:
     config = config_of(min_judge_failures=1, extra_prompts_share=0.0)
     problems = asked_of(config, 4)[0]
     with pytest.raises(RuntimeError):
-        start(config, script({problems[3]: ("judge_error", "wrong")})).collector.collect(1)
+        start(config, script({problems[3]: ("judge_error", "wrong")})).collect(1)
     mended = start(config)
-    mended.collector.collect(1)
+    mended.collect(1)
     assert [[problem.id for problem in chunk.problems] for chunk in mended.sampler.judged] == [problems[2:]]
 
 
 def test_failures_of_steps_that_are_there_count_as_if_they_had_just_happened(start: Start) -> None:
     config = config_of(min_judge_failures=6, extra_prompts_share=0.0)
-    start(config, broken).collector.collect(1)  # 4 failures
+    start(config, broken).collect(1)  # 4 failures
     process = start(config, broken)
-    process.collector.collect(1)
+    process.collect(1)
     with pytest.raises(RuntimeError, match="the judge failed on 8 of 16 responses"):
-        process.collector.collect(2)
+        process.collect(2)
 
 
 def test_failures_are_of_the_judge_alone(start: Start) -> None:
     config = config_of(min_judge_failures=1, extra_prompts_share=0.0)
     statuses = ("timeout", "no_answer")
     process = start(config, script(dict.fromkeys(asked_of(config, 4)[0], statuses)))
-    process.collector.collect(1)
+    process.collect(1)
     assert process.collector.watch.recent == [(8, {})]

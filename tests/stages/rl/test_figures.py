@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from stages.config import C3po, Grpo, RlConfig
+from stages.config import Objective, RlConfig
 from stages.rl.figures import compressibility, step_figures
 from tests.stages.conftest import arm_config
 from tests.stages.rl.scripted import rollouts
@@ -14,7 +14,7 @@ def config_of(**values: object) -> RlConfig:
     return arm_config(**{"samples_per_prompt": 2, **values})
 
 
-TWO_RANKS = C3po(token_budget=10, scope="rank", budget_ranks=2)
+TWO_RANKS = Objective(token_budget=10, budget_scope="rank", budget_ranks=2)
 # Group 0 is live, on virtual rank 0; group 1 has equal rewards, on rank 1; in group 2, on rank 0, the judge failed once, which leaves one
 # verdict and so no advantage.
 ROWS = rollouts(
@@ -104,7 +104,7 @@ def test_a_budget_says_how_full_it_is_and_how_much_of_it_carries_a_policy_gradie
 
 @pytest.mark.parametrize(("budget", "underfilled"), [(8, 1.0), (9, 2.0)])
 def test_a_rank_is_underfilled_below_its_budget_of_informative_tokens(budget: int, underfilled: float) -> None:
-    objective = C3po(token_budget=budget, scope="rank", budget_ranks=2)
+    objective = Objective(token_budget=budget, budget_scope="rank", budget_ranks=2)
     assert step_figures(ROWS, config=config_of(objective=objective))["budget/underfilled_ranks"] == underfilled
 
 
@@ -115,7 +115,7 @@ def test_informative_tokens_are_there_whether_they_are_kept_or_not() -> None:
             {"sample": 1, "num_tokens": 4, "kept_tokens": 0},
         ]
     )
-    figures = step_figures(rows, config=config_of(objective=C3po(token_budget=2, scope="global")))
+    figures = step_figures(rows, config=config_of(objective=Objective(token_budget=2, budget_scope="global")))
     assert figures["budget/tokens_informative"] == 11.0
     assert figures["budget/informative_share"] == figures["budget/fill"] == 1.0
     assert figures["budget/tokens_missing"] == figures["budget/underfilled_ranks"] == 0.0
@@ -139,13 +139,15 @@ def test_a_whole_response_past_the_budget_leaves_nothing_missing() -> None:
             {"sample": 1, "num_tokens": 7, "kept_tokens": 7},
         ]
     )
-    figures = step_figures(rows, config=config_of(objective=C3po(token_budget=10, scope="global", cut="response")))
+    figures = step_figures(
+        rows, config=config_of(objective=Objective(token_budget=10, budget_scope="global", budget_mode="reach"))
+    )
     assert figures["budget/fill"] == 1.4
     assert figures["budget/tokens_missing"] == 0.0
 
 
 def test_an_objective_without_a_budget_has_no_fill() -> None:
-    figures = step_figures(ROWS, config=config_of(objective=Grpo()))
+    figures = step_figures(ROWS, config=config_of(objective=Objective(kind="grpo")))
     assert {name for name in figures if name.startswith(("budget/", "group/"))} == {
         "budget/tokens_used",
         "budget/tokens_informative",

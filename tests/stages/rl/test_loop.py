@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from data.schema import ROLLOUT_SCHEMA, read_table, write_table
-from stages.config import C3po
+from stages.config import Objective
+from stages.rl.samples import with_columns
 from tests.stages.conftest import Ended, arm_config, arm_job, run_arm, start_arm
 
 pytestmark = pytest.mark.slow
@@ -279,8 +280,7 @@ def test_a_step_that_is_not_finite_stops_the_arm_with_its_step_and_leaves_the_la
     shutil.copytree(undisturbed.out / "rollouts", out / "rollouts")
     path = out / "rollouts" / "step-000003.parquet"
     rows = read_table(path, ROLLOUT_SCHEMA)
-    spoilt = pa.array([[-float("inf")] * len(row) for row in rows["logprobs"].to_pylist()], pa.list_(pa.float32()))
-    write_table(rows.set_column(rows.schema.get_field_index("logprobs"), "logprobs", spoilt), path)
+    write_table(with_columns(rows, weight=[float("inf")] * len(rows)), path)
     done = run_arm(CONFIG, arm_inputs, out, ranks=ranks)
     assert done.code != 0
     said = done.error.removeprefix("rank 1: ")  # whichever is first: both find it
@@ -327,7 +327,7 @@ def test_a_phase_longer_than_the_models_positions_is_refused_before_anything_is_
 
 
 def test_virtual_ranks_are_each_cut_to_their_own_budget(arm_inputs, tmp_path: Path) -> None:
-    objective = C3po(token_budget=15, scope="rank", budget_ranks=3)
+    objective = Objective(token_budget=15, budget_scope="rank", budget_ranks=3)
     done = run_arm(arm_config(objective=objective, extra_prompts_share=0), arm_inputs, tmp_path / "arm")
     assert done.code == 0, done.errors
     rows = rows_of(done.out).to_pylist()

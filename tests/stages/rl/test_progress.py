@@ -8,10 +8,13 @@ from stages.rl.prompts import Pool
 from tests.stages.rl.scripted import pool_of
 
 
-def figures(reward: float | None, *, used: float = 30.0, failures: float = 0.0, **values: float) -> dict[str, float]:
+def figures(
+    reward: float | None, *, used: float = 30.0, failures: float = 0.0, count: int = 10, **values: float
+) -> dict[str, float]:
     return {
         **({} if reward is None else {"reward/mean": reward}),
-        "response/mean_tokens": 2.5,
+        "response/count": float(count),
+        "response/new_tokens": 2.5 * count,
         "policy/entropy": 0.5,
         "judge/failures": failures,
         "budget/tokens_used": used,
@@ -24,10 +27,10 @@ def counted() -> Progress:
     progress = Progress()
     lacking = {"budget/tokens_missing": 10.0, "budget/underfilled_ranks": 1.0}
     full = {"budget/tokens_missing": 0.0, "budget/underfilled_ranks": 0.0}
-    progress.count(1, "one", figures(0.25, used=40.0, **full), num_rows=16)
-    progress.count(2, "one", figures(0.5, **lacking, **{"policy/entropy": 0.75}), num_rows=20)
-    progress.count(3, "two", figures(None, used=0.0, failures=8.0), num_rows=8)
-    progress.count(4, "two", figures(0.75, failures=2.0), num_rows=10)
+    progress.count(1, "one", figures(0.25, used=40.0, count=16, **full))
+    progress.count(2, "one", figures(0.5, count=20, **lacking, **{"policy/entropy": 0.75}))
+    progress.count(3, "two", figures(None, used=0.0, count=8, failures=8.0))
+    progress.count(4, "two", figures(0.75, failures=2.0))
     return progress
 
 
@@ -40,13 +43,6 @@ def test_steps_add_up() -> None:
     assert (progress.verdicts, progress.failures) == (54, 10)
     assert progress.underfilled == 1
     assert progress.skipped == 0
-
-
-def test_generated_tokens_are_whole_numbers_although_their_mean_is_not() -> None:
-    progress = Progress()
-    progress.count(1, "p", {**figures(0.5), "response/mean_tokens": 10 / 3}, num_rows=3)
-    progress.count(2, "p", {**figures(0.5), "response/mean_tokens": 3.9999999999999996}, num_rows=3)
-    assert progress.tokens_generated == 22
 
 
 def test_a_phase_has_its_first_and_last_reward_and_its_tokens() -> None:
@@ -95,7 +91,7 @@ def test_notes_tell_under_filled_and_skipped_steps_and_failures_of_the_judge() -
 
 def test_where_all_went_well_there_is_no_note() -> None:
     progress = Progress()
-    progress.count(1, "p", figures(0.5), num_rows=4)
+    progress.count(1, "p", figures(0.5))
     assert progress.notes() == ()
 
 

@@ -35,7 +35,7 @@ def moved(model: BailingMoe) -> None:
 
 def test_weights_are_published_once_a_version(model: BailingMoe, tmp_path: Path) -> None:
     sampler = sampler_in(tmp_path)
-    publisher = Publisher(model, sampler, prompt=PROMPT)
+    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
     first, again, later = (publisher.policy(version) for version in (3, 3, 4))
     assert sampler.published == [3, 4]
     assert first == again
@@ -49,7 +49,7 @@ def test_the_sampler_is_compared_at_the_first_version_and_every_twentieth(
 ) -> None:
     assert CHECK_EVERY == 20
     sampler, at = sampler_in(tmp_path), []
-    publisher = Publisher(model, sampler, prompt=PROMPT)
+    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
     for version in (version for version in (0, 1, 3, 4, 19, 20, 21, 39, 40, 41) if version >= first):
         before = sampler.compared
         publisher.policy(version)
@@ -58,7 +58,7 @@ def test_the_sampler_is_compared_at_the_first_version_and_every_twentieth(
 
 
 def test_a_sampler_that_has_other_weights_is_found_at_the_next_comparison(model: BailingMoe, tmp_path: Path) -> None:
-    publisher = Publisher(model, sampler_in(tmp_path, keeps_first=True), prompt=PROMPT)
+    publisher = Publisher(model, sampler_in(tmp_path, keeps_first=True), prompt=PROMPT, max_lag=0)
     publisher.policy(19)
     moved(model)
     with pytest.raises(RuntimeError, match=r"does not have the weights of version 20: .* differ by .* at most 0.01 is"):
@@ -67,7 +67,7 @@ def test_a_sampler_that_has_other_weights_is_found_at_the_next_comparison(model:
 
 def test_the_same_weights_pass(model: BailingMoe, tmp_path: Path) -> None:
     sampler = sampler_in(tmp_path)
-    publisher = Publisher(model, sampler, prompt=PROMPT)
+    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
     publisher.policy(19)
     moved(model)
     publisher.policy(20)
@@ -88,7 +88,7 @@ class _Off(ScriptedSampler):
 def test_a_hundredth_of_a_nat_is_rounding(model: BailingMoe, tmp_path: Path, nats: float, passes: bool) -> None:
     sampler = _Off(reply, folder=tmp_path)
     sampler.nats = nats
-    publisher = Publisher(model, sampler, prompt=PROMPT)
+    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
     if passes:
         assert publisher.policy(0).weights.name == "000000"
         return
@@ -97,7 +97,7 @@ def test_a_hundredth_of_a_nat_is_rounding(model: BailingMoe, tmp_path: Path, nat
 
 
 def test_weights_that_give_no_finite_numbers_are_told_as_such(model: BailingMoe, tmp_path: Path) -> None:
-    publisher = Publisher(model, sampler_in(tmp_path), prompt=PROMPT)
+    publisher = Publisher(model, sampler_in(tmp_path), prompt=PROMPT, max_lag=0)
     with torch.no_grad():
         model.norm.weight[0] = float("inf")
     with pytest.raises(NonFiniteError, match="log-probabilities are not finite"):

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from data.schema import ROLLOUT_SCHEMA, SAMPLE_SCHEMA, Problem, read_table
-from stages.config import C3po, Grpo, RlConfig
+from stages.config import Objective, RlConfig
 from stages.rl.samples import Group, Journal, responses_of, sampled_rows, with_choice
 from stages.rl.selection import Response, choose_shares
 from stages.seeds import derive_seed
@@ -21,6 +21,9 @@ def config_of(**values: object) -> RlConfig:
     return arm_config(**{"samples_per_prompt": 2, "advantage_epsilon": 0.5, **values})
 
 
+CHOSEN = ("reward", "advantage", "kept_tokens", "weight", "update")
+
+
 def problem(name: str) -> Problem:
     return Problem(name, "math", "rl", prompt="what")
 
@@ -31,7 +34,7 @@ def problem(name: str) -> Problem:
 def test_sampled_rows_say_their_step_group_and_policy_and_nothing_is_chosen() -> None:
     asked = [Group(4, 0, problem("a")), Group(5, 1, problem("b"))]
     found = samples([{"problem_id": name, "sample": number} for name in ("a", "b") for number in (0, 1)])
-    rows = sampled_rows(found, asked, step=7, config=config_of())
+    rows = sampled_rows(found, asked, step=7, version=6, config=config_of())
     assert rows.schema == ROLLOUT_SCHEMA
     assert rows["step"].to_pylist() == [7, 7, 7, 7]
     assert rows["group"].to_pylist() == [4, 4, 5, 5]
@@ -83,9 +86,9 @@ def test_a_response_is_known_by_its_group_sample_length_and_virtual_rank() -> No
 
 def test_the_choice_fills_advantage_kept_tokens_and_weight_and_leaves_the_rest() -> None:
     rows = groups([RIGHT, WRONG], [WRONG, WRONG], [FAILED, RIGHT])
-    chosen = with_choice(rows, step=1, config=config_of(objective=C3po(token_budget=10, scope="global")))
+    chosen = with_choice(rows, step=1, config=config_of(objective=Objective(token_budget=10, budget_scope="global")))
     assert chosen.schema == ROLLOUT_SCHEMA
-    untouched = [name for name in ROLLOUT_SCHEMA.names if name not in ("advantage", "kept_tokens", "weight")]
+    untouched = [name for name in ROLLOUT_SCHEMA.names if name not in CHOSEN]
     assert chosen.select(untouched) == rows.select(untouched)
     assert chosen["advantage"].to_pylist() == [0.5, -0.5, 0.0, 0.0, 0.0, 0.0]
     kept = chosen["kept_tokens"].to_pylist()
@@ -95,7 +98,7 @@ def test_the_choice_fills_advantage_kept_tokens_and_weight_and_leaves_the_rest()
 
 
 def test_of_a_group_of_equal_rewards_nothing_is_kept_where_it_is_left_out() -> None:
-    objective = C3po(token_budget=100, scope="global", zero_groups="leave_out")
+    objective = Objective(token_budget=100, budget_scope="global", zero_groups="leave_out")
     rows = groups([RIGHT, WRONG], [WRONG, WRONG], [RIGHT, RIGHT])
     chosen = with_choice(rows, step=1, config=config_of(objective=objective))
     assert chosen["kept_tokens"].to_pylist() == [4, 4, 0, 0, 0, 0]
@@ -103,14 +106,16 @@ def test_of_a_group_of_equal_rewards_nothing_is_kept_where_it_is_left_out() -> N
 
 def test_advantages_do_not_depend_on_the_cut() -> None:
     rows = groups([RIGHT, WRONG], [WRONG, RIGHT])
-    objectives = [C3po(token_budget=budget, scope="global") for budget in (1, 6, 100)] + [Grpo()]
+    objectives = [Objective(token_budget=budget, budget_scope="global") for budget in (1, 6, 100)] + [
+        Objective(kind="grpo")
+    ]
     found = [with_choice(rows, step=1, config=config_of(objective=one))["advantage"].to_pylist() for one in objectives]
     assert found == [[0.5, -0.5, -0.5, 0.5]] * 4
 
 
 def test_grpo_weighs_every_judged_token() -> None:
     rows = groups([Reply(2, "correct"), Reply(8)], [FAILED, Reply(4)])
-    chosen = with_choice(rows, step=1, config=config_of(objective=Grpo()))
+    chosen = with_choice(rows, step=1, config=config_of(objective=Objective(kind="grpo")))
     assert chosen["kept_tokens"].to_pylist() == [2, 8, 0, 4]
     assert chosen["weight"].to_pylist() == pytest.approx([1 / 6, 1 / 24, 0.0, 1 / 12])
 
@@ -125,7 +130,10 @@ def test_the_order_of_the_choice_is_drawn_from_the_seed_and_the_step() -> None:
     assert len({tuple(kept(step, seed)) for step in (1, 2, 3) for seed in (0, 1)}) == 6
     config = config_of(seed=5)
     shares = choose_shares(
-        responses_of(rows, config=config), objective=config.objective, seed=derive_seed(5, "rl", "choice", 3)
+        responses_of(rows, config=config),
+        objective=config.objective,
+        longest=100,
+        seed=derive_seed(5, "rl", "choice", 3),
     )
     assert [shares[key].kept_tokens if key in shares else 0 for key in keys_of(rows)] == kept(3, 5)
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from stages.config import C3po, Grpo
+from stages.config import Objective
 from stages.rl.selection import (
     Response,
     choose_shares,
     informative_tokens,
     lacking_groups,
     live_groups,
-    tokens_per_step,
 )
 
 
@@ -21,8 +20,8 @@ def response(group: int, sample: int, num_tokens: int, advantage: float = 1.0, *
     return Response(group, sample, num_tokens, advantage, judged)
 
 
-def c3po(budget: int, cut: str = "token") -> C3po:
-    return C3po(token_budget=budget, scope="global", cut=cut)
+def c3po(budget: int, cut: str = "truncate") -> Objective:
+    return Objective(token_budget=budget, budget_scope="global", budget_mode=cut)
 
 
 TWO_GROUPS = [response(group, sample, 10) for group in (0, 1) for sample in (0, 1)]
@@ -30,26 +29,26 @@ TWO_GROUPS = [response(group, sample, 10) for group in (0, 1) for sample in (0, 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_token_cut_uses_exactly_the_budget(seed: int) -> None:
-    shares = choose_shares(TWO_GROUPS, objective=c3po(25), seed=seed)
+    shares = choose_shares(TWO_GROUPS, objective=c3po(25), longest=100, seed=seed)
     assert sorted(share.kept_tokens for share in shares.values()) == [5, 10, 10]
     assert {share.weight for share in shares.values()} == {1 / 25}
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_response_cut_keeps_the_last_one_whole(seed: int) -> None:
-    shares = choose_shares(TWO_GROUPS, objective=c3po(25, "response"), seed=seed)
+    shares = choose_shares(TWO_GROUPS, objective=c3po(25, "reach"), longest=100, seed=seed)
     assert [share.kept_tokens for share in shares.values()] == [10, 10, 10]
     assert {share.weight for share in shares.values()} == {1 / 25}
 
 
 def test_selection_stops_when_the_tokens_first_reach_the_budget() -> None:
-    for cut in ("token", "response"):
-        shares = choose_shares(TWO_GROUPS, objective=c3po(20, cut), seed=0)
+    for cut in ("truncate", "reach"):
+        shares = choose_shares(TWO_GROUPS, objective=c3po(20, cut), longest=100, seed=0)
         assert [share.kept_tokens for share in shares.values()] == [10, 10]
 
 
 def test_a_step_with_fewer_tokens_uses_all_and_still_weighs_one_over_phi() -> None:
-    shares = choose_shares(TWO_GROUPS, objective=c3po(100), seed=0)
+    shares = choose_shares(TWO_GROUPS, objective=c3po(100), longest=100, seed=0)
     assert sum(share.kept_tokens for share in shares.values()) == 40
     assert {share.weight for share in shares.values()} == {1 / 100}
 
@@ -58,43 +57,51 @@ def test_a_step_with_fewer_tokens_uses_all_and_still_weighs_one_over_phi() -> No
 def test_groups_without_any_advantage_come_last(seed: int) -> None:
     flat = [response(0, sample, 10, advantage=0.0) for sample in (0, 1)]
     live = [response(1, sample, 10, advantage=sample - 0.5) for sample in (0, 1)]
-    shares = choose_shares(flat + live, objective=c3po(20), seed=seed)
+    shares = choose_shares(flat + live, objective=c3po(20), longest=100, seed=seed)
     assert set(shares) == {(1, 0), (1, 1)}
 
 
 def test_a_zero_in_a_live_group_is_no_reason_to_wait() -> None:
     live = [response(0, 0, 10, advantage=0.0), response(0, 1, 10, advantage=1.0)]
-    shares = choose_shares(live, objective=c3po(10), seed=0)
+    shares = choose_shares(live, objective=c3po(10), longest=100, seed=0)
     assert set(shares) == {(0, 0)}
 
 
 def test_the_order_of_prompts_is_random_but_seeded() -> None:
     groups = [response(group, 0, 10) for group in range(8)]
-    first = {tuple(choose_shares(groups, objective=c3po(20), seed=seed)) for seed in range(10)}
+    first = {tuple(choose_shares(groups, objective=c3po(20), longest=100, seed=seed)) for seed in range(10)}
     assert len(first) > 3
-    assert choose_shares(groups, objective=c3po(20), seed=4) == choose_shares(groups, objective=c3po(20), seed=4)
+    assert choose_shares(groups, objective=c3po(20), longest=100, seed=4) == choose_shares(
+        groups, objective=c3po(20), longest=100, seed=4
+    )
 
 
 def test_the_choice_does_not_depend_on_which_rank_brought_a_response() -> None:
     dealt = TWO_GROUPS[::2] + TWO_GROUPS[1::2]
-    assert choose_shares(dealt, objective=c3po(25), seed=7) == choose_shares(TWO_GROUPS, objective=c3po(25), seed=7)
+    assert choose_shares(dealt, objective=c3po(25), longest=100, seed=7) == choose_shares(
+        TWO_GROUPS, objective=c3po(25), longest=100, seed=7
+    )
 
 
 def test_responses_that_the_judge_failed_on_take_no_part() -> None:
     mixed = [response(0, 0, 10), response(0, 1, 10, judged=False)]
-    for objective in (c3po(100), Grpo()):
-        assert set(choose_shares(mixed, objective=objective, seed=0)) == {(0, 0)}
+    for objective in (c3po(100), Objective(kind="grpo")):
+        assert set(choose_shares(mixed, objective=objective, longest=100, seed=0)) == {(0, 0)}
 
 
 def test_a_budget_per_rank_is_multiplied_by_the_papers_ranks() -> None:
-    assert tokens_per_step(C3po()) == 409_600 * 256 == 512 * 16 * 12_800
-    assert tokens_per_step(c3po(400)) == 400
-    assert tokens_per_step(per_rank(400, 3)) == 1200
-    assert tokens_per_step(Grpo()) is None
+    assert Objective().tokens_per_update == 409_600 * 256 == 512 * 16 * 12_800
+    assert c3po(400).tokens_per_update == 400
+    assert per_rank(400, 3).tokens_per_update == 1200
+    assert per_rank(400, 3, updates_per_batch=2).tokens_per_step == 2400
+    assert Objective(kind="grpo").tokens_per_update is None
+    assert Objective(kind="grpo").tokens_per_step is None
 
 
 def test_grpo_weighs_a_token_by_its_responses_length() -> None:
-    shares = choose_shares([response(0, 0, 4), response(0, 1, 20)], objective=Grpo(), seed=0)
+    shares = choose_shares(
+        [response(0, 0, 4), response(0, 1, 20)], objective=Objective(kind="grpo"), longest=100, seed=0
+    )
     assert shares[0, 0].weight == 1 / 8
     assert shares[0, 1].weight == 1 / 40
     assert [share.kept_tokens for share in shares.values()] == [4, 20]
@@ -103,8 +110,8 @@ def test_grpo_weighs_a_token_by_its_responses_length() -> None:
 # ---------------------------------------------------------------- virtual ranks
 
 
-def per_rank(budget: int, ranks: int, **values: Any) -> C3po:
-    return C3po(token_budget=budget, scope="rank", budget_ranks=ranks, **values)
+def per_rank(budget: int, ranks: int, **values: Any) -> Objective:
+    return Objective(token_budget=budget, budget_scope="rank", budget_ranks=ranks, **values)
 
 
 def drawn_step(seed: int, ranks: int) -> list[Response]:
@@ -123,7 +130,7 @@ def drawn_step(seed: int, ranks: int) -> list[Response]:
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_every_virtual_rank_keeps_its_budget_to_the_token_wherever_it_has_that_many(seed: int, ranks: int) -> None:
     step, objective = drawn_step(seed, ranks), per_rank(40, ranks)
-    shares = choose_shares(step, objective=objective, seed=seed)
+    shares = choose_shares(step, objective=objective, longest=100, seed=seed)
     assert {share.weight for share in shares.values()} == {1 / (40 * ranks)}
     for rank in range(ranks):
         mine = [one for one in step if one.budget_rank == rank and one.judged]
@@ -138,7 +145,7 @@ def test_every_virtual_rank_keeps_its_budget_to_the_token_wherever_it_has_that_m
 def test_what_a_virtual_rank_keeps_does_not_depend_on_the_others_tokens(seed: int) -> None:
     step, objective = drawn_step(seed, 2), per_rank(40, 2)
     longer = [replace(one, num_tokens=50) if one.budget_rank == 1 else one for one in step]
-    one, two = (choose_shares(each, objective=objective, seed=seed) for each in (step, longer))
+    one, two = (choose_shares(each, objective=objective, longest=100, seed=seed) for each in (step, longer))
     first = {response.key for response in step if response.budget_rank == 0}
     assert {key: share for key, share in one.items() if key in first} == {
         key: share for key, share in two.items() if key in first
@@ -148,15 +155,15 @@ def test_what_a_virtual_rank_keeps_does_not_depend_on_the_others_tokens(seed: in
 @pytest.mark.parametrize("seed", range(5))
 def test_one_virtual_rank_is_the_global_scope(seed: int) -> None:
     step = drawn_step(seed, 1)
-    assert choose_shares(step, objective=per_rank(40, 1), seed=seed) == choose_shares(
-        step, objective=c3po(40), seed=seed
+    assert choose_shares(step, objective=per_rank(40, 1), longest=100, seed=seed) == choose_shares(
+        step, objective=c3po(40), longest=100, seed=seed
     )
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_the_response_cut_of_a_virtual_rank_ends_with_the_response_that_reaches_its_budget(seed: int) -> None:
-    step, objective = drawn_step(seed, 2), per_rank(30, 2, cut="response")
-    shares = choose_shares(step, objective=objective, seed=seed)
+    step, objective = drawn_step(seed, 2), per_rank(30, 2, budget_mode="reach")
+    shares = choose_shares(step, objective=objective, longest=100, seed=seed)
     for rank in (0, 1):
         kept = [one.num_tokens for one in step if one.budget_rank == rank and one.key in shares]
         assert 30 <= sum(kept) < 30 + max(kept)
@@ -180,9 +187,11 @@ def test_a_group_is_live_where_one_of_its_responses_has_an_advantage() -> None:
 
 
 def test_groups_of_equal_rewards_fill_what_is_left_of_a_budget_or_are_left_out() -> None:
-    last = choose_shares(MIXED, objective=C3po(token_budget=13, scope="global"), seed=0)
+    last = choose_shares(MIXED, objective=Objective(token_budget=13, budget_scope="global"), longest=100, seed=0)
     assert {key: share.kept_tokens for key, share in last.items()} == {(1, 0): 5, (1, 1): 5, (0, 0): 3}
-    left_out = choose_shares(MIXED, objective=C3po(token_budget=13, scope="global", zero_groups="leave_out"), seed=0)
+    left_out = choose_shares(
+        MIXED, objective=Objective(token_budget=13, budget_scope="global", zero_groups="leave_out"), longest=100, seed=0
+    )
     assert {key: share.kept_tokens for key, share in left_out.items()} == {(1, 0): 5, (1, 1): 5}
     assert {share.weight for share in left_out.values()} == {1 / 13}
 
@@ -190,9 +199,11 @@ def test_groups_of_equal_rewards_fill_what_is_left_of_a_budget_or_are_left_out()
 @pytest.mark.parametrize("seed", range(10))
 def test_a_step_of_equal_rewards_keeps_tokens_only_where_they_come_last(seed: int) -> None:
     flat = [replace(one, advantage=0.0) for one in MIXED]
-    assert sum(one.kept_tokens for one in choose_shares(flat, objective=c3po(12), seed=seed).values()) == 12
-    left_out = C3po(token_budget=12, scope="global", zero_groups="leave_out")
-    assert choose_shares(flat, objective=left_out, seed=seed) == {}
+    assert (
+        sum(one.kept_tokens for one in choose_shares(flat, objective=c3po(12), longest=100, seed=seed).values()) == 12
+    )
+    left_out = Objective(token_budget=12, budget_scope="global", zero_groups="leave_out")
+    assert choose_shares(flat, objective=left_out, longest=100, seed=seed) == {}
 
 
 # ---------------------------------------------------------------- what is lacking
@@ -228,16 +239,16 @@ def test_informative_tokens_are_those_of_judged_responses_in_live_groups_by_virt
     ],
 )  # fmt: skip
 def test_a_step_asks_as_many_prompts_more_as_it_lacks_on_each_virtual_rank(budget, tokens, expected) -> None:
-    assert lacking_groups(groups_of(*tokens), per_rank(budget, 2), most=100) == expected
+    assert lacking_groups(groups_of(*tokens), per_rank(budget, 2), wanted=4, most=100) == expected
 
 
 def test_a_step_asks_at_most_so_many_prompts_more() -> None:
     step = groups_of((0, 4, 1.0), (1, 10, 1.0))
-    assert [lacking_groups(step, per_rank(20, 2), most=most) for most in (0, 1, 3)] == [[], [0], [0, 1, 0]]
+    assert [lacking_groups(step, per_rank(20, 2), wanted=4, most=most) for most in (0, 1, 3)] == [[], [0], [0, 1, 0]]
     flat = groups_of((0, 4, 0.0), (0, 4, 0.0), (0, 4, 0.0))
-    assert lacking_groups(flat, c3po(10), most=100) == [0, 0, 0]
-    assert lacking_groups(flat, c3po(10), most=2) == [0, 0]
+    assert lacking_groups(flat, c3po(10), wanted=4, most=100) == [0, 0, 0]
+    assert lacking_groups(flat, c3po(10), wanted=4, most=2) == [0, 0]
 
 
 def test_grpo_has_no_budget_to_fill() -> None:
-    assert lacking_groups(groups_of((0, 4, 1.0)), Grpo(token_budget=100), most=100) == []
+    assert lacking_groups(groups_of((0, 4, 1.0)), Objective(kind="grpo", token_budget=100), wanted=4, most=100) == []

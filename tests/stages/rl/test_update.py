@@ -15,23 +15,25 @@ from torch import Tensor
 from ring_model.checkpoint import released_tensors
 from ring_model.modelling import BailingMoe
 from ring_model.policy import pack_rows, response_logprobs
-from stages.config import C3po, Grpo, RlConfig
-from stages.rl.samples import with_choice
+from stages.config import PRESETS, Objective, RlConfig
+from stages.rl.samples import with_choice, with_columns
 from stages.rl.update import Chosen, add, chosen_of
 from tests.stages.conftest import arm_config
 from tests.stages.rl import slow_step
-from tests.stages.rl.one_rank import CONFIG, LOADS, gradients, policy, reference, update
+from tests.stages.rl.one_rank import CONFIG, LOADS, gradients, older_policy, policy, reference, update
 from tests.stages.rl.scripted import rollouts
 
 TEMPERATURE = 0.8
-COEFFICIENTS = {
+MOVES = 0.03  # of every weight since the step began: ratios are far from 1, on either side
+PARTS = {
     "kl_coefficient": 0.3,
     "entropy_coefficient": 0.2,
     "balance_coefficient": 0.1,
     "z_coefficient": 0.05,
     "advantage_epsilon": 0.01,
 }
-TWO_RANKS = C3po(token_budget=20, scope="rank", budget_ranks=2)
+TWO_RANKS = {"token_budget": 20, "budget_scope": "rank", "budget_ranks": 2}
+ENDS = (3, 8, 11, 20)  # ids that end a sentence
 # Prompt length, then length and verdict of each response. On virtual rank 0 (groups 0 and 2) 30 tokens want a budget of 20: one
 # response is cut. On rank 1 there are 18, group 3 of equal rewards among them.
 STEP = (
@@ -44,50 +46,76 @@ STEP = (
 
 def config_of(**values: object) -> RlConfig:
     sampling = {"max_new_tokens": 12, "temperature": TEMPERATURE}
-    return arm_config(
-        **{"samples_per_prompt": 3, "objective": TWO_RANKS, "sampling": sampling, **COEFFICIENTS, **values}
-    )
+    objective = Objective.model_validate({**TWO_RANKS, **PARTS, **values})
+    return arm_config(samples_per_prompt=3, sampling=sampling).model_copy(update={"objective": objective})
 
 
 def sampled_step() -> pa.Table:
-    """STEP as a policy of long ago would have sampled it: ratios are far from 1, on either side."""
-    draw, model, rows = random.Random(5), policy(), []
+    """STEP as a sampler gave it whose probabilities differ by up to a factor of two from the trainer's."""
+    draw, models, rows = random.Random(5), (policy(), reference()), []
     for group, (prompt_length, responses) in enumerate(STEP):
         prompt = [draw.randrange(1, CONFIG.vocab_size) for _ in range(prompt_length)]
         for number, (length, status) in enumerate(responses):
             tokens = [draw.randrange(1, CONFIG.vocab_size) for _ in range(length)]
-            with torch.no_grad():
-                scored = response_logprobs(model, pack_rows([prompt], [tokens]), temperature=TEMPERATURE)
-            old = [logprob + draw.uniform(-0.6, 0.6) for logprob in scored.logprobs_M.tolist()]
+            own, other = (logprobs_of(model, prompt, tokens) for model in models)
             rows.append(
                 {
                     "group": group, "sample": number, "budget_rank": group % 2, "prompt_ids": prompt, "token_ids": tokens,
-                    "logprobs": old, "num_tokens": length, "status": status,
+                    "logprobs": [logprob + draw.uniform(-0.6, 0.6) for logprob in own], "reference_logprobs": other,
+                    "num_tokens": length, "status": status,
                 }
             )  # fmt: skip
     return rollouts(rows)
 
 
-def slow_gradient(rows: pa.Table, config: RlConfig) -> slow_step.Slow:
+def logprobs_of(model: BailingMoe, prompt: list[int], tokens: list[int]) -> list[float]:
+    with torch.no_grad():
+        return response_logprobs(model, pack_rows([prompt], [tokens]), temperature=TEMPERATURE).logprobs_M.tolist()
+
+
+WEIGHTS = {  # of a token of a response of n, of N responses with T tokens in all
+    "budget": lambda n, N, T: 1 / 40,
+    "response_mean": lambda n, N, T: 1 / (N * n),
+    "token_mean": lambda n, N, T: 1 / T,
+    "constant": lambda n, N, T: 1 / (N * 12),
+}  # fmt: skip
+KEPT = {
+    "none": lambda k: 1.0,
+    "tis": lambda k: min(k, 2.0),
+    "icepop": lambda k: k if 0.5 <= k <= 5 else 0.0,
+}
+
+
+def slow_gradient(rows: pa.Table, config: RlConfig, *, moves: float | None) -> slow_step.Slow:
     """Of the rows' choice nothing is taken but how many tokens are kept."""
-    records = rows.to_pylist()
-    judged = [row for row in records if row["status"] != "judge_error"]
+    records, objective = rows.to_pylist(), config.objective
+    taken = [row["num_tokens"] for row in records if row["kept_tokens"]]
     for _, group in itertools.groupby(records, key=lambda row: row["group"]):
         of_group = list(group)
         rewards = [None if row["status"] == "judge_error" else float(row["status"] == "correct") for row in of_group]
-        for row, advantage in zip(of_group, slow_step.advantages(rewards, config.advantage_epsilon), strict=True):
+        found = (
+            slow_step.centred(rewards)
+            if objective.advantage == "centred"
+            else slow_step.advantages(rewards, objective.advantage_epsilon)
+        )
+        for row, advantage in zip(of_group, found, strict=True):
             row["advantage"] = advantage
-            row["weight"] = 1 / 40 if isinstance(config.objective, C3po) else 1 / (len(judged) * row["num_tokens"])
+            row["weight"] = WEIGHTS[objective.weights](row["num_tokens"], len(taken), sum(taken))
     settings = slow_step.Settings(
-        eps=0.2,
-        beta=config.kl_coefficient,
-        a_ent=config.entropy_coefficient,
-        a_bal=config.balance_coefficient,
-        a_z=config.z_coefficient,
+        beta=objective.kl_coefficient,
+        a_ent=objective.entropy_coefficient,
+        a_bal=objective.balance_coefficient,
+        a_z=objective.z_coefficient,
         temperature=TEMPERATURE,
-    )
-    ours, theirs = (double_weights(model) for model in (policy(), reference()))
-    return slow_step.step(ours, theirs, records, config=CONFIG, loads=LOADS, settings=settings)
+        eps_low=objective.clip_low,
+        eps_high=objective.clip_high,
+        unit=objective.ratio,
+        ends=ENDS,
+        kept=KEPT[objective.mismatch.kind],
+    )  # fmt: skip
+    old = policy() if moves is None else older_policy(moves)
+    models = [double_weights(model) for model in (policy(), old, reference())]
+    return slow_step.step(*models, records, config=CONFIG, loads=LOADS, settings=settings)
 
 
 def double_weights(model: BailingMoe) -> dict[str, Tensor]:
@@ -111,39 +139,47 @@ def process() -> Generator[ProcessPoolExecutor]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moves", [None, MOVES])
 @pytest.mark.parametrize(
-    ("values", "has_reference"),
+    "values",
     [
-        ({}, True),
-        ({"objective": Grpo()}, True),
-        ({"kl_coefficient": 0.0, "entropy_coefficient": 0.0}, False),
+        {},
+        {"mismatch": "icepop"},
+        {"mismatch": "tis", "ratio": "sentence"},
+        {"kl_coefficient": 0.0, "entropy_coefficient": 0.0},
+        *({"kind": kind, "clip_low": 0.05, "clip_high": 0.07} for kind in PRESETS),
     ],
+    ids=str,
 )
-def test_the_gradient_of_a_step_is_that_of_a_loop_over_tokens_in_float64(process, values, has_reference) -> None:
+def test_the_gradient_of_an_update_is_that_of_a_loop_over_tokens_in_float64(process, values, moves) -> None:
     config = config_of(**values)
     rows = with_choice(sampled_step(), step=1, config=config)
     kept, lengths = rows["kept_tokens"].to_pylist(), rows["num_tokens"].to_pylist()
-    is_cut = [0 < some < whole for some, whole in zip(kept, lengths, strict=True)]
-    assert sum(is_cut) == isinstance(config.objective, C3po)
     assert kept[2] == 0  # the judge failed
-    assert kept[-3:] == lengths[-3:]  # equal rewards
-    found, totals = process.submit(gradients, chosen_of(rows), config=config, has_reference=has_reference).result()
-    slow = slow_gradient(rows, config)
-    assert furthest(found, slow.gradient) < 2e-5  # what float32 rounds of the smallest; 5e-6 here
-    assert totals["loss"] == pytest.approx(slow.loss, rel=1e-5)
-    assert totals["clipped"] == slow.num_clipped > 4
-    assert totals["tokens"] == slow.num_tokens == sum(kept)
-    assert totals["kl"] == pytest.approx(slow.kl if has_reference else 0.0, rel=1e-4)
+    assert sum(0 < some < whole for some, whole in zip(kept, lengths, strict=True)) == (
+        config.objective.weights == "budget"
+    )
+    assert kept[-3:] == ([0, 0, 0] if config.objective.zero_groups == "leave_out" else lengths[-3:])
+    found, sums, _ = process.submit(
+        gradients, chosen_of(rows, update=1), config=config, moves=moves, ends=ENDS
+    ).result()
+    slow = slow_gradient(rows, config, moves=moves)
+    assert furthest(found, slow.gradient) < 2e-5  # what float32 rounds of the smallest
+    assert sums["loss"] == pytest.approx(slow.loss, rel=1e-5)
+    assert sums["clipped"] == slow.num_clipped
+    assert (slow.num_clipped > 4) == (moves is not None)
+    assert sums["tokens"] == slow.num_tokens == sum(kept)
+    assert sums["kl"] == pytest.approx(slow.kl if config.objective.kl_coefficient else 0.0, rel=1e-4)
 
 
 @pytest.fixture(scope="module")
-def whole(process) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Gradient and sums of STEP in one micro-batch."""
-    return process.submit(gradients, chosen_step(), config=config_of()).result()
+def whole(process) -> tuple[dict[str, Tensor], dict[str, float], dict[str, float]]:
+    """Gradient, sums and mismatch of STEP in one micro-batch."""
+    return process.submit(gradients, chosen_step(), config=config_of(), moves=MOVES).result()
 
 
 def chosen_step(**values: object) -> list[Chosen]:
-    return chosen_of(with_choice(sampled_step(), step=1, config=config_of(**values)))
+    return chosen_of(with_choice(sampled_step(), step=1, config=config_of(**values)), update=1)
 
 
 @pytest.mark.slow
@@ -153,30 +189,20 @@ def test_neither_micro_batches_nor_the_order_of_responses_change_the_gradient(
     process, whole, micro_batch_tokens: int, order: int
 ) -> None:
     chosen = chosen_step()[::order]
-    found, totals = process.submit(
-        gradients, chosen, config=config_of(), micro_batch_tokens=micro_batch_tokens
+    found, *figures = process.submit(
+        gradients, chosen, config=config_of(), micro_batch_tokens=micro_batch_tokens, moves=MOVES
     ).result()
     assert furthest(found, whole[0]) < 1e-5
-    assert totals == pytest.approx(whole[1], rel=1e-5)
+    assert figures == [pytest.approx(one, rel=1e-5) for one in whole[1:]]
 
 
 @pytest.mark.slow
 def test_a_longer_neighbour_that_weighs_nothing_changes_no_gradient(process) -> None:
     config = config_of(balance_coefficient=0.0, z_coefficient=0.0)
-    longer = Chosen([1] * 20, [2] * 30, [-1.0] * 30, advantage=1.0, weight=0.0)
-    alone, _ = process.submit(gradients, chosen_step(), config=config).result()
-    padded, _ = process.submit(gradients, [longer, *chosen_step()], config=config).result()
+    longer = Chosen([1] * 20, [2] * 30, [-1.0] * 30, [-1.0] * 30, advantage=1.0, weight=0.0)
+    alone, *_ = process.submit(gradients, chosen_step(), config=config).result()
+    padded, *_ = process.submit(gradients, [longer, *chosen_step()], config=config).result()
     assert furthest(padded, alone) < 1e-5
-
-
-@pytest.mark.slow
-def test_without_beta_a_reference_model_changes_no_bit_of_the_gradient(process) -> None:
-    config = config_of(kl_coefficient=0.0)
-    without, none = process.submit(gradients, chosen_step(), config=config, has_reference=False).result()
-    with_one, some = process.submit(gradients, chosen_step(), config=config).result()
-    assert all(torch.equal(value, with_one[name]) for name, value in without.items())
-    assert none["kl"] == 0.0 < some["kl"]
-    assert none["loss"] == some["loss"]
 
 
 @pytest.mark.slow
@@ -184,7 +210,7 @@ def test_a_group_of_equal_rewards_has_no_policy_gradient(process) -> None:
     config = config_of(kl_coefficient=0.0, entropy_coefficient=0.0, balance_coefficient=0.0, z_coefficient=0.0)
     rows = with_choice(sampled_step().slice(9), step=1, config=config)  # the last group alone
     assert rows["kept_tokens"].to_pylist() == [5, 1, 3]
-    found, totals = process.submit(gradients, chosen_of(rows), config=config, has_reference=False).result()
+    found, totals, _ = process.submit(gradients, chosen_of(rows, update=1), config=config).result()
     assert all(not gradient.any() for gradient in found.values())
     assert totals["loss"] == 0.0
 
@@ -193,21 +219,20 @@ def test_a_group_of_equal_rewards_has_no_policy_gradient(process) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_without_beta_loads_no_reference_and_takes_the_step_that_it_would_with_one(
-    process, tiny_model: Path, tmp_path: Path
-) -> None:
-    rows = with_choice(sampled_step(), step=1, config=config_of())
-    plain, extra, usual = (
-        process.submit(
-            update, rows, config=config_of(kl_coefficient=beta), start=tiny_model, out=tmp_path / name, adds_reference=adds
-        ).result()
-        for name, beta, adds in (("plain", 0.0, False), ("extra", 0.0, True), ("usual", 0.3, False))
-    )  # fmt: skip
-    assert not plain.has_reference
-    assert usual.has_reference
-    assert plain.moved > 1e-4
-    assert all(torch.equal(one, two) for one, two in zip(plain.weights, extra.weights, strict=True))
-    assert plain.values["policy/kl"] == 0.0
+def test_two_updates_from_one_batch_are_two_steps_on_disjoint_halves(process, tiny_model: Path, tmp_path: Path) -> None:
+    bare = {name: 0.0 for name in PARTS if name.endswith("_coefficient")}
+    two = config_of(**bare, budget_scope="global", token_budget=12, updates_per_batch=2)
+    sampled = with_columns(sampled_step().slice(0, 9), budget_rank=[0] * 9)
+    rows = with_choice(sampled, step=1, config=two)
+    taken = {update: chosen_of(rows, update=update) for update in (1, 2)}
+    assert [sum(len(one.token_ids) for one in chosen) for chosen in taken.values()] == [12, 12]
+    first = with_columns(rows, update=[1 if update == 1 else 0 for update in rows["update"].to_pylist()])
+    both, alone = (
+        process.submit(update, table, config=config, start=tiny_model, out=tmp_path / name).result()
+        for name, table, config in (("both", rows, two), ("alone", first, two))
+    )
+    assert (both.skipped, alone.skipped) == (0, 1)
+    assert both.moved > alone.moved > 1e-4
 
 
 @pytest.mark.slow
@@ -228,16 +253,26 @@ def test_a_step_in_which_no_verdict_counts_changes_no_weight_and_is_told_and_cou
 def test_a_response_enters_as_far_as_it_is_kept_and_one_of_which_nothing_is_does_not() -> None:
     rows = rollouts(
         [
-            {"num_tokens": 4, "kept_tokens": 4, "advantage": 1.5, "weight": 0.25},
+            {"num_tokens": 4, "kept_tokens": 4, "advantage": 1.5, "weight": 0.25, "update": 1},
             {"num_tokens": 3, "kept_tokens": 0, "advantage": -2.0},
-            {"num_tokens": 4, "kept_tokens": 1, "advantage": -0.5, "weight": 0.125, "prompt_ids": [5, 6]},
+            {"num_tokens": 4, "kept_tokens": 1, "advantage": -0.5, "weight": 0.125, "prompt_ids": [5, 6], "update": 1},
+            {
+                "num_tokens": 2,
+                "kept_tokens": 2,
+                "advantage": 1.0,
+                "weight": 0.5,
+                "update": 2,
+                "reference_logprobs": [-3.0, -4.0],
+            },
         ]
     )
-    assert chosen_of(rows) == [
-        Chosen([1, 2, 3], [10, 11, 12, 13], [-0.5, -1.0, -1.5, -2.0], 1.5, 0.25),
-        Chosen([5, 6], [10], [-0.5], -0.5, 0.125),
+    assert chosen_of(rows, update=1) == [
+        Chosen([1, 2, 3], [10, 11, 12, 13], [-0.5, -1.0, -1.5, -2.0], [], 1.5, 0.25),
+        Chosen([5, 6], [10], [-0.5], [], -0.5, 0.125),
     ]
-    assert [one.num_tokens for one in chosen_of(rows)] == [3 + 4, 2 + 1]
+    assert chosen_of(rows, update=2) == [Chosen([1, 2, 3], [10, 11], [-0.5, -1.0], [-3.0, -4.0], 1.0, 0.5)]
+    assert chosen_of(rows, update=3) == []
+    assert [one.num_tokens for one in chosen_of(rows, update=1)] == [3 + 4, 2 + 1]
 
 
 def test_sums_add_up_and_a_new_name_begins_at_nothing() -> None:

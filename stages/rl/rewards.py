@@ -1,0 +1,40 @@
+"""The reward of a response: its score, less what the objective takes off for its length and for its distance from the reference."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from data.domains import FAILED_STATUSES
+from stages.config import RlConfig
+from stages.rl.divergences import ESTIMATORS
+
+
+def rewards_of(rows: pa.Table, *, config: RlConfig) -> np.ndarray:
+    """float64, one a row; NaN where the judge failed."""
+    objective = config.objective
+    judged = ~np.isin(rows["status"].to_pylist(), list(FAILED_STATUSES))
+    rewards = rows["score"].to_numpy().astype(np.float64)
+    if objective.overlong_share:
+        lengths = rows["num_tokens"].to_numpy()
+        rewards = rewards - overlong_penalty(
+            lengths, longest=config.sampling.max_new_tokens, share=objective.overlong_share
+        )
+    if objective.kl_coefficient and objective.kl_place == "reward":
+        rewards = rewards - objective.kl_coefficient * _divergences(rows, estimator=objective.kl_estimator)
+    return np.where(judged, rewards, np.nan)
+
+
+def overlong_penalty(lengths: np.ndarray, *, longest: int, share: float) -> np.ndarray:
+    """DAPO (arXiv 2503.14476, eq. 13): 0 up to (1 - share) x longest tokens, from there linear up to 1 at `longest`."""
+    return np.clip((lengths - (1 - share) * longest) / (share * longest), 0.0, 1.0)
+
+
+def _divergences(rows: pa.Table, *, estimator: str) -> np.ndarray:
+    """The estimates of a response's tokens, summed."""
+    pairs = zip(rows["logprobs"].to_pylist(), rows["reference_logprobs"].to_pylist(), strict=True)
+    return np.array(
+        [
+            float(ESTIMATORS[estimator](torch.tensor(one, dtype=torch.float64), torch.tensor(two, dtype=torch.float64)).sum())
+            for one, two in pairs
+        ]
+    )  # fmt: skip
