@@ -4,13 +4,10 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,16 +16,11 @@ from data.schema import ROLLOUT_SCHEMA, read_table, write_table
 from stages.config import Objective
 from stages.rl.samples import with_columns
 from tests.stages.conftest import Ended, arm_config, arm_job, run_arm, start_arm
+from tests.stages.rl.killing import files_of, kill, rows_of, steps_of, wait_for_step
 
 pytestmark = pytest.mark.slow
 CONFIG = arm_config(probe_every=2, probe_problems=3)
 KILLS = {1: 6, 2: 4}  # by ranks; RING_KILLS sets more
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    """What would be sealed."""
-    paths = (path for path in sorted(out.rglob("*")) if path.is_file() and ".state" not in path.parts)
-    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 
 def weights(out: Path, folder: str = "model") -> dict[str, torch.Tensor]:
@@ -39,14 +31,6 @@ def furthest(one: Path, two: Path) -> float:
     mine, theirs = weights(one), weights(two)
     assert mine.keys() == theirs.keys()
     return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
-
-
-def steps_of(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
-
-
-def rows_of(out: Path) -> pa.Table:
-    return pa.concat_tables([read_table(path, ROLLOUT_SCHEMA) for path in sorted((out / "rollouts").iterdir())])
 
 
 @pytest.fixture(scope="module")
@@ -211,42 +195,11 @@ def killed_arm(inputs: Mapping[str, Path], out: Path, *, ranks: int, number: int
         process = start_arm(arm_job(CONFIG, inputs, out, ranks=ranks))
         wait_for_step(out, step, process)
         time.sleep(delay)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        wait_for_end_of(out)
+        kill(process, out)
         made = unchanged(made, out)
     done = run_arm(CONFIG, inputs, out, ranks=ranks)
     unchanged(made, out)
     return done
-
-
-def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Until something of the step is there, or the arm has ended."""
-    name, deadline = f"step-{step:06d}", time.monotonic() + 120
-    while not any(
-        (out / folder / file).exists() for folder, file in (("rollouts", f"{name}.parquet"), (".state/chunks", name))
-    ):
-        assert time.monotonic() < deadline, f"nothing of {name}"
-        if process.poll() is not None:
-            return
-        time.sleep(0.002)
-
-
-def wait_for_end_of(out: Path) -> None:
-    """Until no process works there: workers die with the stage, a moment later."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        commands = (path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdigit())
-        if not any(str(out).encode() in read_if_there(command) for command in commands):
-            return
-        time.sleep(0.02)
-
-
-def read_if_there(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
 
 
 def unchanged(made: dict[Path, tuple[int, int]], out: Path) -> dict[Path, tuple[int, int]]:
