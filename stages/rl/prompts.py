@@ -7,6 +7,7 @@ that it never solves unless the stronger model of selection does, or the teacher
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -131,7 +132,7 @@ class PromptStream:
     def __init__(self, pool: Pool, *, seed: int, cursor: Mapping[str, Any] | None = None) -> None:
         """`cursor` is that of another stream over the same pool, which this one goes on with."""
         self.pool, self._seed = pool, seed
-        self._cursor = Cursor(**(cursor or {}))
+        self._cursor = Cursor(**deepcopy(dict(cursor or {})))
         self._orders: dict[str, tuple[int, list[Problem]]] = {}  # domain -> pass, its order
 
     @property
