@@ -164,6 +164,7 @@ SHOWN_TABLES = (  # stage, table, title, columns that name a row
     ("curation", "funnel", "Curation: what each step kept", 1),
     ("sft", "epochs", "SFT epochs", 1),
     ("selection", "candidates", "The chosen checkpoint", 1),
+    ("selection", "rules", "What each rule would choose", 1),
     ("rl", "phases", "RL arms by phase", 2),
     ("evaluation", "summary", "Evaluation on problems never seen, 95 % intervals", 2),
     ("evaluation", "comparisons", "Paired differences over all domains", 2),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages.records.artifact import Store, read_manifest
 from stages.sampling.prompting import CHOICE, MODEL, REFERENCE, chosen_model, model_folder
+from stages.training.checkpoints import checkpoint_folders
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
 
@@ -50,4 +51,4 @@ def models_of(folder: Path, *, store: Store) -> Mapping[str, Path]:
         entry = read_manifest(folder).inputs["sft"]
         chosen = chosen_model({"selection": folder, "sft": store.place(entry["stage"], entry["fingerprint"])})
         return {chosen.name: chosen}
-    return {path.name: path for path in sorted(folder.glob("epoch-*"))}
+    return {path.name: path for path in checkpoint_folders(folder)}

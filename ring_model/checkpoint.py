@@ -113,6 +113,22 @@ def refill(model: BailingMoe, folder: Path | str) -> None:
         parameter.copy_(read[name])
 
 
+@torch.no_grad()
+def fill_with_mean(model: BailingMoe, folders: Sequence[Path | str]) -> None:
+    """Set each weight to the mean, taken in float64, of those in several folders of models of the same sizes.
+
+    Beside the model a few tensors are in memory at a time. Raises ValueError as `load_model`, before a weight is set.
+    """
+    targets = released_tensors(model)
+    files = [_file_by_tensor(targets, Path(folder)) for folder in folders]
+    for piece in _pieces(sorted(targets), targets):
+        sums = {name: torch.zeros(targets[name].shape, dtype=torch.float64) for name in piece}
+        for file_of in files:
+            _add_tensors(sums, file_of)
+        for name in piece:
+            targets[name].copy_(sums.pop(name).div_(len(files)))
+
+
 def check_folder(folder: Path | str) -> int:
     """Compare every tensor's name and shape with what config.json asks for, reading no weights; returns the parameters.
 
@@ -183,6 +199,25 @@ def _read_shard(path: Path, targets: Mapping[str, Tensor], missing: set[str], *,
             for name in piece:
                 targets[name].copy_(shard.get_tensor(name))
     return names
+
+
+def _file_by_tensor(targets: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
+    """The file of each tensor of a folder that holds every target, of its shape."""
+    _fill(targets, folder, copies=False)
+    found: dict[str, Path] = {}
+    for path in _weight_files(folder):
+        with safe_open(path, framework="pt") as shard:
+            found |= dict.fromkeys(shard.keys(), path)
+    return found
+
+
+def _add_tensors(sums: Mapping[str, Tensor], file_of: Mapping[str, Path]) -> None:
+    """Add the tensors of one folder to the sums of their names."""
+    for path in sorted({file_of[name] for name in sums}):
+        with safe_open(path, framework="pt") as shard:
+            for name, total in sums.items():
+                if file_of[name] == path:
+                    total += shard.get_tensor(name)
 
 
 def _pieces(names: Sequence[str], targets: Mapping[str, Tensor]) -> list[list[str]]:

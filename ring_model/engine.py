@@ -195,7 +195,7 @@ class Engine:
         """
         require_finite_weights(self.model)
         folder = Path(folder)
-        writing = folder.with_name(folder.name + ".writing")
+        writing = _writing(folder)
         if self.rank == 0:
             shutil.rmtree(writing, ignore_errors=True)
             writing.mkdir(parents=True)
@@ -314,8 +314,9 @@ def _without(package: str) -> Generator[None]:
 
 
 def _adamw(model: BailingMoe, settings: OptimizerSettings) -> torch.optim.AdamW:
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.dim() >= 2]
+    vectors = [parameter for parameter in trained if parameter.dim() < 2]
     groups = [
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
@@ -330,6 +331,19 @@ def _digests(folder: Path) -> dict[str, str]:
         with path.open("rb") as file:
             digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
+
+
+def remove_save(folder: Path) -> None:
+    """Remove what `Engine.save` wrote, if it is there; a kill leaves it whole, or nothing that `Engine.load` finds."""
+    shutil.rmtree(_old(folder), ignore_errors=True)
+    shutil.rmtree(_writing(folder), ignore_errors=True)
+    if folder.exists():
+        folder.rename(_writing(folder))
+        shutil.rmtree(_writing(folder))
+
+
+def _writing(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".writing")
 
 
 def _old(folder: Path) -> Path:

@@ -134,6 +134,7 @@ class _Slots:
         self.sample_R = np.full(num_rows, -1, dtype=np.int64)
         self.seed_R = np.zeros(num_rows, dtype=np.uint64)
         self.start_R = np.zeros(num_rows, dtype=np.int64)
+        self.begun_R = np.zeros(num_rows, dtype=np.int64)
         self.emitted_R = np.zeros(num_rows, dtype=np.int64)
         self.limit_R = np.full(num_rows, max_new_tokens, dtype=np.int64)
         self.token_RT = np.zeros((num_rows, max_new_tokens), dtype=np.int64)
@@ -149,18 +150,18 @@ class _Slots:
         """Rows that belong to no sample."""
         return np.flatnonzero(self.sample_R < 0).tolist()
 
-    def place(self, row: int, *, sample: int, seed: int, limit: int, state: tuple[Tensor, Tensor]) -> None:
-        """Start a sample of at most `limit` tokens in a free row from its prompt's keys, values and last hidden state."""
+    def place(self, row: int, *, sample: int, seed: int, begun: int, limit: int, state: tuple[Tensor, Tensor]) -> None:
+        """Start a sample of at most `limit` more tokens in a free row, from its prompt's keys, values and last hidden state."""
         keys_values, hidden_D = state
         length = keys_values.shape[3]
         self.cache[:, :, row, :, :length] = keys_values
         self.hidden_RD[row] = hidden_D
         self.sample_R[row], self.seed_R[row], self.start_R[row], self.emitted_R[row] = sample, seed, length, 0
-        self.limit_R[row] = limit
+        self.begun_R[row], self.limit_R[row] = begun, limit
 
     def uniforms(self) -> Tensor:
         """The random number of every row's next token."""
-        return torch.from_numpy(uniforms(self.seed_R, self.emitted_R.astype(np.uint64)))
+        return torch.from_numpy(uniforms(self.seed_R, (self.begun_R + self.emitted_R).astype(np.uint64)))
 
     def record(self, chosen: _Chosen) -> None:
         """Append the chosen tokens to every row; rows without a sample hold nothing that is read.
@@ -199,7 +200,17 @@ class _Slots:
         keep_tensor = torch.from_numpy(keep).to(self.cache.device)
         self.cache = self.cache.index_select(2, keep_tensor)
         self.hidden_RD = self.hidden_RD.index_select(0, keep_tensor)
-        for name in ("sample_R", "seed_R", "start_R", "emitted_R", "limit_R", "token_RT", "logprob_RT", "entropy_RT"):
+        for name in (
+            "sample_R",
+            "seed_R",
+            "start_R",
+            "begun_R",
+            "emitted_R",
+            "limit_R",
+            "token_RT",
+            "logprob_RT",
+            "entropy_RT",
+        ):
             setattr(self, name, getattr(self, name)[keep])
 
 
@@ -215,6 +226,8 @@ def generate(
     eos_id: int,
     max_rows: int = 128,
     max_total_tokens: int | None = None,
+    num_begun: Sequence[int] | None = None,
+    most_more: int | None = None,
     tally: Counter[str] | None = None,
 ) -> list[Completion]:
     """Sample one response per prompt (repeat a prompt for several), each with its own seed in [0, 2**64).
@@ -222,7 +235,9 @@ def generate(
     A response ends with `eos_id`, at `max_new_tokens`, or where prompt and response together reach `max_total_tokens`
     (default: the model's positions). `temperature` 0 is greedy. At most `max_rows` rows are
     decoded at once; a finished row is replaced by the next prompt in the queue. The result does not depend on
-    `max_rows` beyond float32 rounding. `tally` counts `tokens`, and `slots`, rows times decoding steps: 1 - tokens / slots
+    `max_rows` beyond float32 rounding. Where the last `num_begun` ids of a prompt are the beginning of its response, the response goes
+    on behind them, with the random numbers that it would have had, and the completion holds what is new; `most_more` ends it after so
+    many tokens, to go on later. `tally` counts `tokens`, and `slots`, rows times decoding steps: 1 - tokens / slots
     of the work was on rows without a sample.
 
     Raises:
@@ -232,6 +247,7 @@ def generate(
 
     """
     room = _room(model, max_total_tokens)
+    begun = [0] * len(prompts) if num_begun is None else num_begun
     _check(prompts, seeds, max_new_tokens, temperature, top_p, max_rows, room)
     if not prompts:
         return []
@@ -239,7 +255,10 @@ def generate(
     prefilled = _Prefilled(model, keys)
     rank = {prompt: index for index, prompt in enumerate(prefilled.order)}
     queue = deque(sorted(range(len(keys)), key=lambda sample: (rank[keys[sample]], sample)))
-    limits = [min(max_new_tokens, room - len(key)) for key in keys]
+    limits = [
+        min(max_new_tokens - done, room - len(key), most_more or max_new_tokens)
+        for key, done in zip(keys, begun, strict=True)
+    ]
     width = max(len(key) + limit for key, limit in zip(keys, limits, strict=True))
     slots = _Slots(model, num_rows=min(max_rows, len(keys)), width=width, max_new_tokens=max(limits))
     completions: dict[int, Completion] = {}
@@ -249,7 +268,7 @@ def generate(
         for row in slots.free_rows()[: len(queue)]:
             sample = queue.popleft()
             state = prefilled.take(keys[sample])
-            slots.place(row, sample=sample, seed=seeds[sample], limit=limits[sample], state=state)
+            slots.place(row, sample=sample, seed=seeds[sample], begun=begun[sample], limit=limits[sample], state=state)
         if 4 * slots.num_active <= 3 * len(slots.sample_R):
             slots.compact()
         logits_RV = model.logits(slots.hidden_RD, head_norm_D=head_norm_D)

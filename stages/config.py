@@ -321,11 +321,25 @@ class ModelSizes(Record):
 
 
 class Training(Record):
-    """Supervised training on verified traces (paper 4.1.1). loss = sum over response tokens / a constant."""
+    """Supervised training on verified traces (paper 4.1.1). loss = sum over response tokens / a constant.
+
+    WSM (2510.22115) puts a mean of the last checkpoints in the place of the decay: `mean_of_last`, beside
+    `final_learning_rate_share = 1`, which keeps the rate constant after warm-up.
+    """
 
     epochs: int = paper(3, "4.1.1", "passes over the data", ge=1)
+    checkpoints_per_epoch: int = ours(
+        1, "models kept of an epoch, after equally many steps each; more than 1 in SFT alone", ge=1
+    )
+    mean_of_last: int = ours(
+        0,
+        "of so many last checkpoints the mean of the weights is one more (WSM, 2510.22115); 0: none; in SFT alone",
+        ge=0,
+    )
     learning_rate: float = paper(3e-4, "4.1.1", "peak of the cosine", gt=0)
-    final_learning_rate_share: float = ours(0.0, "where the cosine ends, as a share of the peak", ge=0, le=1)
+    final_learning_rate_share: float = ours(
+        0.0, "where the cosine ends, as a share of the peak; 1: constant after warm-up", ge=0, le=1
+    )
     warmup_share: float = paper(0.01, "4.1.1", "share of the steps with linear warm-up", ge=0, lt=1)
     weight_decay: float = paper(0.1, "4.1.1", "on matrices only", ge=0)
     betas: tuple[float, float] = ours((0.9, 0.95), "AdamW")
@@ -337,6 +351,26 @@ class Training(Record):
     balance_coefficient: float = ours(1e-2, "weight of the load-balance loss", ge=0)
     z_coefficient: float = ours(1e-4, "weight of the router z-loss", ge=0)
 
+    @model_validator(mode="after")
+    def _mean_has_its_checkpoints(self) -> "Training":
+        there = self.epochs * self.checkpoints_per_epoch
+        if self.mean_of_last == 1 or self.mean_of_last > there:
+            raise ValueError(
+                f"mean_of_last = {self.mean_of_last} must be 0 (none), or from 2 to the {there} checkpoints of epochs x"
+                " checkpoints_per_epoch"
+            )
+        return self
+
+
+def _keeps_the_last_model(training: Training) -> Training:
+    """For training of which nothing but the last model stays."""
+    if training.checkpoints_per_epoch > 1 or training.mean_of_last:
+        raise ValueError(
+            "checkpoints_per_epoch and mean_of_last belong to sft.training: of the base model and of an arm of further SFT only"
+            " the last model is kept; leave them out"
+        )
+    return training
+
 
 class BaseConfig(Record):
     """The model that SFT starts from: a released folder, or a stand-in for Ling-lite-1.5-base trained on easy problems."""
@@ -345,6 +379,8 @@ class BaseConfig(Record):
     checkpoint: str | None = ours(None, "folder of a released model; none trains the stand-in")
     model: ModelSizes = ours(ModelSizes(), "sizes of the stand-in")
     training: Training = ours(Training(), "training of the stand-in")
+
+    _training = field_validator("training")(_keeps_the_last_model)
 
 
 class SftConfig(Record):
@@ -369,12 +405,21 @@ class Sampling(Record):
     max_rows: int = ours(128, "rows of a unit that are decoded together: part of a response, to the last bit", ge=1)
 
 
+SelectionRule = Literal["entropy-window", "highest-pass@k", "validation-loss"]
+
+
 class SelectionConfig(Record):
-    """Entropy-guided choice of the SFT checkpoint (paper 4.3.1), and grading of the RL pool by it (2.3)."""
+    """Choice of the SFT checkpoint (paper 4.3.1, or by another rule), and grading of the RL pool by it (2.3)."""
 
     seed: int = ours(0, "seed of every draw")
-    entropy_window: tuple[float, float] = paper((0.3, 0.5), "4.3.1", "nats per response token")
-    samples_per_problem: int = ours(2, "responses to each probe problem at the sampling temperature", ge=1)
+    rule: SelectionRule = paper(
+        "entropy-window",
+        "4.3.1",
+        "how RL's start is chosen; the others go by pass@k on the probe set, k = samples_per_problem, and by the loss on curation's"
+        " validation split",
+    )
+    entropy_window: tuple[float, float] = paper((0.3, 0.5), "4.3.1", "nats per response token; of `entropy-window`")
+    samples_per_problem: int = ours(2, "responses to each probe problem at the sampling temperature; k of pass@k", ge=1)
     grading_samples: int = ours(4, "responses to each RL problem for its solve rate", ge=1)
     stronger: str | None = ours(
         None, "folder of a released model that tries the RL problems which the checkpoint never solves"
@@ -711,6 +756,8 @@ class SftArm(Record):
     name: str = needed("name in tables", pattern=r"^[a-z0-9-]+$")
     training: Training = needed("optimisation; `epochs` sets the cost")
 
+    _training = field_validator("training")(_keeps_the_last_model)
+
 
 Arm = Annotated[RlArm | SftArm, Field(discriminator="kind")]
 
@@ -742,7 +789,7 @@ class WatchRule(Record):
     )
     action: Literal["warn", "stop", "roll_back"] = ours(
         "warn",
-        "say so once; end the arm; or go back to the last checkpoint before the window (gradient_norm: before the step), with other"
+        "say so once; end the arm; or go back to the last restore point before the window (gradient_norm: before the step), with other"
         " samples from there on",
     )
 
@@ -759,7 +806,7 @@ class Watch(Record):
     """What is watched during RL; the paper names no rule."""
 
     rules: tuple[WatchRule, ...] = ours((), "limits, each with its action")
-    checkpoint_every: int = ours(10, "steps between checkpoints to roll back to, where a rule does", ge=1)
+    checkpoint_every: int = ours(10, "steps between restore points, which are kept where a rule rolls back", ge=1)
     keep: int = ours(3, "the newest of them are kept, and that of the beginning", ge=1)
     max_attempts: int = ours(3, "attempts of an arm, the first among them; the last one stops at what rolls back", ge=1)
 
@@ -833,6 +880,17 @@ class RlConfig(Record):
                     raise ValueError(
                         f"arm {arm.name}, phase {phase.name}: `until` needs the probe; set rl.probe_every, or leave it out"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _a_pool_holds_a_prompt(self) -> "RlConfig":
+        for objective in self.objectives.values():
+            rows = objective.partial_rollouts.pool_rows if objective.partial_rollouts else self.samples_per_prompt
+            if rows < self.samples_per_prompt:
+                raise ValueError(
+                    f"rl.objective.partial_rollouts.pool_rows = {rows} must hold the rl.samples_per_prompt = {self.samples_per_prompt}"
+                    " responses to a prompt: raise it"
+                )
         return self
 
     @model_validator(mode="after")

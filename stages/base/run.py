@@ -39,7 +39,7 @@ def run(config: BaseConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out
         rows=rows_of(inputs["curation"] / "base.parquet", tokenizer, config.training),
         validation=None,
         seed=derive_seed(config.seed, "base"),
-        keeps_epochs=False,
+        keeps_checkpoints=False,
     )
     return train(job, runtime=runtime, out=out, log=log)
 

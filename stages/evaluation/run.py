@@ -18,7 +18,7 @@ from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table
 from data.sources.procedural import describe
 from stages.config import EvaluationConfig, Runtime
 from stages.evaluation.groups import problem_groups
-from stages.evaluation.statistics import Estimate, estimate_mean, pass_at_k
+from stages.evaluation.statistics import Estimate, estimate_mean
 from stages.records.artifact import write_json
 from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import chosen_model, model_folder
@@ -28,13 +28,15 @@ from stages.sampling.scores import (
     checker_failures,
     judge_failures,
     num_weak,
+    pass_at_k,
     require_judged,
     scores_by_problem,
     status_counts,
 )
 from stages.seeds import derive_seed
 from stages.stage import ROLLOUTS, STATE, Row, StageLog, StageRecord
-from stages.training.ledger import sft_tokens_by_checkpoint, tokens_trained
+from stages.training.checkpoints import checkpoints_of
+from stages.training.ledger import tokens_trained
 
 SFT = "sft"
 _SHOWN_PROBLEMS = 8
@@ -248,7 +250,7 @@ def _rl_arms(inputs: Mapping[str, Path]) -> list[str]:
 
 def _ledger(inputs: Mapping[str, Path], results: Mapping[str, Mapping[str, float]]) -> list[Row]:
     """Token efficiency (paper 4.3.2): tokens that an arm trained on, over those of its SFT start, beside its scores."""
-    sft_tokens = sft_tokens_by_checkpoint(inputs["sft"])[chosen_model(inputs).name]
+    sft_tokens = checkpoints_of(inputs["sft"])[chosen_model(inputs).name].tokens_trained
     arms = {key.removeprefix("rl/"): tokens_trained(folder) for key, folder in inputs.items() if key.startswith("rl/")}
     return [
         {

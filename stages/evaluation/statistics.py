@@ -3,7 +3,6 @@
 Legend: _P problems. NaN stands where a problem has no usable verdict (the judge failed): it leaves numerator and denominator.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +19,6 @@ class Estimate:
     low: float
     high: float
     num_problems: int
-
-
-def pass_at_k(num_samples: int, *, num_correct: int, k: int) -> float:
-    """Unbiased chance that at least one of k samples is right: 1 - C(n-c, k) / C(n, k). NaN if fewer than k were judged."""
-    if num_samples < k:
-        return math.nan
-    return 1.0 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
 
 
 def estimate_mean(values_P: np.ndarray, *, seed: int, num_resamples: int, confidence: float) -> Estimate | None:

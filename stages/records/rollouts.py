@@ -15,7 +15,7 @@ import pyarrow as pa
 from data.schema import PROBLEM_SCHEMA, ROLLOUT_SCHEMA, read_table
 from stages.stage import ROLLOUTS, step_file
 
-TOKEN_COLUMNS = ("prompt_ids", "token_ids", "logprobs")  # a number a token
+TOKEN_COLUMNS = ("prompt_ids", "token_ids", "logprobs", "token_versions", "reference_logprobs")  # a number a token
 TEXT_COLUMNS = tuple(name for name in ROLLOUT_SCHEMA.names if name not in TOKEN_COLUMNS)
 _STEP_FILE = re.compile(r"step-(\d+)\.parquet")
 

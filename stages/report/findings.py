@@ -14,7 +14,7 @@ from typing import get_args
 from stages.config import Domain
 from stages.records.artifact import Manifest
 from stages.stage import Row
-from stages.training.ledger import checkpoint_name
+from stages.training.checkpoints import checkpoint_name
 
 Tables = Mapping[str, Mapping[str, Sequence[Row]]]  # stage key -> table -> rows
 METRICS = ("greedy", "pass@1")
@@ -236,7 +236,8 @@ def _losses(epochs: Sequence[Row]) -> str:
     if not measured:
         return said
     best = min(measured, key=lambda row: row["validation_loss"])
-    where = "" if best is last else f", best {best['validation_loss']:.3f} at {checkpoint_name(best['epoch'])}"
+    at = best.get("checkpoint") or checkpoint_name(best["epoch"])
+    where = "" if best is last else f", best {best['validation_loss']:.3f} at {at}"
     return f"{said}; on rows not trained on {last['validation_loss']:.3f}{where}"
 
 

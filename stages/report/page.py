@@ -105,7 +105,7 @@ def _sections(manifests: Mapping[str, Manifest]) -> Sequence[Row]:
         "curation": lambda: _section("Curation", _CURATION, _curation_charts(tables["curation"]), tables["curation"]),
         "sft": lambda: _section("Long-CoT SFT", _SFT, _sft_charts(tables["sft"]), tables["sft"]),
         "selection": lambda: _section(
-            "Entropy-guided choice of the checkpoint",
+            "Choice of the checkpoint that RL starts from",
             _SELECTION,
             _selection_charts(tables["selection"], manifests["selection"]),
             tables["selection"],
@@ -131,8 +131,8 @@ _CURATION = (
 )
 _SFT = "Loss per response token; validation rows share no prompt with training."
 _SELECTION = (
-    "Each epoch's checkpoint answers the same probe problems. "
-    "The rule: policy entropy inside the window, among those the best pass@1."
+    "Each checkpoint of SFT answers the same probe problems. The table `rules` says what each rule would have chosen of them, and which "
+    "was applied; the paper's is `entropy-window`: policy entropy inside the window, among those the best pass@1."
 )
 _RL = (
     f"Moving averages over {SMOOTHING} steps; of the probe every value. "
@@ -223,6 +223,7 @@ def _sft_charts(tables: Mapping[str, list[Row]]) -> list[tuple[str, str]]:
 
 def _selection_charts(tables: Mapping[str, list[Row]], manifest: Manifest) -> list[tuple[str, str]]:
     rows = list(enumerate(tables["candidates"], start=1))
+    losses = [(n, row["validation_loss"]) for n, row in rows if row.get("validation_loss") is not None]
     window = tuple(manifest.document["payload"]["config"]["entropy_window"])
     return [
         (
@@ -242,7 +243,12 @@ def _selection_charts(tables: Mapping[str, list[Row]], manifest: Manifest) -> li
                 y_label="share right",
             ),
         ),
+        *([("loss on rows not trained on", _loss_chart(losses))] if losses else []),
     ]
+
+
+def _loss_chart(losses: Sequence[tuple[float, float]]) -> str:
+    return line_chart({"validation loss": losses}, x_label="checkpoint", y_label="nats per token")
 
 
 def _rl_charts(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:

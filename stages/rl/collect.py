@@ -4,7 +4,7 @@ Runs on one rank, which holds the sampler; the others read the journal.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -14,9 +14,10 @@ import pyarrow as pa
 from data.domains import FAILED_STATUSES
 from data.schema import ROLLOUT_SCHEMA
 from stages.config import Phase, RlArm, RlConfig
+from stages.rl.partial import begin, begun, completed, give_up, grown, unfinished
 from stages.rl.prompts import PromptStream
-from stages.rl.samples import Group, Journal, attempt_parts, left_over, newborn, responses_of, sampled_rows, with_choice
-from stages.rl.selection import lacking_groups
+from stages.rl.samples import Group, Journal, attempt_parts, carried, newborn, responses_of, sampled_rows, with_choice
+from stages.rl.selection import lacking_groups, lacks_tokens
 from stages.sampling.judging import forget_verdicts
 from stages.sampling.requests import Chunk, Policy
 from stages.sampling.sampler import Done, Sampler
@@ -93,19 +94,50 @@ class Collector:
         return Collected(effort, self.stream.cursor, self.watch.recent)
 
     def _sample(self, step: int, phase: Phase, weights: Weights, effort: Effort, *, attempt: int) -> None:
-        numbers, parts, chunks = count(), [self._carried(step)], []
+        grow = self._ask_whole if self.config.objective.partial_rollouts is None else self._ask_partial
+        rows = grow(step, phase, weights, effort, attempt=attempt).combine_chunks()
+        self._note(rows)
+        try:
+            self.watch.require()
+        except RuntimeError:
+            forget_verdicts(self.journal.chunks(step))
+            raise
+        self.journal.write(step, with_choice(rows, step=step, config=self.config.for_phase(phase), attempt=attempt))
+
+    def _ask_whole(self, step: int, phase: Phase, weights: Weights, effort: Effort, *, attempt: int) -> pa.Table:
+        """Every response to its end."""
+        numbers, parts = count(), [self._carried(step)]
         groups = self._first_groups(phase, parts[0])
         while groups:
-            asked = list(self._chunks(groups, numbers, step=step, attempt=attempt, policy=weights.policy))
-            for done in self.sampler.sample(asked):
-                effort.add(done)
-            chunks += asked
-            samples = pa.concat_tables([chunk.read() for chunk in asked])
+            chunks = self._chunks(groups, numbers, step=step, attempt=attempt, policy=weights.policy)
+            samples = self._answered(chunks, effort)
             parts.append(sampled_rows(samples, groups, step=step, version=weights.version, config=self.config))
             groups = self._more_groups(phase, pa.concat_tables(parts))
-        rows = pa.concat_tables(parts).combine_chunks()
-        self._require_judged(rows, chunks)
-        self.journal.write(step, with_choice(rows, step=step, config=self.config.for_phase(phase), attempt=attempt))
+        return pa.concat_tables(parts)
+
+    def _ask_partial(self, step: int, phase: Phase, weights: Weights, effort: Effort, *, attempt: int) -> pa.Table:
+        """Round after round, until what is finished fills the budgets, or nothing goes on and no prompt may be asked."""
+        numbers, version = count(), weights.version
+        rows = give_up(self._carried(step), version=version, config=self.config)
+        while True:
+            rows = completed(rows, step=step)
+            if not lacks_tokens(responses_of(rows, config=self.config), self.config.for_phase(phase).objective):
+                return rows
+            groups = self._groups_with_room(phase, rows, step)
+            new = begin(groups, step=step, version=version, config=self.config, attempt=attempt)
+            rows = pa.concat_tables([rows, new]).combine_chunks()
+            pool = unfinished(rows)
+            if not len(pool):
+                return rows
+            answers = self._answered(self._rounds(pool, numbers, step=step, policy=weights.policy), effort)
+            rows = grown(rows, answers, version=version)
+
+    def _answered(self, chunks: Iterable[Chunk], effort: Effort) -> pa.Table:
+        """The judged samples of chunks, in order."""
+        asked = list(chunks)
+        for done in self.sampler.sample(asked):
+            effort.add(done)
+        return pa.concat_tables([chunk.read() for chunk in asked])
 
     def _follow(self, step: int, phase: Phase) -> None:
         """Move the stream past a step that is there."""
@@ -125,7 +157,7 @@ class Collector:
         """What the step before left over, as rows of this one."""
         if step == 1:
             return ROLLOUT_SCHEMA.empty_table()
-        return left_over(self.journal.read(step - 1), config=self.config)
+        return carried(self.journal.read(step - 1), config=self.config)
 
     def _first_groups(self, phase: Phase, carried: pa.Table) -> list[Group]:
         """As many prompts as make `prompts_per_step` with the carried ones; at least one."""
@@ -143,6 +175,31 @@ class Collector:
         problems = self.stream.take(phase, len(ranks))
         return [Group(num_asked + index, ranks[index], problem) for index, problem in enumerate(problems)]
 
+    def _groups_with_room(self, phase: Phase, rows: pa.Table, step: int) -> list[Group]:
+        """New prompts for a pool that is not full, as many as the step may still ask."""
+        config, partial = self.config, self.config.objective.partial_rollouts
+        assert partial is not None
+        asked = rows.filter(rows["asked_step"].to_numpy() == step)["group"].unique()
+        left = math.floor((1 + config.extra_prompts_share) * config.prompts_per_step) - len(asked)
+        room = (partial.pool_rows - len(unfinished(rows))) // config.samples_per_prompt
+        first, budgets = len(rows["group"].unique()), config.objective.num_budgets
+        problems = self.stream.take(phase, max(0, min(left, room)))
+        return [Group(number, number % budgets, problem) for number, problem in enumerate(problems, start=first)]
+
+    def _rounds(self, pool: pa.Table, numbers: Iterator[int], *, step: int, policy: Policy) -> Iterator[Chunk]:
+        """A round of the pool, as many rows a chunk as it has otherwise."""
+        config, limit = self.config, self.arm.phase_of(step).max_total_tokens
+        assert config.objective.partial_rollouts is not None
+        size = config.sampling.chunk_problems * config.samples_per_prompt
+        for start in range(0, len(pool), size):
+            part = pool.slice(start, size)
+            path, title = self.journal.chunk_path(step, next(numbers)), f"step {step}"
+            problems, seeds = self.stream.named(part["problem_id"].to_pylist()), tuple(part["seed"].to_pylist())
+            yield Chunk(
+                path, policy, problems, (0,), seeds, config.sampling, limit, title, self.reference,
+                begun=begun(part), most_more=config.objective.partial_rollouts.round_tokens,
+            )  # fmt: skip
+
     def _chunks(
         self, groups: Sequence[Group], numbers: Iterator[int], *, step: int, attempt: int, policy: Policy
     ) -> Iterator[Chunk]:
@@ -158,14 +215,6 @@ class Collector:
             )
             path, title = self.journal.chunk_path(step, next(numbers)), f"step {step}"
             yield Chunk(path, policy, problems, samples, seeds, config.sampling, limit, title, self.reference)
-
-    def _require_judged(self, rows: pa.Table, chunks: Sequence[Chunk]) -> None:
-        self._note(rows)
-        try:
-            self.watch.require()
-        except RuntimeError:
-            forget_verdicts(chunks)
-            raise
 
     def _note(self, rows: pa.Table) -> None:
         rows = newborn(rows)

@@ -7,8 +7,10 @@ import pyarrow as pa
 
 from data.domains import DOMAINS, FAILED_STATUSES
 from stages.config import Objective, RlConfig
+from stages.rl.rewards import EXPIRED
 from stages.rl.samples import newborn, responses_of
 from stages.rl.selection import Response, informative_tokens, live_groups
+from stages.sampling.requests import UNFINISHED
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
 
 _GZIP_FRAME = 18  # bytes of header and trailer
@@ -19,6 +21,7 @@ def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     new = newborn(rows)
     return {
         **_rewards(new),
+        **_partial(rows),
         "response/count": float(len(new)),
         **_lengths(new),
         "response/new_tokens": float(sum(rows["new_tokens"].to_pylist())),
@@ -32,6 +35,13 @@ def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     }
 
 
+def _partial(rows: pa.Table) -> dict[str, float]:
+    """Of partial rollouts: responses that go on and that were given up."""
+    status = np.array(rows["status"].to_pylist())
+    found = {"partial/unfinished": np.sum(status == UNFINISHED), "partial/expired": np.sum(status == EXPIRED)}
+    return {name: float(value) for name, value in found.items()} if any(found.values()) else {}
+
+
 def mean_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean over a step's updates of figures of the same names; nothing of no update."""
     return {name: sum(one[name] for one in updates) / len(updates) for name in (updates[0] if updates else ())}
@@ -40,6 +50,8 @@ def mean_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _lengths(rows: pa.Table) -> dict[str, float]:
     """Of responses, in tokens; the deviation is that of the population."""
     tokens = rows["num_tokens"].to_numpy()
+    if not len(tokens):
+        return {"response/mean_tokens": mean_tokens(rows)}
     return {
         "response/mean_tokens": mean_tokens(rows),
         "response/std_tokens": float(tokens.std()),
@@ -52,7 +64,7 @@ def compressibility(texts: Sequence[str]) -> float:
 
     By deflate without gzip's frame, as the pinned pyarrow has it, so that all machines find the same. An empty text counts as 1.
     """
-    return float(np.mean([_compressed_share(text.encode()) for text in texts]))
+    return sum(_compressed_share(text.encode()) for text in texts) / max(1, len(texts))
 
 
 def _compressed_share(text: bytes) -> float:

@@ -5,7 +5,7 @@ rollouts/ (the journal), probes/, and steps.jsonl (values that depend on inputs 
 asks the sampler and writes; all read the journal, so that one rank and several train on the same tokens.
 
 After a kill: the weights of the newest resume point, then the same steps over the journal, of which nothing is sampled or judged again.
-After a roll back (see `attempts`): the same from its checkpoint, with the next attempt's seeds.
+After a roll back (see `attempts`): the same from its restore point, with the next attempt's seeds.
 """
 
 import time
@@ -19,7 +19,7 @@ import torch
 
 from ring_model.checkpoint import load_model
 from ring_model.configuration import BailingMoeConfig
-from ring_model.modelling import BailingMoe
+from ring_model.modelling import BailingMoe, freeze_routers
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.ahead import Ahead
@@ -35,7 +35,7 @@ from stages.rl.ratios import ends_sentence
 from stages.rl.samples import Journal
 from stages.rl.update import Totals, Update, accumulate_gradients, chosen_of
 from stages.rl.watch import at_plateau
-from stages.rl.watcher import Verdict, Watcher, checkpoints_of
+from stages.rl.watcher import Verdict, Watcher, restore_points_of
 from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import MODEL, prompt_ids
 from stages.sampling.requests import Policy
@@ -124,6 +124,8 @@ class _Run:
         """Load the model, and go on from the resume point."""
         model = load_model(start)
         _require_positions(arm, model, start)
+        if config.optimizer.freeze_router:
+            freeze_routers(model)
         trainer = Trainer.start(
             model,
             optimizer=optimizer_settings(config.optimizer),
@@ -131,7 +133,7 @@ class _Run:
             runtime=runtime,
             out=out,
             log=log,
-            checkpoints=checkpoints_of(config.watch, out),
+            restore_points=restore_points_of(config.watch, out),
         )
         watcher = Watcher.start(config.watch, trainer) if trainer.writes else None
         trainer.engine.barrier()
@@ -178,7 +180,7 @@ class _Run:
         if self.progress.step == 0 and not self.progress.probes and (figures := self._probe(0)):
             self.trainer.log.metrics(0, figures)
             self._keep_best(0, figures)
-        self.trainer.save_checkpoint(self.progress)
+        self.trainer.save_restore_point(self.progress)
 
     def collect(self, step: int) -> None:
         """Wait until the journal has the step."""
@@ -345,14 +347,14 @@ class _Run:
         """The model at the end of a phase, and the best one; a resume point now and then, and those to go back to."""
         trainer, is_last = self.trainer, step == self.arm.num_steps
         ends_phase, is_due = self.arm.ends_phase(step), trainer.engine.broadcast(trainer.save_is_due())
-        if self.asking is not None and (ends_phase or is_due or trainer.checkpoint_is_due(step)):
+        if self.asking is not None and (ends_phase or is_due or trainer.restore_point_is_due(step)):
             with self._finite_policy(step):
                 self.asking.publisher.finite_logprobs()
                 self.asking.ahead.settle()
         if ends_phase:
             trainer.export(self.tokenizer, trainer.out / (MODEL if is_last else self.arm.phase_folder(step)), step=step)
         self._keep_best(step, self.values)
-        trainer.save_checkpoint(self.progress)
+        trainer.save_restore_point(self.progress)
         if is_due:
             trainer.save(self.progress)
 

@@ -134,6 +134,7 @@ class PromptStream:
         self.pool, self._seed = pool, seed
         self._cursor = Cursor(**deepcopy(dict(cursor or {})))
         self._orders: dict[str, tuple[int, list[Problem]]] = {}  # domain -> pass, its order
+        self._by_id: dict[str, Problem] = {}
 
     @property
     def cursor(self) -> dict[str, Any]:
@@ -152,6 +153,12 @@ class PromptStream:
         if phase.name != self._cursor.phase:
             self._cursor.phase, self._cursor.given = phase.name, {}
         return [self._next(self._domain(phase)) for _ in range(count)]
+
+    def named(self, ids: Sequence[str]) -> tuple[Problem, ...]:
+        """Problems of the pool by id."""
+        if not self._by_id:
+            self._by_id = {problem.id: problem for problems in self.pool.problems.values() for problem in problems}
+        return tuple(self._by_id[name] for name in ids)
 
     def _domain(self, phase: Phase) -> str:
         """The domain with the largest deficit: every prefix of a phase is as close to its shares as whole numbers can be."""

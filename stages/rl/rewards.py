@@ -7,12 +7,16 @@ import torch
 from data.domains import FAILED_STATUSES
 from stages.config import RlConfig
 from stages.rl.divergences import ESTIMATORS
+from stages.sampling.requests import UNFINISHED
+
+EXPIRED = "expired"  # status of a response that was given up before it was finished
+NO_REWARD = frozenset({*FAILED_STATUSES, UNFINISHED, EXPIRED})  # statuses
 
 
 def rewards_of(rows: pa.Table, *, config: RlConfig) -> np.ndarray:
-    """float64, one a row; NaN where the judge failed."""
+    """float64, one a row; NaN where the judge failed, and of a response that is not finished."""
     objective = config.objective
-    judged = ~np.isin(rows["status"].to_pylist(), list(FAILED_STATUSES))
+    judged = ~np.isin(rows["status"].to_pylist(), list(NO_REWARD))
     rewards = rows["score"].to_numpy().astype(np.float64)
     if objective.overlong_share:
         lengths = rows["num_tokens"].to_numpy()

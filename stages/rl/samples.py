@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data.domains import FAILED_STATUSES
 from data.schema import ROLLOUT_SCHEMA, Problem, read_table, write_table
 from stages.config import RlConfig
 from stages.rl.advantages import group_advantages
-from stages.rl.rewards import rewards_of
+from stages.rl.rewards import EXPIRED, NO_REWARD, rewards_of
 from stages.rl.selection import NOTHING, Response, choose_shares, live_groups
+from stages.sampling.requests import UNFINISHED
 from stages.seeds import derive_seed
 from stages.stage import ROLLOUTS, STATE, step_file
 
@@ -45,6 +45,10 @@ class Journal:
     def chunk_path(self, step: int, number: int) -> Path:
         """File of a chunk of a step that is not complete."""
         return self._chunks / f"step-{step:06d}" / f"{number:04d}.arrow"
+
+    def chunks(self, step: int) -> list[Path]:
+        """Files of the chunks of a step that is not complete, in order."""
+        return sorted(self.chunk_path(step, 0).parent.glob("*.arrow"))
 
     def has(self, step: int) -> bool:
         """Whether the step is complete: nothing of it is sampled or judged again."""
@@ -98,16 +102,26 @@ def sampled_rows(samples: pa.Table, groups: Sequence[Group], *, step: int, versi
 
 
 def newborn(rows: pa.Table) -> pa.Table:
-    """The rows of a step that were not carried into it."""
-    return rows.filter(rows["born_step"].to_numpy() == rows["step"].to_numpy())
+    """The rows of a step whose group is complete since this step, without those that were given up."""
+    is_new = rows["born_step"].to_numpy() == rows["step"].to_numpy()
+    return rows.filter(pa.array(is_new & (rows["status"].to_numpy(zero_copy_only=False) != EXPIRED)))
+
+
+def is_waiting(rows: pa.Table) -> np.ndarray:
+    """Whether a row's group has a response that is not finished, so that nobody of it has an advantage yet."""
+    groups = rows["group"].to_numpy()
+    unfinished = groups[rows["status"].to_numpy(zero_copy_only=False) == UNFINISHED]
+    return np.isin(groups, unfinished)
 
 
 def responses_of(rows: pa.Table, *, config: RlConfig) -> list[Response]:
     """What the choice of tokens needs to know of each row. An advantage that a row has stays: a carried one is born with it."""
-    judged = [status not in FAILED_STATUSES for status in rows["status"].to_pylist()]
+    waits = is_waiting(rows)
+    judged = (~waits & ~np.isin(rows["status"].to_pylist(), list(NO_REWARD))).tolist()
     ages = (rows["step"].to_numpy() - rows["born_step"].to_numpy()).tolist()
     known = rows["advantage"].to_numpy()
     advantages = np.where(np.isnan(known), _advantages(rows, config=config), known)
+    advantages[waits] = 0.0
     columns = (rows[name].to_pylist() for name in ("group", "sample", "num_tokens", "budget_rank"))
     return [
         Response(group, sample, num_tokens, advantage=advantage, judged=counts, budget_rank=rank, age=age)
@@ -142,32 +156,38 @@ def with_choice(rows: pa.Table, *, step: int, config: RlConfig, attempt: int = 0
     return with_columns(
         rows,
         reward=rewards_of(rows, config=config).tolist(),
-        advantage=[response.advantage for response in responses],
+        advantage=np.where(is_waiting(rows), np.nan, [response.advantage for response in responses]).tolist(),
         kept_tokens=[share.kept_tokens for share in chosen],
         weight=[share.weight for share in chosen],
         update=[share.update for share in chosen],
     )
 
 
-def left_over(rows: pa.Table, *, config: RlConfig) -> pa.Table:
-    """What a step leaves to the next: judged responses with an advantage of which nothing was chosen, and which are not too old by then.
+def carried(rows: pa.Table, *, config: RlConfig) -> pa.Table:
+    """What a step leaves to the next, as rows of that one, in groups numbered from 0; they keep the virtual rank of their prompt.
 
-    They are rows of the next step already, in groups numbered from 0, and keep the virtual rank of their prompt.
+    Groups in the making go on. With left_over = `carry` so do judged responses with an advantage of which nothing was chosen and which are
+    not too old by then.
     """
-    if config.objective.left_over == "drop":
-        return rows.slice(0, 0)
-    judged = ~np.isin(rows["status"].to_pylist(), list(FAILED_STATUSES))
-    responses = responses_of(rows, config=config)
-    live = live_groups(responses)
-    waits = [one.group in live and one.age < config.objective.max_age for one in responses]
-    kept = rows.filter(pa.array(judged & waits & (rows["kept_tokens"].to_numpy() == 0)))
-    groups = kept["group"].to_pylist()
+    goes_on = is_waiting(rows)
+    if config.objective.left_over == "carry":
+        responses = responses_of(rows, config=config)
+        live = live_groups(responses)
+        goes_on |= np.array(
+            [
+                one.judged and one.group in live and one.age < config.objective.max_age and not kept
+                for one, kept in zip(responses, rows["kept_tokens"].to_pylist(), strict=True)
+            ],
+            dtype=bool,
+        )
+    left = rows.filter(pa.array(goes_on))
+    groups = left["group"].to_pylist()
     number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
     return with_columns(
-        kept,
-        step=[step + 1 for step in kept["step"].to_pylist()],
+        left,
+        step=[step + 1 for step in left["step"].to_pylist()],
         group=[number[group] for group in groups],
-        new_tokens=[0] * len(kept),
+        new_tokens=[0] * len(left),
     )
 
 

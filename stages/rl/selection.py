@@ -154,6 +154,12 @@ def informative_tokens(responses: Sequence[Response], objective: Objective) -> l
     return tokens
 
 
+def lacks_tokens(responses: Sequence[Response], objective: Objective) -> bool:
+    """Whether some virtual rank has fewer informative tokens than its updates need."""
+    wanted = objective.updates_per_batch * objective.token_budget
+    return any(there < wanted for there in informative_tokens(responses, objective))
+
+
 def lacking_groups(responses: Sequence[Response], objective: Objective, *, wanted: int, most: int) -> list[int]:
     """The virtual rank of each prompt that the step should ask more, at most `most`.
 

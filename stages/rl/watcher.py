@@ -11,16 +11,16 @@ from stages.config import Watch
 from stages.rl.attempts import ROLL_BACK, Attempts
 from stages.rl.watch import Finding, decide, rows_needed
 from stages.stage import STATE, StageLog
-from stages.training.checkpoints import Checkpoints
 from stages.training.ledger import last_steps
+from stages.training.restore_points import RestorePoints
 from stages.training.trainer import Trainer
 
 
-def checkpoints_of(watch: Watch, out: Path) -> Checkpoints | None:
+def restore_points_of(watch: Watch, out: Path) -> RestorePoints | None:
     """Where an arm keeps what it may go back to; None where no rule rolls back."""
     if not watch.rolls_back:
         return None
-    return Checkpoints(out / STATE / "checkpoints", every=watch.checkpoint_every, keep=watch.keep)
+    return RestorePoints(out / STATE / "restore-points", every=watch.checkpoint_every, keep=watch.keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Watcher:
 
     config: Watch
     attempts: Attempts
-    checkpoints: Checkpoints | None  # None where no rule rolls back
+    restore_points: RestorePoints | None  # None where no rule rolls back
     out: Path
     log: StageLog
 
@@ -46,9 +46,9 @@ class Watcher:
         """Before the trainer resumes: what a kill left of a roll back is done."""
         attempts = Attempts(trainer.out)
         attempts.settle(forget_after=trainer.forget_after)
-        if trainer.checkpoints is not None:
-            trainer.checkpoints.prune()
-        return cls(config, attempts, trainer.checkpoints, trainer.out, trainer.log)
+        if trainer.restore_points is not None:
+            trainer.restore_points.prune()
+        return cls(config, attempts, trainer.restore_points, trainer.out, trainer.log)
 
     def look(self, step: int) -> Verdict:
         """Decide on the ledger, whose last line is that of `step`."""
@@ -65,8 +65,8 @@ class Watcher:
         if finding.rule.action == "stop" or attempt >= self.config.max_attempts:
             self.attempts.note(step, "stop", **finding.row)
             return Verdict(stop=self._reason(step, finding))
-        assert self.checkpoints is not None
-        to = self.checkpoints.before(finding.reading.since)
+        assert self.restore_points is not None
+        to = self.restore_points.before(finding.reading.since)
         self.attempts.note(step, ROLL_BACK, **finding.row, to=to)
         self.log.message(
             f"step {step}: {finding.words}; back to step {to}, attempt {attempt + 1} of at most {self.config.max_attempts}"

@@ -16,9 +16,10 @@ from ring_model.policy import micro_batches, pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.sampling.judging import ANSWER_SCHEMA
 from stages.sampling.prompting import prompt_ids
-from stages.sampling.requests import Chunk, Policy, write_chunk
+from stages.sampling.requests import UNFINISHED, Begun, Chunk, Policy, write_chunk
 from stages.sampling.workers import Worker
 
+UNFINISHED_FIELD = pa.field(UNFINISHED, pa.bool_())
 REFERENCE_FIELD = pa.field("reference_logprobs", pa.list_(pa.float32()))
 _SCORED_AT_ONCE = 4096  # places of a rectangle; fixed, since the last bits depend on it
 
@@ -28,10 +29,11 @@ def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
     started = time.monotonic()
     model, tokenizer = _policy(worker, chunk.policy)
     prompts = [ids for problem in chunk.problems for ids in [prompt_ids(tokenizer, problem)] * len(chunk.samples)]
+    begun = chunk.begun or (Begun(),) * len(prompts)
     tally: Counter[str] = Counter()
     completions = generate(
         model,
-        prompts,
+        [[*prompt, *before.token_ids] for prompt, before in zip(prompts, begun, strict=True)],
         seeds=chunk.seeds,
         max_new_tokens=chunk.sampling.max_new_tokens,
         temperature=0.0 if chunk.is_greedy else chunk.sampling.temperature,
@@ -39,17 +41,40 @@ def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
         eos_id=tokenizer.eos_id,
         max_rows=chunk.sampling.max_rows,
         max_total_tokens=chunk.max_total_tokens,
+        num_begun=[len(before.token_ids) for before in begun],
+        most_more=chunk.most_more,
         tally=tally,
     )
-    answers = _answers(chunk, prompts, completions, tokenizer)
+    whole = [_joined(before, completion) for before, completion in zip(begun, completions, strict=True)]
+    answers = _answers(chunk, prompts, whole, tokenizer)
+    room = chunk.max_total_tokens or model.config.max_position_embeddings
+    goes_on = [
+        not made.finished and len(made.token_ids) < min(chunk.sampling.max_new_tokens, room - len(prompt))
+        for prompt, made in zip(prompts, whole, strict=True)
+    ]
+    if chunk.most_more is not None:
+        answers = answers.append_column(UNFINISHED_FIELD, pa.array(goes_on))
     if chunk.reference is not None:
-        responses = [completion.token_ids for completion in completions]
+        responses = [[] if waits else made.token_ids for waits, made in zip(goes_on, whole, strict=True)]
         values = response_logprobs_of(
             _reference(worker, chunk.reference), prompts, responses, chunk.sampling.temperature
         )
         answers = answers.append_column(REFERENCE_FIELD, pa.array(values, REFERENCE_FIELD.type))
     write_chunk(answers, chunk.answers)
     return time.monotonic() - started, dict(tally)
+
+
+def _joined(before: Begun, completion: Completion) -> Completion:
+    """The whole response."""
+    if not before.token_ids:
+        return completion
+    entropies = np.concatenate([np.full(len(before.token_ids), before.entropy, np.float32), completion.entropies])
+    return Completion(
+        token_ids=[*before.token_ids, *completion.token_ids],
+        logprobs=np.concatenate([np.array(before.logprobs, np.float32), completion.logprobs]),
+        entropies=entropies,
+        finished=completion.finished,
+    )
 
 
 def token_logprobs(worker: Worker, question: tuple[Policy, Sequence[int]]) -> list[float]:
@@ -70,10 +95,12 @@ def next_token_logprobs(model: BailingMoe, tokens: Sequence[int]) -> list[float]
 def response_logprobs_of(
     model: BailingMoe, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
 ) -> list[np.ndarray]:
-    """Of every response the log-probabilities of its tokens, float32."""
-    lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+    """Of every response the log-probabilities of its tokens, float32; of an empty one none."""
     found: list[np.ndarray] = [np.empty(0, np.float32)] * len(responses)
-    for batch in micro_batches(lengths, token_budget=_SCORED_AT_ONCE):
+    asked = [index for index, response in enumerate(responses) if response]
+    lengths = [len(prompts[index]) + len(responses[index]) for index in asked]
+    for positions in micro_batches(lengths, token_budget=_SCORED_AT_ONCE):
+        batch = [asked[position] for position in positions]
         rows = pack_rows(
             *zip(*((prompts[index], responses[index]) for index in batch), strict=True), device=model.device
         )

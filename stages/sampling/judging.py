@@ -2,34 +2,39 @@
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.feather as feather
 
-from data.domains import FAILED_STATUSES
+from data.domains import FAILED_STATUSES, Verdict
 from data.schema import SAMPLE_SCHEMA
-from stages.sampling.requests import Chunk, write_chunk
+from stages.sampling.requests import UNFINISHED, Chunk, answers_path, write_chunk
 from stages.sampling.workers import Worker
 
 VERDICT_COLUMNS = ("status", "score", "checker_failed", "weak", "extracted", "reason")
+_NONE_YET = Verdict(UNFINISHED, score=0.0, extracted="", reason="", seconds=0.0)
 ANSWER_SCHEMA = pa.schema([column for column in SAMPLE_SCHEMA if column.name not in VERDICT_COLUMNS])
 
 
-def forget_verdicts(chunks: Iterable[Chunk]) -> None:
+def forget_verdicts(paths: Iterable[Path]) -> None:
     """Keep the responses of chunks on which the judge failed, and let them be judged anew: what failed may have been mended."""
-    for chunk in chunks:
-        samples = chunk.read()
+    for path in paths:
+        samples = feather.read_table(path, memory_map=False)
         if FAILED_STATUSES.isdisjoint(samples["status"].to_pylist()):
             continue
-        write_chunk(samples.drop_columns(list(VERDICT_COLUMNS)), chunk.answers)
-        chunk.path.unlink()
+        write_chunk(samples.drop_columns(list(VERDICT_COLUMNS)), answers_path(path))
+        path.unlink()
 
 
 def judge_chunk(worker: Worker, chunk: Chunk) -> float:
     """Write the chunk's file from its answers, which go then; returns the seconds that judging took."""
     started = time.monotonic()
     answers = feather.read_table(chunk.answers, memory_map=False)
-    verdicts = worker.judge.verify(list(zip(answers["response"].to_pylist(), chunk.asked, strict=True)))
+    goes_on = answers[UNFINISHED].to_pylist() if UNFINISHED in answers.column_names else [False] * len(answers)
+    pairs = zip(answers["response"].to_pylist(), chunk.asked, strict=True)
+    found = iter(worker.judge.verify([pair for pair, waits in zip(pairs, goes_on, strict=True) if not waits]))
+    verdicts = [_NONE_YET if waits else next(found) for waits in goes_on]
     columns = {name: [getattr(verdict, name) for verdict in verdicts] for name in VERDICT_COLUMNS}
     columns |= {name: answers[name] for name in ANSWER_SCHEMA.names}
     judged = pa.table({name: columns[name] for name in SAMPLE_SCHEMA.names}, schema=SAMPLE_SCHEMA)

@@ -32,6 +32,6 @@ def model_folder(artifact: Path) -> Path:
 
 
 def chosen_model(inputs: Mapping[str, Path]) -> Path:
-    """The SFT checkpoint that selection chose: where RL starts, and the model `sft` of the evaluation."""
+    """The SFT checkpoint that selection chose, one that was trained or a mean: where RL starts, and the model `sft` of the evaluation."""
     choice = json.loads((inputs["selection"] / CHOICE).read_text(encoding="utf-8"))
     return inputs["sft"] / choice["checkpoint"]

@@ -18,6 +18,7 @@ from stages.config import Sampling
 from stages.seeds import derive_seed
 
 GREEDY = -1
+UNFINISHED = "unfinished"  # status of a response that goes on, in place of a verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,20 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A response that is not finished."""
+
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()  # of each, by whoever drew it
+    entropy: float = 0.0  # mean over its tokens, nats
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A unit of work and the file that holds its result, a table of SAMPLE_SCHEMA: problem after problem, the samples of each in turn.
 
-    With a reference the table has a column `reference_logprobs`, too. The file is Arrow's own format, not compressed: it lies under the
-    resume state, is read once, and goes.
+    With a reference the table has a column `reference_logprobs`, too; with `most_more` a response may have the status `UNFINISHED`. The
+    file is Arrow's own format, not compressed: it lies under the resume state, is read once, and goes.
     """
 
     path: Path
@@ -49,12 +59,14 @@ class Chunk:
     sampling: Sampling
     max_total_tokens: int | None = None  # of prompt and response; None: the model's positions
     title: str = ""  # for people
-    reference: Policy | None = None  # which log-probabilities of every token are asked, too; None: none
+    reference: Policy | None = None  # whose log-probabilities of every token are asked, too; None: none
+    begun: tuple[Begun, ...] = ()  # of each response, where they go on; empty: all begin
+    most_more: int | None = None  # tokens, after which a response that goes on is left unfinished
 
     @property
     def answers(self) -> Path:
         """The file of what was sampled and is not judged yet; it goes when the verdicts are there."""
-        return self.path.with_suffix(".answers")
+        return answers_path(self.path)
 
     @property
     def is_done(self) -> bool:
@@ -79,6 +91,11 @@ class Chunk:
         """What a sampler may see of it: no answer, no test, no solution."""
         bare = tuple(replace(problem, answer="", tests="", solution="") for problem in self.problems)
         return replace(self, problems=bare)
+
+
+def answers_path(chunk: Path) -> Path:
+    """The file of what was sampled of a chunk, beside the one that it has when it is judged."""
+    return chunk.with_suffix(".answers")
 
 
 def write_chunk(table: pa.Table, path: Path) -> None:

@@ -3,6 +3,7 @@
 A verdict of the judge's own failure is no wrong answer: it leaves numerator and denominator, and is counted.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,21 @@ def mean_score(scores: Mapping[str, Sequence[float]]) -> float:
     """Mean over problems of the mean over their samples: pass@1 for several samples, accuracy for one. NaN without any."""
     means = [sum(values) / len(values) for values in scores.values() if values]
     return float(np.mean(means)) if means else float("nan")
+
+
+def pass_at_k(num_samples: int, *, num_correct: int, k: int) -> float:
+    """Unbiased chance that at least one of k samples is right: 1 - C(n-c, k) / C(n, k). NaN if fewer than k were judged."""
+    if num_samples < k:
+        return math.nan
+    return 1.0 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
+
+
+def mean_pass_at_k(scores: Mapping[str, Sequence[float]], *, k: int) -> float:
+    """Mean over problems of pass@k from their judged samples; those with fewer than k are left out. NaN where none has k."""
+    values = [
+        pass_at_k(len(judged), num_correct=round(sum(judged)), k=k) for judged in scores.values() if len(judged) >= k
+    ]
+    return float(np.mean(values)) if values else math.nan
 
 
 def policy_entropy(table: pa.Table) -> float:

@@ -1,4 +1,4 @@
-"""Entropy-guided choice of the SFT checkpoint, and grading of the RL pool by it."""
+"""Choice of the SFT checkpoint that RL starts from, and grading of the RL pool by it."""
 
 from stages.selection.run import run
 

@@ -1,11 +1,12 @@
-"""Entropy-guided choice of the SFT checkpoint (paper 4.3.1, 4.3.2), then grading of the RL pool by it (2.3).
+"""Choice of the SFT checkpoint that RL starts from (paper 4.3.1, 4.3.2), then grading of the RL pool by it (2.3).
 
-In: `curation` (probe.parquet, rl.parquet) and `sft` (epoch-NN folders, steps.jsonl).
-Out: choice.json, probe.parquet (samples + `checkpoint`), graded.parquet (`GRADED_SCHEMA`), the samples from which it follows
-(graded_samples.parquet and, with a stronger model, stronger_samples.parquet); the tables `candidates` and `grading`.
+In: `curation` (probe.parquet, rl.parquet) and `sft` (checkpoints.json and the folders that it names).
+Out: choice.json, with what every rule would have chosen; probe.parquet (samples + `checkpoint`), graded.parquet (`GRADED_SCHEMA`), the
+samples from which it follows (graded_samples.parquet and, with a stronger model, stronger_samples.parquet); the tables `candidates`,
+`rules` and `grading`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow as pa
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
 from ring_model.checkpoint import check_folder
 from ring_model.tokenizer import Tokenizer
-from stages.config import Runtime, SelectionConfig
+from stages.config import Runtime, SelectionConfig, SelectionRule
 from stages.records.artifact import write_json
 from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import CHOICE
@@ -25,6 +26,7 @@ from stages.sampling.scores import (
     checker_failures,
     count_solved,
     judge_failures,
+    mean_pass_at_k,
     mean_score,
     mean_tokens,
     num_weak,
@@ -33,9 +35,9 @@ from stages.sampling.scores import (
     scores_by_problem,
 )
 from stages.seeds import derive_seed
-from stages.selection.rule import Candidate, Choice, choose
+from stages.selection.rule import RULES, Candidate, Choice, NoChoiceError, by_validation_loss, choose, is_inside
 from stages.stage import STATE, Row, StageLog, StageRecord
-from stages.training.ledger import sft_tokens_by_checkpoint
+from stages.training.checkpoints import Checkpoint, checkpoints_of
 
 STRONGER = "stronger"
 Ask = Callable[[Sequence[SamplingJob]], Sampled]
@@ -44,35 +46,44 @@ Ask = Callable[[Sequence[SamplingJob]], Sampled]
 def run(
     config: SelectionConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
 ) -> StageRecord:
-    """Probe every checkpoint, choose one, and let it grade the RL pool. Raises ValueError for a broken folder of the stronger model."""
+    """Probe every checkpoint, choose one, and let it grade the RL pool.
+
+    Raises ValueError for a broken folder of the stronger model, and where the rule has nothing to go by.
+    """
     if config.stronger is not None:
         check_folder(config.stronger)
         Tokenizer.from_folder(config.stronger)
-    checkpoints = sorted(folder.name for folder in inputs["sft"].glob("epoch-*"))
+    checkpoints = checkpoints_of(inputs["sft"])
+    if config.rule == "validation-loss":  # it is known whether it can choose before anything is sampled
+        by_validation_loss({name: checkpoint.validation_loss for name, checkpoint in checkpoints.items()})
     with LocalSampler(runtime, published=out / STATE / "published") as sampler:
         ask = partial(sample_and_judge, sampler=sampler, folder=out / STATE / "samples", log=log)
         probed, probe_seconds = _probe(config, checkpoints, inputs=inputs, out=out, ask=ask)
-        candidates = [_candidate(checkpoint, probed) for checkpoint in checkpoints]
-        choice = choose(candidates, window=config.entropy_window)
-        _log_candidates(candidates, choice, log)
+        candidates = [_candidate(checkpoint, probed, config) for checkpoint in checkpoints.values()]
+        choice = choose(candidates, config)
+        _log_candidates(candidates, choice, config, log)
         grading = _grade(config, choice, inputs=inputs, out=out, ask=ask)
+    chosen = next(candidate for candidate in candidates if candidate.checkpoint == choice.checkpoint)
+    rules = [_rule_row(rule, candidates, config) for rule in RULES]
     write_json(
         out / CHOICE,
         {
             "checkpoint": choice.checkpoint,
-            "inside_window": choice.inside_window,
+            "inside_window": is_inside(chosen, config.entropy_window),
             "why": choice.why,
             "window": list(config.entropy_window),
+            "rule": config.rule,
+            "rules": rules,
         },
     )
     judged = [*probed.values(), *grading.samples.values()]
     failures = judge_failures(judged)
     require_judged(failures, sum(map(len, judged)), config=config, stage="selection")
-    tokens = sft_tokens_by_checkpoint(inputs["sft"])
     return StageRecord(
-        metrics=_metrics(candidates, choice, grading),
+        metrics=_choice_metrics(chosen, rules, checkpoints, config) | _grading_metrics(grading),
         tables={
-            "candidates": [_row(candidate, choice, tokens) for candidate in candidates],
+            "candidates": [_row(candidate, choice, checkpoints, config) for candidate in candidates],
+            "rules": rules,
             "grading": [_grader_row(model, samples) for model, samples in grading.samples.items()],
         },
         notes=_notes(choice, failures.total()),
@@ -86,7 +97,7 @@ def run(
 
 def _probe(
     config: SelectionConfig,
-    checkpoints: list[str],
+    checkpoints: Iterable[str],
     *,
     inputs: Mapping[str, Path],
     out: Path,
@@ -110,7 +121,7 @@ def _probe(
     ]
     sampled = ask(jobs)
     named = [
-        table.append_column("checkpoint", pa.array([name.partition(".")[0]] * len(table), pa.string()))
+        table.append_column("checkpoint", pa.array([name.rpartition(".")[0]] * len(table), pa.string()))
         for name, table in sampled.tables.items()
     ]
     write_table(pa.concat_tables(named), out / "probe.parquet")
@@ -124,14 +135,17 @@ def _problems(path: Path) -> tuple[Problem, ...]:
     return problems
 
 
-def _candidate(checkpoint: str, probed: Mapping[str, pa.Table]) -> Candidate:
-    greedy, sampled = probed[f"{checkpoint}.greedy"], probed[f"{checkpoint}.sampled"]
+def _candidate(checkpoint: Checkpoint, probed: Mapping[str, pa.Table], config: SelectionConfig) -> Candidate:
+    greedy, sampled = (probed[f"{checkpoint.checkpoint}.{mode}"] for mode in ("greedy", "sampled"))
+    scores = scores_by_problem(sampled)
     return Candidate(
-        checkpoint,
+        checkpoint.checkpoint,
         entropy=policy_entropy(sampled),
-        pass_at_1=mean_score(scores_by_problem(sampled)),
+        pass_at_1=mean_score(scores),
+        pass_at_k=mean_pass_at_k(scores, k=config.samples_per_problem),
         greedy=mean_score(scores_by_problem(greedy)),
         mean_tokens=mean_tokens(sampled),
+        validation_loss=checkpoint.validation_loss,
     )
 
 
@@ -176,19 +190,27 @@ def _grade(config: SelectionConfig, choice: Choice, *, inputs: Mapping[str, Path
 # ---------------------------------------------------------------- what is said about it
 
 
-def _row(candidate: Candidate, choice: Choice, tokens: Mapping[str, int]) -> Row:
+def _row(candidate: Candidate, choice: Choice, checkpoints: Mapping[str, Checkpoint], config: SelectionConfig) -> Row:
     chosen = candidate.checkpoint == choice.checkpoint
+    tokens = {name: checkpoint.tokens_trained for name, checkpoint in checkpoints.items()}
     return {
         "checkpoint": candidate.checkpoint,
-        "entropy": candidate.entropy,
-        "pass@1": candidate.pass_at_1,
-        "greedy": candidate.greedy,
-        "mean_tokens": candidate.mean_tokens,
+        **_figures(candidate, config),
         "sft_tokens": tokens[candidate.checkpoint],
         "share of SFT": tokens[candidate.checkpoint] / max(tokens.values()),
         "chosen": chosen,
         "why": choice.why if chosen else "",
     }
+
+
+def _rule_row(rule: SelectionRule, candidates: Sequence[Candidate], config: SelectionConfig) -> Row:
+    """What a rule would have chosen and why; None and the reason where it cannot choose."""
+    try:
+        found = RULES[rule](candidates, config)
+        checkpoint, why = found.checkpoint, found.why
+    except NoChoiceError as reason:
+        checkpoint, why = None, str(reason)
+    return {"rule": rule, "checkpoint": checkpoint, "why": why, "applied": rule == config.rule}
 
 
 def _grader_row(model: str, samples: pa.Table) -> Row:
@@ -203,30 +225,47 @@ def _grader_row(model: str, samples: pa.Table) -> Row:
     }
 
 
-def _log_candidates(candidates: list[Candidate], choice: Choice, log: StageLog) -> None:
-    for epoch, candidate in enumerate(candidates, start=1):
-        log.metrics(epoch, {f"candidate/{name}": value for name, value in _figures(candidate).items()})
+def _log_candidates(candidates: list[Candidate], choice: Choice, config: SelectionConfig, log: StageLog) -> None:
+    for number, candidate in enumerate(candidates, start=1):
+        log.metrics(number, {f"candidate/{name}": value for name, value in _measured(candidate, config).items()})
     log.message(f"{choice.checkpoint}: {choice.why}")
 
 
-def _figures(candidate: Candidate) -> dict[str, float]:
+def _figures(candidate: Candidate, config: SelectionConfig) -> dict[str, float | None]:
     return {
         "entropy": candidate.entropy,
         "pass@1": candidate.pass_at_1,
+        f"pass@{config.samples_per_problem}": candidate.pass_at_k,
         "greedy": candidate.greedy,
         "mean_tokens": candidate.mean_tokens,
+        "validation_loss": candidate.validation_loss,
     }
 
 
-def _metrics(candidates: list[Candidate], choice: Choice, grading: _Grading) -> dict[str, float]:
+def _measured(candidate: Candidate, config: SelectionConfig) -> dict[str, float]:
+    return {name: value for name, value in _figures(candidate, config).items() if value is not None}
+
+
+def _choice_metrics(
+    chosen: Candidate, rules: Sequence[Row], checkpoints: Mapping[str, Checkpoint], config: SelectionConfig
+) -> dict[str, float]:
+    """Of the chosen checkpoint, and how many epochs the one of each rule has seen."""
+    chosen_by = {row["rule"]: row["checkpoint"] for row in rules if row["checkpoint"] is not None}
+    return {
+        "selection/epoch": float(checkpoints[chosen.checkpoint].epoch),
+        "selection/is_mean": float(bool(checkpoints[chosen.checkpoint].mean_of)),
+        "selection/inside_window": float(is_inside(chosen, config.entropy_window)),
+        **{f"selection/{name}": value for name, value in _measured(chosen, config).items()},
+        **{f"rule/{rule}_epoch": float(checkpoints[name].epoch) for rule, name in chosen_by.items()},
+        "rule/num_choices": float(len(set(chosen_by.values()))),
+    }
+
+
+def _grading_metrics(grading: _Grading) -> dict[str, float]:
     graded = grading.table
-    chosen = next(candidate for candidate in candidates if candidate.checkpoint == choice.checkpoint)
     counts = zip(graded["num_correct"].to_pylist(), graded["num_samples"].to_pylist(), strict=True)
     rates = [correct / judged for correct, judged in counts if judged]
     return {
-        "selection/epoch": float(chosen.checkpoint.removeprefix("epoch-")),
-        "selection/inside_window": float(choice.inside_window),
-        **{f"selection/{name}": value for name, value in _figures(chosen).items()},
         "grading/num_problems": float(len(graded)),
         "grading/solve_rate": sum(rates) / max(len(rates), 1),
         "grading/always_solved": sum(rate == 1 for rate in rates) / max(len(rates), 1),
@@ -246,7 +285,7 @@ def _stronger_metrics(grading: _Grading) -> dict[str, float]:
 
 
 def _notes(choice: Choice, failures: int) -> tuple[str, ...]:
-    notes = [] if choice.inside_window else [choice.why]
+    notes = [choice.why] if choice.is_makeshift else []
     if failures:
         notes.append(f"the judge failed on {failures} responses; they count neither as right nor as wrong")
     return tuple(notes)

@@ -63,6 +63,7 @@ class PlannedStep:
     epoch: int  # from 1
     batch: Batch
     ends_epoch: bool
+    ends_part: int  # the part of the epoch, from 1, that ends with this step; the last one ends with the epoch; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,11 @@ class Plan:
     loss_tokens: float  # the constant that the loss is divided by: mean response tokens per batch over the whole plan
 
 
-def plan_steps(rows: Rows, *, num_epochs: int, batch_tokens: int, seed: int) -> Plan:
+def plan_steps(rows: Rows, *, num_epochs: int, batch_tokens: int, seed: int, parts_per_epoch: int = 1) -> Plan:
     """Shuffle the rows anew for each epoch and cut them into batches of at most `batch_tokens` tokens.
 
-    A row longer than the budget makes a batch of its own. Raises ValueError when there is nothing to train on.
+    A row longer than the budget makes a batch of its own. `parts_per_epoch` changes no batch: it marks where an epoch's parts of
+    equally many steps (to one) end. Raises ValueError when there is nothing to train on, or an epoch has fewer steps than parts.
     """
     if not rows.rows:
         raise ValueError(
@@ -87,10 +89,21 @@ def plan_steps(rows: Rows, *, num_epochs: int, batch_tokens: int, seed: int) -> 
     steps: list[PlannedStep] = []
     for epoch in range(1, num_epochs + 1):
         batches = _cut(_shuffled(len(lengths), derive_seed(seed, "epoch", epoch)), lengths, batch_tokens)
+        ends = _part_ends(len(batches), parts_per_epoch)
         steps += [
-            PlannedStep(epoch, batch, ends_epoch=index == len(batches)) for index, batch in enumerate(batches, start=1)
+            PlannedStep(epoch, batch, ends_epoch=index == len(batches), ends_part=ends.get(index, 0))
+            for index, batch in enumerate(batches, start=1)
         ]
     return Plan(tuple(steps), loss_tokens=num_epochs * rows.num_response_tokens / len(steps))
+
+
+def _part_ends(num_steps: int, num_parts: int) -> dict[int, int]:
+    """Step of the epoch -> the part that ends with it, both counted from 1."""
+    if num_parts > num_steps:
+        raise ValueError(
+            f"an epoch of {num_steps} steps has no room for checkpoints_per_epoch = {num_parts}: lower it, or lower batch_tokens"
+        )
+    return {part * num_steps // num_parts: part for part in range(1, num_parts + 1)}
 
 
 def _shuffled(count: int, seed: int) -> list[int]:

@@ -18,6 +18,6 @@ def run(config: SftConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out:
     """Train from the chosen checkpoint; only the last weights are kept."""
     seed = derive_seed(config.seed, "further-sft")
     job = finetuning_job(
-        chosen_model(inputs), config.training, curation=inputs["curation"], seed=seed, keeps_epochs=False
+        chosen_model(inputs), config.training, curation=inputs["curation"], seed=seed, keeps_checkpoints=False
     )
     return train(job, runtime=runtime, out=out, log=log)

@@ -1,6 +1,8 @@
 """Long-CoT SFT (paper 4.1.1).
 
-In: `curation` (sft.parquet, validation.parquet) and `base`. Out: epoch-01/ ... epoch-NN/ and steps.jsonl; the table `epochs`.
+In: `curation` (sft.parquet, validation.parquet) and `base`. Out: epoch-01/ ... epoch-NN/, with `checkpoints_per_epoch` also those
+in between (epoch-01+1of2/), with `mean_of_last` also the mean of the last ones (mean-of-last-3/); checkpoints.json, steps.jsonl; the
+table `epochs`.
 """
 
 from collections.abc import Mapping
@@ -18,15 +20,17 @@ from stages.stage import StageLog, StageRecord
 
 
 def run(config: SftConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog) -> StageRecord:
-    """Train from the base model; one checkpoint folder an epoch."""
+    """Train from the base model; a folder a checkpoint."""
     seed = derive_seed(config.seed, "sft")
     job = finetuning_job(
-        model_folder(inputs["base"]), config.training, curation=inputs["curation"], seed=seed, keeps_epochs=True
+        model_folder(inputs["base"]), config.training, curation=inputs["curation"], seed=seed, keeps_checkpoints=True
     )
     return train(job, runtime=runtime, out=out, log=log)
 
 
-def finetuning_job(start: Path, training: Training, *, curation: Path, seed: int, keeps_epochs: bool) -> SupervisedJob:
+def finetuning_job(
+    start: Path, training: Training, *, curation: Path, seed: int, keeps_checkpoints: bool
+) -> SupervisedJob:
     """Training of the model folder `start` on curation's traces; also what the control arm does."""
     tokenizer = Tokenizer.from_folder(start)
     return SupervisedJob(
@@ -36,7 +40,7 @@ def finetuning_job(start: Path, training: Training, *, curation: Path, seed: int
         rows=rows_of(curation / "sft.parquet", tokenizer, training),
         validation=rows_of(curation / "validation.parquet", tokenizer, training),
         seed=seed,
-        keeps_epochs=keeps_epochs,
+        keeps_checkpoints=keeps_checkpoints,
     )
 
 

@@ -1,7 +1,7 @@
 """The supervised training loop that the base, SFT and further-SFT stages share (paper 4.1.1).
 
-In: a model, rows, `Training`. Out, under `out`: model folders (one an epoch, or the last as `model`) and steps.jsonl, one
-object a step of values that depend on inputs and seed alone. Every rank calls `train`; rank 0 writes.
+In: a model, rows, `Training`. Out, under `out`: steps.jsonl, one object a step of values that depend on inputs and seed alone, and
+the last weights as `model`, or a folder a checkpoint with checkpoints.json. Every rank calls `train`; rank 0 writes.
 
 loss = sum over the batch's response tokens of -log p / loss_tokens + balance and z losses of the routers, where `loss_tokens`
 (mean response tokens per batch of the whole plan) never changes during a run: every token weighs the same. A batch is cut
@@ -12,12 +12,13 @@ from the step before (uniform at first) and the probabilities from this one.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ring_model.checkpoint import fill_with_mean
 from ring_model.engine import Engine
 from ring_model.modelling import BailingMoe
 from ring_model.policy import PackedRows, ResponseLogprobs, response_logprobs
@@ -27,8 +28,8 @@ from stages.sampling.prompting import MODEL
 from stages.sft.batches import Batch, Plan, PlannedStep, Row, Rows, plan_steps
 from stages.stage import Row as TableRow
 from stages.stage import StageLog, StageRecord
+from stages.training.checkpoints import Checkpoint, checkpoint_name, mean_name, write_checkpoints
 from stages.training.dealing import rectangles, share_of_rank
-from stages.training.ledger import checkpoint_name
 from stages.training.routing import (
     Load,
     no_routing,
@@ -41,6 +42,8 @@ from stages.training.routing import (
 from stages.training.schedule import cosine_rate, optimizer_settings
 from stages.training.trainer import Trainer
 
+_OF_CHECKPOINT = ("checkpoint", "epoch", "steps", "tokens_trained", "validation_loss")
+
 
 @dataclass(frozen=True, slots=True)
 class SupervisedJob:
@@ -52,7 +55,12 @@ class SupervisedJob:
     rows: Rows
     validation: Rows | None
     seed: int
-    keeps_epochs: bool  # a folder epoch-NN after every epoch; otherwise `model` after the last
+    keeps_checkpoints: bool  # a folder after every part of an epoch, and a mean if asked for; else `model` at the end
+
+    @property
+    def parts_per_epoch(self) -> int:
+        """How many parts an epoch has, after each of which validation says how far the model is."""
+        return self.training.checkpoints_per_epoch if self.keeps_checkpoints else 1
 
 
 @dataclass(slots=True)
@@ -66,7 +74,7 @@ class Progress:
     epoch_nll: float = 0.0  # sum over the response tokens of the epoch so far
     epoch_tokens: int = 0
     load: Load = field(default_factory=list)  # of the last step
-    epochs: list[TableRow] = field(default_factory=list)  # a row per finished epoch
+    epochs: list[TableRow] = field(default_factory=list)  # a row per finished epoch, or part of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,13 @@ class StepFigures:
 def train(job: SupervisedJob, *, runtime: Runtime, out: Path, log: StageLog) -> StageRecord:
     """Train the job to its end, going on from the last resume point if there is one."""
     torch.set_num_threads(runtime.threads)
-    plan = plan_steps(job.rows, num_epochs=job.training.epochs, batch_tokens=job.training.batch_tokens, seed=job.seed)
+    plan = plan_steps(
+        job.rows,
+        num_epochs=job.training.epochs,
+        batch_tokens=job.training.batch_tokens,
+        seed=job.seed,
+        parts_per_epoch=job.parts_per_epoch,
+    )
     trainer = Trainer.start(
         job.model,
         optimizer=optimizer_settings(job.training),
@@ -98,10 +112,11 @@ def train(job: SupervisedJob, *, runtime: Runtime, out: Path, log: StageLog) -> 
         figures = run.train_batch(step.batch)
         norm = run.apply_gradients(figures)
         run.record_step(step, figures, gradient_norm=norm)
-        if step.ends_epoch:
-            run.finish_epoch(step.epoch)
-        if figures.save_is_due or step.ends_epoch:
+        if step.ends_part:
+            run.finish_part(step)
+        if figures.save_is_due or step.ends_part:
             trainer.save(run.progress)
+    run.finish_checkpoints()
     trainer.close()
     return run.record()
 
@@ -133,6 +148,7 @@ class _Run:
         self.job, self.plan, self.trainer = job, plan, trainer
         self.lengths = [row.num_tokens for row in job.rows.rows]
         self.progress = trainer.resume(Progress(load=uniform_load(job.model.config)))
+        self.checkpoints: list[Checkpoint] = []  # filled at the end
         self.step_started = time.monotonic()
 
     def train_batch(self, batch: Batch) -> StepFigures:
@@ -216,28 +232,60 @@ class _Run:
             speed = values["tokens/batch"] / max(seconds, 1e-9)
             trainer.log.metrics(step, {**values, "time/step_seconds": seconds, "speed/tokens_per_second": speed})
 
-    def finish_epoch(self, epoch: int) -> None:
-        """Validate, write the model folder of this epoch (or of the last), and note the epoch's figures."""
+    def finish_part(self, step: PlannedStep) -> None:
+        """Validate, write the model folder of this part of an epoch (or of the last), and note its figures."""
         progress, trainer, job = self.progress, self.trainer, self.job
-        started = time.monotonic()
-        loss = validation_loss(job, engine=trainer.engine, micro_batch_tokens=trainer.runtime.micro_batch_tokens)
-        trainer.spend("validate", time.monotonic() - started)
-        if loss is not None and not math.isfinite(loss):
-            raise trainer.diverged(progress.step, f"after it the validation loss is {loss}")
+        loss = self._validation_loss()
+        name = checkpoint_name(step.epoch, part=step.ends_part, num_parts=job.parts_per_epoch)
         row = {
-            "epoch": epoch,
-            "train_loss": progress.epoch_nll / progress.epoch_tokens,
+            "epoch": step.epoch if step.ends_epoch else step.epoch - 1 + step.ends_part / job.parts_per_epoch,
+            "train_loss": progress.epoch_nll / progress.epoch_tokens,  # of the epoch so far
             "validation_loss": loss,
             "learning_rate": self._learning_rate(progress.step),
+            "steps": progress.step,
+            "tokens_trained": progress.tokens_trained,
         }
-        progress.epochs.append({**row, "steps": progress.step, "tokens_trained": progress.tokens_trained})
-        progress.epoch_nll, progress.epoch_tokens = 0.0, 0
+        progress.epochs.append({**row, "checkpoint": name} if job.keeps_checkpoints else row)
+        if step.ends_epoch:
+            progress.epoch_nll, progress.epoch_tokens = 0.0, 0
         if loss is not None:
             trainer.log.metrics(progress.step, {"validation/loss": loss})
-        if job.keeps_epochs or epoch == job.training.epochs:
-            folder = trainer.out / (checkpoint_name(epoch) if job.keeps_epochs else MODEL)
+        if job.keeps_checkpoints or progress.step == trainer.num_steps:
+            folder = trainer.out / (name if job.keeps_checkpoints else MODEL)
             trainer.export(job.tokenizer, folder, step=progress.step)
         self.step_started = time.monotonic()
+
+    def finish_checkpoints(self) -> None:
+        """Add the mean of the last ones, where one is asked for, and write checkpoints.json. Sets the model's weights to the mean."""
+        if not self.job.keeps_checkpoints:
+            return
+        self.checkpoints = [Checkpoint(**{name: row[name] for name in _OF_CHECKPOINT}) for row in self.progress.epochs]
+        if count := self.job.training.mean_of_last:
+            self.checkpoints.append(self._mean(self.checkpoints[-count:]))
+        if self.trainer.writes:
+            write_checkpoints(self.trainer.out, self.checkpoints)
+
+    def _mean(self, last: Sequence[Checkpoint]) -> Checkpoint:
+        """WSM (2510.22115): the mean of the weights of the last checkpoints as a model folder, validated as they were."""
+        progress, trainer, job = self.progress, self.trainer, self.job
+        started = time.monotonic()
+        trainer.engine.barrier()  # the last checkpoint is whole
+        names = tuple(checkpoint.checkpoint for checkpoint in last)
+        fill_with_mean(job.model, [trainer.out / name for name in names])
+        trainer.export(job.tokenizer, trainer.out / mean_name(len(last)), step=progress.step)
+        trainer.spend("mean", time.monotonic() - started)
+        return replace(
+            last[-1], checkpoint=mean_name(len(last)), validation_loss=self._validation_loss(), mean_of=names
+        )
+
+    def _validation_loss(self) -> float | None:
+        """Of the model as it is. Raises NonFiniteError where it is not finite."""
+        trainer, started = self.trainer, time.monotonic()
+        loss = validation_loss(self.job, engine=trainer.engine, micro_batch_tokens=trainer.runtime.micro_batch_tokens)
+        trainer.spend("validate", time.monotonic() - started)
+        if loss is not None and not math.isfinite(loss):
+            raise trainer.diverged(self.progress.step, f"after it the validation loss is {loss}")
+        return loss
 
     def record(self) -> StageRecord:
         """What the run has to say."""
@@ -253,6 +301,8 @@ class _Run:
         }
         if last["validation_loss"] is not None:
             metrics["validation/final_loss"] = last["validation_loss"]
+        if self.checkpoints and self.checkpoints[-1].mean_of and self.checkpoints[-1].validation_loss is not None:
+            metrics["validation/mean_of_last_loss"] = self.checkpoints[-1].validation_loss
         return StageRecord(
             metrics, tables={"epochs": self.progress.epochs}, notes=_notes(self.job), timings=self.trainer.timings
         )

@@ -1,55 +1,60 @@
-"""Checkpoints at fixed steps, to which a run can go back: those of the last steps, and that of the beginning.
+"""The checkpoints that SFT leaves: their names, and checkpoints.json, what is known of each.
 
-In: an engine's saves. Out: folders `step-000010` under the resume state. Which of them there are depends on the steps that were taken
-and not on the clock, so that a run that goes back goes back to the same step whatever was killed before.
+In and out: an sft artifact with a model folder a checkpoint. checkpoints.json is a list in the order of training, of values that
+depend on inputs and seed alone; selection and evaluation take from it what checkpoints there are and what they cost.
 """
 
-import re
-import shutil
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-_NAME = re.compile(r"step-(\d{6})")
+from stages.records.artifact import write_json
+from stages.stage import Row
+
+CHECKPOINTS = "checkpoints.json"
+_EPOCHS, _MEAN = "epoch-", "mean-of-last-"
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoints:
-    """The folder of them; every rank has one, and rank 0 removes."""
+class Checkpoint:
+    """A model folder of SFT."""
 
-    folder: Path
-    every: int  # steps between two
-    keep: int  # the newest that are kept, beside that of step 0
+    checkpoint: str  # name of the folder
+    epoch: float  # passes over the data before it; a whole number is an int
+    steps: int  # optimiser steps before it
+    tokens_trained: int  # response tokens trained on before it
+    validation_loss: float | None  # nats per response token; None without validation rows
+    mean_of: tuple[str, ...] = ()  # the checkpoints whose mean it is; empty for one that was trained
 
-    def path(self, step: int) -> Path:
-        """Folder of a step's."""
-        return self.folder / f"step-{step:06d}"
 
-    def is_due(self, step: int) -> bool:
-        """Whether this step's is wanted: at the beginning (0) and every so many steps, where it is not there."""
-        return step % self.every == 0 and not self.path(step).exists()
+def checkpoint_name(epoch: int, *, part: int = 1, num_parts: int = 1) -> str:
+    """Folder of the checkpoint after `part` of the `num_parts` of `epoch`, both counted from 1; names sort in the order of training.
 
-    @property
-    def steps(self) -> list[int]:
-        """Those that are there, in order."""
-        names = (_NAME.fullmatch(path.name) for path in self.folder.glob("*"))
-        return sorted(int(name[1]) for name in names if name)
+    A whole epoch is `epoch-02`; what is behind it by the first third of the next is `epoch-02+1of3`.
+    """
+    if part == num_parts:
+        return f"{_EPOCHS}{epoch:02d}"
+    return f"{_EPOCHS}{epoch - 1:02d}+{part:0{len(str(num_parts))}d}of{num_parts}"
 
-    @property
-    def newest(self) -> Path | None:
-        """Folder of the last one, if there is any."""
-        return self.path(self.steps[-1]) if self.steps else None
 
-    def before(self, step: int) -> int:
-        """Step of the newest one whose weights are older than the update of `step`; the beginning where there is none."""
-        return max((there for there in self.steps if there < step), default=0)
+def mean_name(num_checkpoints: int) -> str:
+    """Folder of the mean of the last checkpoints."""
+    return f"{_MEAN}{num_checkpoints}"
 
-    def prune(self) -> None:
-        """Remove those that are no longer kept."""
-        for step in [step for step in self.steps if step][: -self.keep]:
-            shutil.rmtree(self.path(step))
 
-    def forget_after(self, step: int) -> None:
-        """Remove those of later steps."""
-        for later in self.steps:
-            if later > step:
-                shutil.rmtree(self.path(later))
+def checkpoint_folders(artifact: Path) -> list[Path]:
+    """The model folders of an sft artifact, those that were trained first, in the order of training."""
+    return [*sorted(artifact.glob(f"{_EPOCHS}*")), *sorted(artifact.glob(f"{_MEAN}*"))]
+
+
+def write_checkpoints(artifact: Path, checkpoints: Iterable[Checkpoint]) -> None:
+    """Write checkpoints.json."""
+    write_json(artifact / CHECKPOINTS, [asdict(checkpoint) for checkpoint in checkpoints])
+
+
+def checkpoints_of(artifact: Path) -> dict[str, Checkpoint]:
+    """Name -> what checkpoints.json says of it, in the order of training; a mean comes last."""
+    rows: list[Row] = json.loads((artifact / CHECKPOINTS).read_text(encoding="utf-8"))
+    found = (Checkpoint(**row) for row in rows)
+    return {checkpoint.checkpoint: replace(checkpoint, mean_of=tuple(checkpoint.mean_of)) for checkpoint in found}

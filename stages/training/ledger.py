@@ -51,11 +51,6 @@ def replay(artifact: Path, log: StageLog, *, every: int = 1) -> None:
             log.metrics(row["step"], {name: value for name, value in row.items() if "/" in name})
 
 
-def checkpoint_name(epoch: int) -> str:
-    """Folder of the checkpoint after `epoch` (counted from 1); names sort in the order of training."""
-    return f"epoch-{epoch:02d}"
-
-
 def steps_of(artifact: Path) -> Iterator[Row]:
     """The logged steps of an artifact, in order."""
     with (artifact / STEPS).open(encoding="utf-8") as lines:
@@ -67,11 +62,6 @@ def last_steps(artifact: Path, count: int) -> list[Row]:
     """The last so many logged steps, in order."""
     lines = (artifact / STEPS).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines[max(0, len(lines) - count) :]]
-
-
-def sft_tokens_by_checkpoint(artifact: Path) -> dict[str, int]:
-    """Checkpoint -> response tokens trained on up to it."""
-    return {checkpoint_name(step["epoch"]): int(step["tokens/trained"]) for step in steps_of(artifact)}
 
 
 def tokens_trained(artifact: Path) -> int:

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from slow_model import SMALL
 
-from ring_model.checkpoint import load_model, save_model
-from ring_model.modelling import BailingMoe
+from ring_model.checkpoint import fill_with_mean, load_model, save_model
+from ring_model.modelling import BailingMoe, initialise
 
 
 def released_names(num_layers: int, num_experts: int) -> set[str]:
@@ -104,6 +104,73 @@ def test_loading_takes_the_model_and_one_tensor(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
     beyond = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], capture_output=True, text=True, check=True)
     assert int(beyond.stdout) < 4 * 9000 * 512 + 12_000_000  # the largest tensor, and room for the allocator
+
+
+# ---------------------------------------------------------------- the mean of several
+
+
+def saved(folder: Path, *, seed: int, max_shard_bytes: int = 10**9) -> Path:
+    save_model(initialise(BailingMoe(SMALL), seed=seed), folder, max_shard_bytes=max_shard_bytes)
+    return folder
+
+
+def test_the_mean_of_two_is_tensor_by_tensor_half_their_sum(model: BailingMoe, tmp_path: Path) -> None:
+    folders = [saved(tmp_path / "one", seed=1), saved(tmp_path / "two", seed=2)]
+    tensors = load_file(folders[0] / "model.safetensors")
+    tensors["model.norm.weight"][:3] = torch.tensor([1.0, -2.0, 0.25])
+    save_file(tensors, folders[0] / "model.safetensors")
+    other = load_file(folders[1] / "model.safetensors")
+    other["model.norm.weight"][:3] = torch.tensor([2.0, 2.0, 0.0])
+    save_file(other, folders[1] / "model.safetensors")
+    fill_with_mean(model, folders)
+    save_model(model, tmp_path / "mean")
+    mean = load_file(tmp_path / "mean" / "model.safetensors")
+    assert mean["model.norm.weight"][:3].tolist() == [1.5, 0.0, 0.125]
+    assert set(mean) == set(tensors)
+    for name, tensor in mean.items():
+        by_hand = (tensors[name].double().numpy() + other[name].double().numpy()) / 2
+        assert torch.equal(tensor, torch.from_numpy(by_hand).float()), name
+
+
+def test_a_mean_is_taken_in_float64_whatever_the_shards(model: BailingMoe, tmp_path: Path) -> None:
+    sizes = (10**9, 3000, 5000)
+    folders = [saved(tmp_path / str(seed), seed=seed, max_shard_bytes=size) for seed, size in enumerate(sizes)]
+    fill_with_mean(model, folders)
+    heads = [load_model(folder).lm_head.detach() for folder in folders]
+    in_float64 = (sum(head.double().numpy() for head in heads) / 3).astype("float32")
+    assert torch.equal(model.lm_head, torch.from_numpy(in_float64))
+    assert not torch.equal(model.lm_head, (heads[0] + heads[1] + heads[2]) / 3)
+
+
+def test_the_mean_with_a_model_of_other_sizes_is_refused_before_a_weight_changes(
+    model: BailingMoe, tmp_path: Path
+) -> None:
+    save_model(initialise(BailingMoe(replace(SMALL, num_experts=3)), seed=0), tmp_path / "other")
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    with pytest.raises(ValueError, match=r"mlp\.gate\.weight has shape|tensors are missing"):
+        fill_with_mean(model, [saved(tmp_path / "one", seed=1), tmp_path / "other"])
+    assert all(torch.equal(one, two) for one, two in zip(before, model.parameters(), strict=True))
+
+
+MEAN = LOAD.replace(
+    "print(",
+    """del before
+from ring_model.checkpoint import fill_with_mean
+before = peak()
+fill_with_mean(model, [sys.argv[1]] * 4)
+print(1024 * (peak() - before), """,
+)
+
+
+@pytest.mark.slow
+def test_a_mean_takes_no_second_model(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 9000, "hidden_size": 512, "moe_intermediate_size": 512, "num_experts": 16}
+    model = initialise(BailingMoe(replace(SMALL, **sizes, num_hidden_layers=3)), seed=0)
+    save_model(model, tmp_path)
+    done = subprocess.run([sys.executable, "-c", MEAN, str(tmp_path)], capture_output=True, text=True, check=True)
+    beyond, largest = int(done.stdout.split()[0]), 4 * 9000 * 512
+    assert sum(parameter.nbytes for parameter in model.parameters()) > 200_000_000
+    assert beyond < 5 * largest + 12_000_000  # a tensor as it is read, in float64, and the sum; room for the allocator
 
 
 def test_a_damaged_file_and_an_empty_folder_are_refused(model: BailingMoe, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from slow_model import SMALL
 
-from ring_model.engine import Engine, OptimizerSettings
+from ring_model.engine import Engine, OptimizerSettings, remove_save
 from ring_model.modelling import BailingMoe, initialise
 
 pytestmark = pytest.mark.slow
@@ -159,3 +159,13 @@ def test_a_gradient_that_is_not_finite_on_one_rank_stops_all_before_any_weight_c
 def test_an_unknown_stage_is_refused() -> None:
     with pytest.raises(ValueError, match="zero_stage = 3"):
         Engine.start(BailingMoe(SMALL), optimizer=OptimizerSettings(learning_rate=1.0), zero_stage=3)
+
+
+def test_a_save_that_is_removed_leaves_nothing_that_could_be_loaded(tmp_path: Path) -> None:
+    folder = tmp_path / "save"
+    for suffix in ("", ".old", ".writing"):  # the last two a kill may have left
+        (tmp_path / f"save{suffix}" / "state").mkdir(parents=True)
+    (tmp_path / "save-of-another").mkdir()
+    for _ in range(2):
+        remove_save(folder)
+        assert [path.name for path in tmp_path.iterdir()] == ["save-of-another"]

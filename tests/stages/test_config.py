@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stages.config import Objective, Phase, RlArm, RlConfig
+from stages.config import BaseConfig, Objective, Phase, RlArm, RlConfig, SftArm, Training
 
 
 def arm(**steps: int) -> RlArm:
@@ -133,3 +133,23 @@ def test_virtual_ranks_without_a_prompt_are_refused() -> None:
     with pytest.raises(ValueError, match=r"budget_ranks = 5 virtual ranks share rl.prompts_per_step = 4 prompts"):
         config(objective=objective, prompts_per_step=4)
     assert config(objective=objective, prompts_per_step=5).prompts_per_step == 5
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_a_mean_is_of_two_checkpoints_or_more_and_of_no_more_than_there_are(count: int) -> None:
+    assert Training(epochs=3, checkpoints_per_epoch=2, mean_of_last=6).mean_of_last == 6
+    with pytest.raises(
+        ValidationError, match=rf"mean_of_last = {count} must be 0 \(none\), or from 2 to the 6 checkpoints"
+    ):
+        Training(epochs=3, checkpoints_per_epoch=2, mean_of_last=count)
+
+
+@pytest.mark.parametrize("more", [{"checkpoints_per_epoch": 2}, {"mean_of_last": 2}])
+def test_training_of_which_only_the_last_model_is_kept_takes_no_more_checkpoints(more: dict[str, int]) -> None:
+    for make in (
+        lambda training: BaseConfig(training=training),
+        lambda training: SftArm(kind="sft", name="a", training=training),
+    ):
+        assert make(Training()).training == Training()
+        with pytest.raises(ValidationError, match=r"belong to sft\.training"):
+            make(Training(**more))

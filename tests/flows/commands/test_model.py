@@ -1,6 +1,7 @@
 """`ring model info` computes what a model needs from its config.json, and checks the weights that are there."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,15 @@ def test_of_several_models_one_must_be_named(seal, home) -> None:
     for name in (sft.fingerprint[:8], f"{sft.fingerprint[:8]}/epoch-09"):
         with pytest.raises(ValueError, match=rf"epoch-01, epoch-02: name one, as {sft.fingerprint[:8]}/epoch-02"):
             find_model(name, store=store)
+
+
+def test_checkpoints_of_an_epochs_middle_and_their_mean_are_named_like_others(seal, home) -> None:
+    names = ["epoch-00+1of2", "epoch-01", "mean-of-last-2"]
+    sft, store = seal("sft", models=names), Store(home)
+    for name in names:
+        assert find_model(f"{sft.fingerprint[:8]}/{name}", store=store) == sft.folder / name
+    with pytest.raises(ValueError, match=re.escape("holds epoch-00+1of2, epoch-01, mean-of-last-2: name one")):
+        find_model(sft.fingerprint[:8], store=store)
 
 
 def test_a_selection_stands_for_the_checkpoint_that_it_chose(seal, home) -> None:

@@ -1,29 +1,11 @@
-"""pass@k by hand and by enumeration, the bootstrap against a slow loop."""
+"""The bootstrap against a slow loop."""
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 
-from stages.evaluation.statistics import estimate_mean, pass_at_k
-
-
-@pytest.mark.parametrize(
-    ("n", "c", "k", "expected"), [(4, 0, 4, 0.0), (4, 1, 4, 1.0), (4, 1, 1, 0.25), (4, 2, 2, 5 / 6), (3, 3, 1, 1.0)]
-)
-def test_pass_at_k_by_hand(n: int, c: int, k: int, expected: float) -> None:
-    assert pass_at_k(n, num_correct=c, k=k) == pytest.approx(expected)
-
-
-def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample() -> None:
-    right = [True, False, False, True, False, False]
-    subsets = list(itertools.combinations(right, 3))
-    assert pass_at_k(6, num_correct=2, k=3) == pytest.approx(sum(map(any, subsets)) / len(subsets))
-
-
-def test_pass_at_k_needs_k_judged_samples() -> None:
-    assert math.isnan(pass_at_k(3, num_correct=1, k=4))
+from stages.evaluation.statistics import estimate_mean
 
 
 def test_interval_agrees_with_a_slow_bootstrap() -> None:

@@ -16,7 +16,7 @@ Make = Callable[..., Manifest]
 
 @pytest.fixture
 def made(tmp_path: Path) -> Make:
-    """A result of a stage: its tables, lines of steps.jsonl, rows of its steps (step -> rows), other tables (file -> table)."""
+    """A result of a stage: its tables, lines of steps.jsonl, rows of its steps (step -> rows), other tables (file -> table), config."""
 
     def make(stage: str, arm: str | None = None, **parts: Any) -> Manifest:
         folder = tmp_path / f"{stage}-{arm}"
@@ -29,7 +29,8 @@ def made(tmp_path: Path) -> Make:
         for name, table in parts.get("files", {}).items():
             write_table(table, folder / name)
         document = {
-            "payload": {"stage": stage, "arm": arm, "config": {}}, "fingerprint": "f" * 32, "content": "c" * 64, "seconds": 1.0,
+            "payload": {"stage": stage, "arm": arm, "config": parts.get("config", {})},
+            "fingerprint": "f" * 32, "content": "c" * 64, "seconds": 1.0,
             "timings": {}, "code": {"commit": None}, "mlflow_run_id": "", "notes": [],
         }  # fmt: skip
         return Manifest(folder=folder, document=document)

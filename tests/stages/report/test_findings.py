@@ -150,6 +150,17 @@ def test_a_chain_that_ends_with_sft_says_its_loss_and_which_epoch_was_better() -
     )
 
 
+def test_the_best_checkpoint_of_an_epochs_middle_is_told_by_its_name() -> None:
+    names = ("epoch-00+1of2", "epoch-01")
+    rows = [
+        {"epoch": epoch, "checkpoint": name, "train_loss": 2.5, "validation_loss": loss}
+        for epoch, name, loss in zip((0.5, 1), names, (1.25, 1.5), strict=True)
+    ]
+    assert said(sft={"epochs": rows}) == (
+        "SFT ended with a loss of 2.500 nats per token in epoch 1; on rows not trained on 1.500, best 1.250 at epoch-00+1of2.",
+    )
+
+
 def test_a_base_without_validation_says_its_loss() -> None:
     epochs = [{"epoch": 1, "train_loss": 2.5, "validation_loss": None}]
     assert said(base={"epochs": epochs}) == ("The base model ended with a loss of 2.500 nats per token in epoch 1.",)

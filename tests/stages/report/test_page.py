@@ -68,6 +68,37 @@ def test_a_mean_stands_at_the_last_step_of_its_block() -> None:
     assert _smoothed([]) == []
 
 
+def test_the_page_says_what_each_rule_would_have_chosen(made) -> None:
+    candidates = [
+        {
+            "checkpoint": name,
+            "entropy": 0.5,
+            "pass@1": 0.25,
+            "greedy": 0.5,
+            "validation_loss": loss,
+            "chosen": False,
+            "why": "",
+        }
+        for name, loss in (("epoch-01", 1.5), ("mean-of-last-2", 1.25))
+    ]
+    rules = [
+        {"rule": "entropy-window", "checkpoint": "epoch-01", "why": "inside", "applied": True},
+        {
+            "rule": "highest-pass@k",
+            "checkpoint": None,
+            "why": "no probe problem has 4 judged responses",
+            "applied": False,
+        },
+    ]
+    tables = {"candidates": candidates, "rules": rules}
+    page = render("t", {"selection": made("selection", tables=tables, config={"entropy_window": [0.25, 0.5]})})
+    assert "no probe problem has 4 judged responses" in page
+    assert re.findall("<title>validation loss: (.*?)</title>", page) == [
+        "checkpoint 1, nats per token 1.5",
+        "checkpoint 2, nats per token 1.25",
+    ]
+
+
 # ---------------------------------------------------------------- responses
 
 

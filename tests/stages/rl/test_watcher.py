@@ -11,7 +11,7 @@ from stages.config import Watch
 from stages.rl.attempts import Attempts
 from stages.rl.watcher import Verdict, Watcher
 from stages.stage import StageLog
-from stages.training.checkpoints import Checkpoints
+from stages.training.restore_points import RestorePoints
 from tests.stages.conftest import lines_of
 
 FLOOR = {"kind": "entropy_floor", "limit": 0.5, "window": 2}
@@ -25,7 +25,7 @@ class Arm:
         for step in checkpoints:
             (out / "checkpoints" / f"step-{step:06d}").mkdir(parents=True, exist_ok=True)
         watch = Watch.model_validate({"rules": [{**FLOOR, "action": action} for action in actions], **values})
-        kept = Checkpoints(out / "checkpoints", every=2, keep=3)
+        kept = RestorePoints(out / "checkpoints", every=2, keep=3)
         self.watcher = Watcher(watch, Attempts(out), kept, out, StageLog(self.stream))
 
     def look(self, *entropies: float) -> Verdict:

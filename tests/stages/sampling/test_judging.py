@@ -87,7 +87,7 @@ def test_where_the_judge_failed_the_responses_stay_and_are_judged_anew(
     assert damaged.read()["status"].to_pylist()[3:] == ["no_answer", "bad_gold", "no_answer"]
     before = state(sound.path)
 
-    forget_verdicts([damaged, sound])
+    forget_verdicts([one.path for one in [damaged, sound]])
     assert state(sound.path) == before and not sound.answers.exists()
     assert not damaged.is_done
     assert feather.read_table(damaged.answers, memory_map=False) == answers
@@ -107,5 +107,5 @@ def test_every_kind_of_failure_is_forgotten(worker: Worker, tiny_model: Path, tm
     samples = chunk.read()
     place = samples.schema.get_field_index("status")
     write_chunk(samples.set_column(place, "status", [["correct", status, "wrong"]]), chunk.path)
-    forget_verdicts([chunk])
+    forget_verdicts([one.path for one in [chunk]])
     assert not chunk.is_done and chunk.answers.exists()

@@ -1,5 +1,6 @@
 """A failure of the judge is no wrong answer; too many of them stop the stage. Figures of samples, by hand."""
 
+import itertools
 import json
 import math
 
@@ -14,9 +15,11 @@ from stages.sampling.scores import (
     count_solved,
     failure_name,
     judge_failures,
+    mean_pass_at_k,
     mean_score,
     mean_tokens,
     num_weak,
+    pass_at_k,
     policy_entropy,
     require_judged,
     scores_by_problem,
@@ -155,6 +158,36 @@ def test_a_mean_is_over_problems_of_the_mean_over_their_judged_samples():
     assert mean_score({"a": [1.0, 0.0], "b": [1.0], "never judged": []}) == pytest.approx(0.75)
     assert mean_score({"a": [1.0, 1.0, 0.0, 0.0], "b": [0.0]}) == pytest.approx(0.25)
     assert math.isnan(mean_score({"never judged": []})) and math.isnan(mean_score({}))
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "expected"), [(4, 0, 4, 0.0), (4, 1, 4, 1.0), (4, 1, 1, 0.25), (4, 2, 2, 5 / 6), (3, 3, 1, 1.0)]
+)
+def test_pass_at_k_by_hand(n: int, c: int, k: int, expected: float) -> None:
+    assert pass_at_k(n, num_correct=c, k=k) == pytest.approx(expected)
+
+
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample() -> None:
+    right = [True, False, False, True, False, False]
+    subsets = list(itertools.combinations(right, 3))
+    assert pass_at_k(6, num_correct=2, k=3) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+def test_pass_at_k_needs_k_judged_samples() -> None:
+    assert math.isnan(pass_at_k(3, num_correct=1, k=4))
+
+
+def test_a_mean_of_pass_at_k_is_over_the_problems_with_k_judged_samples() -> None:
+    scores = {"a": [1.0, 0.0, 0.0], "b": [0.0, 0.0], "one judged": [1.0], "never judged": []}
+    assert mean_pass_at_k(scores, k=2) == pytest.approx((2 / 3 + 0) / 2)  # 2 of the 3 pairs of a hold its right sample
+    assert mean_pass_at_k(scores, k=3) == 1
+    assert mean_pass_at_k(scores, k=1) == pytest.approx(mean_score(scores))
+    assert math.isnan(mean_pass_at_k(scores, k=4)) and math.isnan(mean_pass_at_k({}, k=1))
+
+
+def test_pass_at_k_counts_no_failure_of_the_judge_as_wrong() -> None:
+    table = samples("correct", "judge_error", "wrong", "wrong")
+    assert mean_pass_at_k(scores_by_problem(table), k=2) == pytest.approx(2 / 3)
 
 
 def test_a_problem_that_was_never_judged_has_no_score_and_others_keep_the_order_of_their_samples():

@@ -24,7 +24,7 @@ from stages.sampling.scores import GRADED_SCHEMA, count_solved
 from stages.selection.run import run
 from stages.sft.batches import tokenise
 from stages.stage import StageLog, StageRecord
-from stages.training.ledger import STEPS
+from stages.training.checkpoints import Checkpoint, write_checkpoints
 from tests.stages.conftest import arm_config
 
 NAMES = ("plums", "pears", "figs", "limes", "dates", "nuts")
@@ -60,6 +60,10 @@ def save_model_that_says(answer: str, tokenizer: Tokenizer, folder: Path) -> Non
     tokenizer.save(folder)
 
 
+def trained(name: str, **figures: float) -> Checkpoint:
+    return Checkpoint(name, **{"epoch": 1, "steps": 1, "tokens_trained": 1, "validation_loss": None, **figures})
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A curation, an sft with one checkpoint, and the folder of the stronger model."""
@@ -70,7 +74,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_table(table_from_problems(PROBLEMS[:2]), root / "curation" / "probe.parquet")
     save_model_that_says("8", tokenizer, root / "sft" / "epoch-01")
     save_model_that_says("7", tokenizer, root / "stronger")
-    (root / "sft" / STEPS).write_text(json.dumps({"epoch": 1, "tokens/trained": 1}) + "\n", encoding="utf-8")
+    write_checkpoints(root / "sft", [trained("epoch-01")])
     return {name: root / name for name in ("curation", "sft", "stronger")}
 
 
@@ -175,6 +179,84 @@ def test_kept_samples_are_all_that_grading_by_another_rule_needs(graded, tmp_pat
     assert (tmp_path / "graded.parquet").read_bytes() == (out / "graded.parquet").read_bytes()
     first = own.filter(pc.equal(own["sample"], 0))  # the rule of a recipe that asks once
     assert count_solved(first, num_samples=1)["num_samples"].to_pylist() == [1] * len(PROBLEMS)
+
+
+# ---------------------------------------------------------------- the rule that is applied
+
+
+@pytest.fixture
+def two(inputs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    """An sft with two checkpoints: the first says 8, which is right on the probe set, the second 7, at a lower validation loss."""
+    sft = tmp_path / "two"
+    sft.mkdir()
+    (sft / "epoch-00+1of2").symlink_to(inputs["sft"] / "epoch-01")
+    (sft / "epoch-01").symlink_to(inputs["stronger"])
+    half = trained("epoch-00+1of2", epoch=0.5, tokens_trained=10, validation_loss=0.5)
+    write_checkpoints(sft, [half, trained("epoch-01", tokens_trained=40, validation_loss=0.25)])
+    return {**inputs, "sft": sft}
+
+
+def ruled(inputs: dict[str, Path], out: Path, rule: str) -> StageRecord:
+    config = SelectionConfig.model_validate(
+        {"rule": rule, "grading_samples": 1, "sampling": SAMPLING, "entropy_window": [1, 2]}
+    )
+    return run(config, inputs=inputs, runtime=Runtime(workers=1), out=out, log=StageLog(None))
+
+
+def test_the_rule_of_the_recipe_chooses_who_grades_and_the_record_says_what_the_others_would(
+    two: dict[str, Path], tmp_path: Path
+) -> None:
+    record = ruled(two, tmp_path / "out", "validation-loss")
+    choice = json.loads((tmp_path / "out" / "choice.json").read_text(encoding="utf-8"))
+    assert (choice["checkpoint"], choice["rule"], choice["inside_window"]) == ("epoch-01", "validation-loss", False)
+    assert choice["why"] == "lowest validation loss (0.250 nats per token) of the 2 checkpoints"
+    assert choice["rules"] == record.tables["rules"]
+    window, highest, lowest = record.tables["rules"]
+    assert window["why"].startswith("NO CHECKPOINT INSIDE THE WINDOW [1, 2]: nearest entropy")
+    assert highest == {
+        "rule": "highest-pass@k",
+        "checkpoint": "epoch-00+1of2",
+        "why": "highest pass@2 (1.000) of the 2 checkpoints",
+        "applied": False,
+    }
+    assert (lowest["checkpoint"], lowest["applied"]) == ("epoch-01", True)
+    assert counts(tmp_path / "out", "num_correct") == {"eight": {(0,)}, "seven": {(1,)}, "nine": {(0,)}}
+    assert record.notes == ()  # no window was asked for
+
+
+def test_the_record_has_every_figure_that_a_rule_goes_by(two: dict[str, Path], tmp_path: Path) -> None:
+    record = ruled(two, tmp_path / "out", "highest-pass@k")
+    figures = ("checkpoint", "pass@1", "pass@2", "validation_loss", "sft_tokens", "share of SFT", "chosen")
+    assert [tuple(row[name] for name in figures) for row in record.tables["candidates"]] == [
+        ("epoch-00+1of2", 1.0, 1.0, 0.5, 10, 0.25, True),
+        ("epoch-01", 0.0, 0.0, 0.25, 40, 1.0, False),
+    ]
+    metrics = record.metrics
+    assert (metrics["selection/epoch"], metrics["selection/pass@2"], metrics["selection/validation_loss"]) == (
+        0.5,
+        1,
+        0.5,
+    )
+    assert (metrics["rule/highest-pass@k_epoch"], metrics["rule/validation-loss_epoch"]) == (0.5, 1)
+    assert metrics["rule/num_choices"] == 2
+
+
+def test_a_rule_that_cannot_choose_says_why_and_hinders_no_other(graded) -> None:
+    out, record = graded
+    *_, lowest = record.tables["rules"]
+    assert lowest["checkpoint"] is None
+    assert lowest["why"].startswith("no validation loss to go by for epoch-01 (None): give curation a source")
+    assert "rule/validation-loss_epoch" not in record.metrics and "selection/validation_loss" not in record.metrics
+    assert record.metrics["rule/num_choices"] == 1
+    assert json.loads((out / "choice.json").read_text(encoding="utf-8"))["checkpoint"] == "epoch-01"
+
+
+def test_without_a_validation_loss_the_rule_that_needs_it_is_refused_before_anything_is_sampled(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="no validation loss to go by for epoch-01"):
+        ruled(inputs, tmp_path / "out", "validation-loss")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_broken_folder_of_the_stronger_model_is_refused_before_anything_is_sampled(inputs, tmp_path: Path) -> None:

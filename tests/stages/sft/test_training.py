@@ -71,6 +71,27 @@ def test_a_plan_sees_every_row_once_an_epoch_within_the_budget() -> None:
     assert plan.loss_tokens == pytest.approx(3 * 36 / len(plan.steps))
 
 
+def test_parts_of_an_epoch_are_equally_many_steps_to_one_and_change_no_batch() -> None:
+    rows = Rows(tuple(ROWS), num_too_long=0, num_without_solution=0)
+    whole = plan_steps(rows, num_epochs=2, batch_tokens=1, seed=1)  # a row a step: five an epoch
+    parts = plan_steps(rows, num_epochs=2, batch_tokens=1, seed=1, parts_per_epoch=3)
+    assert [step.ends_part for step in parts.steps] == [1, 0, 2, 0, 3] * 2  # after 5/3, 10/3 and 5 steps, rounded down
+    assert [step.ends_part for step in whole.steps] == [0, 0, 0, 0, 1] * 2
+    assert [(step.epoch, step.batch, step.ends_epoch) for step in parts.steps] == [
+        (step.epoch, step.batch, step.ends_epoch) for step in whole.steps
+    ]
+    assert parts.loss_tokens == whole.loss_tokens
+
+
+def test_more_parts_than_steps_of_an_epoch_are_refused() -> None:
+    rows = Rows(tuple(ROWS), num_too_long=0, num_without_solution=0)
+    assert all(
+        step.ends_part for step in plan_steps(rows, num_epochs=1, batch_tokens=1, seed=1, parts_per_epoch=5).steps
+    )
+    with pytest.raises(ValueError, match="an epoch of 5 steps has no room for checkpoints_per_epoch = 6"):
+        plan_steps(rows, num_epochs=1, batch_tokens=1, seed=1, parts_per_epoch=6)
+
+
 def test_rows_that_cannot_be_trained_on_are_a_clear_message() -> None:
     with pytest.raises(ValueError, match="4 are longer than max_total_tokens and 2 have no solution"):
         plan_steps(Rows((), num_too_long=4, num_without_solution=2), num_epochs=1, batch_tokens=10, seed=0)

@@ -1,52 +1,63 @@
-"""Which checkpoints are wanted, kept and gone back to, by folders that are made by hand."""
+"""Names of SFT's checkpoints, and what is written of them."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from stages.training.checkpoints import Checkpoints
+from stages.training.checkpoints import (
+    Checkpoint,
+    checkpoint_folders,
+    checkpoint_name,
+    checkpoints_of,
+    mean_name,
+    write_checkpoints,
+)
 
 
-def checkpoints(folder: Path, *steps: int, every: int = 10, keep: int = 2) -> Checkpoints:
-    for step in steps:
-        (folder / f"step-{step:06d}").mkdir(parents=True)
-    return Checkpoints(folder, every=every, keep=keep)
+def names_of(num_epochs: int, num_parts: int) -> list[str]:
+    """In the order of training."""
+    return [
+        checkpoint_name(epoch, part=part, num_parts=num_parts)
+        for epoch in range(1, num_epochs + 1)
+        for part in range(1, num_parts + 1)
+    ]
 
 
-def test_without_any_there_is_none_to_go_on_with(tmp_path: Path) -> None:
-    none = checkpoints(tmp_path / "nowhere")
-    assert (none.steps, none.newest, none.before(5)) == ([], None, 0)
-    none.prune()
-    none.forget_after(0)
+def test_a_whole_epoch_has_its_number_alone() -> None:
+    assert [checkpoint_name(epoch) for epoch in (1, 2, 99)] == ["epoch-01", "epoch-02", "epoch-99"]
+    assert checkpoint_name(3, part=4, num_parts=4) == "epoch-03"
 
 
-def test_one_is_due_at_the_beginning_and_every_so_many_steps_where_it_is_not_there(tmp_path: Path) -> None:
-    some = checkpoints(tmp_path, 10, every=5)
-    assert [step for step in range(17) if some.is_due(step)] == [0, 5, 15]
+def test_a_part_of_an_epoch_has_the_whole_ones_before_it_and_its_share_of_the_next() -> None:
+    assert names_of(2, 2) == ["epoch-00+1of2", "epoch-01", "epoch-01+1of2", "epoch-02"]
+    assert names_of(1, 3) == ["epoch-00+1of3", "epoch-00+2of3", "epoch-01"]
+    assert names_of(1, 12)[1:10:8] == ["epoch-00+02of12", "epoch-00+10of12"]
 
 
-def test_what_a_kill_left_of_a_save_is_none(tmp_path: Path) -> None:
-    (tmp_path / "step-000010.writing").mkdir()
-    (tmp_path / "step-000020.old").mkdir()
-    some = checkpoints(tmp_path, 0)
-    assert some.steps == [0]
-    assert some.newest == tmp_path / "step-000000"
+@pytest.mark.parametrize("num_parts", [1, 2, 3, 10, 12, 100])
+def test_names_of_checkpoints_sort_in_the_order_of_training(num_parts: int) -> None:
+    names = names_of(99, num_parts)
+    assert names == sorted(set(names))
 
 
-@pytest.mark.parametrize(("step", "before"), [(41, 40), (40, 30), (31, 30), (30, 0), (1, 0)])
-def test_one_goes_back_to_the_newest_that_is_older_than_the_step(tmp_path: Path, step: int, before: int) -> None:
-    assert checkpoints(tmp_path, 0, 30, 40).before(step) == before
+def test_a_name_is_one_folder_and_no_mark_that_a_tracker_or_a_shell_minds() -> None:
+    assert all(re.fullmatch(r"[a-z0-9+-]+", name) for name in [*names_of(3, 12), mean_name(3)])
 
 
-@pytest.mark.parametrize(("keep", "left"), [(1, [0, 40]), (2, [0, 30, 40]), (9, [0, 10, 20, 30, 40])])
-def test_the_newest_are_kept_and_that_of_the_beginning(tmp_path: Path, keep: int, left: list[int]) -> None:
-    some = checkpoints(tmp_path, 0, 10, 20, 30, 40, keep=keep)
-    some.prune()
-    assert some.steps == left
+def test_what_is_written_of_checkpoints_comes_back_in_the_order_of_training(tmp_path: Path) -> None:
+    trained = [
+        Checkpoint("epoch-00+1of2", epoch=0.5, steps=2, tokens_trained=20, validation_loss=1.5),
+        Checkpoint("epoch-01", epoch=1, steps=5, tokens_trained=40, validation_loss=None),
+    ]
+    mean = Checkpoint("mean-of-last-2", 1, 5, 40, validation_loss=1.25, mean_of=("epoch-00+1of2", "epoch-01"))
+    write_checkpoints(tmp_path, [*trained, mean])
+    found = checkpoints_of(tmp_path)
+    assert [*found] == ["epoch-00+1of2", "epoch-01", "mean-of-last-2"]
+    assert [*found.values()] == [*trained, mean]
 
 
-def test_a_run_that_goes_back_forgets_what_came_after(tmp_path: Path) -> None:
-    some = checkpoints(tmp_path, 0, 10, 20, 30)
-    some.forget_after(10)
-    assert some.steps == [0, 10]
-    assert some.newest == tmp_path / "step-000010"
+def test_the_folders_of_an_artifact_are_those_that_were_trained_and_then_the_mean(tmp_path: Path) -> None:
+    for name in (mean_name(2), *reversed(names_of(2, 2)), "something-else"):
+        (tmp_path / name).mkdir()
+    assert [folder.name for folder in checkpoint_folders(tmp_path)] == [*names_of(2, 2), "mean-of-last-2"]

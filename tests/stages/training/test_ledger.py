@@ -10,10 +10,8 @@ from stages.stage import StageLog
 from stages.training.ledger import (
     STEPS,
     StepLedger,
-    checkpoint_name,
     last_steps,
     replay,
-    sft_tokens_by_checkpoint,
     steps_of,
     tokens_trained,
 )
@@ -103,18 +101,11 @@ def test_a_replay_tells_the_metrics_of_every_so_manieth_step_and_nothing_else(tm
     assert replayed(tmp_path) == [(step, {"train/loss": step / 10}) for step in range(1, 7)]
 
 
-def test_the_tokens_of_a_run_are_those_of_its_last_step_and_of_an_epoch_those_of_its_last(tmp_path: Path) -> None:
-    rows = [{"step": step, "epoch": epoch, "tokens/trained": 10.0 * step} for step, epoch in ((1, 1), (2, 1), (3, 2))]
-    written(tmp_path, *rows)
+def test_the_tokens_of_a_run_are_those_of_its_last_step(tmp_path: Path) -> None:
+    written(tmp_path, *({"step": step, "tokens/trained": 10.0 * step} for step in (1, 2, 3)))
     assert tokens_trained(tmp_path) == 30
-    assert sft_tokens_by_checkpoint(tmp_path) == {"epoch-01": 20, "epoch-02": 30}
     written(tmp_path)
     assert tokens_trained(tmp_path) == 0
-
-
-def test_names_of_checkpoints_sort_in_the_order_of_training() -> None:
-    names = [checkpoint_name(epoch) for epoch in range(1, 100)]
-    assert names[0] == "epoch-01" and names == sorted(names)
 
 
 def test_a_line_is_one_json_object(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from ring_model.policy import pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime
 from stages.stage import STATE, StageLog
-from stages.training.checkpoints import Checkpoints
 from stages.training.ledger import STEPS, steps_of
 from stages.training.model_card import CARD
+from stages.training.restore_points import RestorePoints
 from stages.training.trainer import Trainer
 from tests.stages.conftest import lines_of
 
@@ -46,7 +46,13 @@ class Run:
     """A stage over the tiny model, from its resume point on."""
 
     def __init__(
-        self, model: Path, out: Path, *, num_steps: int = 10, checkpoints: Checkpoints | None = None, **runtime: Any
+        self,
+        model: Path,
+        out: Path,
+        *,
+        num_steps: int = 10,
+        restore_points: RestorePoints | None = None,
+        **runtime: Any,
     ) -> None:
         self.stream = io.StringIO()
         self.trainer = Trainer.start(
@@ -56,7 +62,7 @@ class Run:
             runtime=Runtime(**{"checkpoint_seconds": 0, **runtime}),
             out=out,
             log=StageLog(self.stream),
-            checkpoints=checkpoints,
+            restore_points=restore_points,
         )
         self.progress = self.trainer.resume(Progress())
 
@@ -272,12 +278,12 @@ def test_a_resume_point_is_due_after_so_many_seconds_and_skipped_after_the_last_
 
 def goes_back(model: Path, out: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    kept = Checkpoints(out / STATE / "checkpoints", every=2, keep=1)
-    run = Run(model, out, num_steps=6, checkpoints=kept)
+    kept = RestorePoints(out / STATE / "restore-points", every=2, keep=1)
+    run = Run(model, out, num_steps=6, restore_points=kept)
     course = []
     for step in range(5):
-        found[step] = run.trainer.checkpoint_is_due(step)
-        run.trainer.save_checkpoint(run.progress)
+        found[step] = run.trainer.restore_point_is_due(step)
+        run.trainer.save_restore_point(run.progress)
         course.append(run.weights())
         if step < 4:
             run.step()
@@ -308,13 +314,13 @@ def test_a_run_goes_back_to_a_checkpoint_with_its_weights_moments_counters_and_l
 
 
 def from_newest(model: Path, out: Path) -> tuple[bool, list[dict[str, Any]]]:
-    kept = Checkpoints(out / STATE / "checkpoints", every=2, keep=3)
-    run = Run(model, out, checkpoints=kept)
+    kept = RestorePoints(out / STATE / "restore-points", every=2, keep=3)
+    run = Run(model, out, restore_points=kept)
     for _ in range(3):
-        run.trainer.save_checkpoint(run.progress)
+        run.trainer.save_restore_point(run.progress)
         run.step()
     assert kept.steps == [0, 2]
-    again = Run(model, out, checkpoints=kept)
+    again = Run(model, out, restore_points=kept)
     again.step()
     return same(again.weights(), run.weights()), again.events
 
