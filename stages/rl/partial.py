@@ -65,6 +65,14 @@ def give_up(rows: pa.Table, *, version: int, config: RlConfig) -> pa.Table:
     return with_columns(rows, status=status.tolist())
 
 
+def reseeded(rows: pa.Table, *, attempt: int) -> pa.Table:
+    """Rows of which the unfinished ones go on with other random numbers: those of an attempt that begins here."""
+    seeds = zip(rows["seed"].to_pylist(), _has(rows, UNFINISHED).tolist(), strict=True)
+    return with_columns(
+        rows, seed=[derive_seed(seed, "attempt", attempt) if goes_on else seed for seed, goes_on in seeds]
+    )
+
+
 def grown(rows: pa.Table, answers: pa.Table, *, version: int) -> pa.Table:
     """Rows after a round, of which `answers` are the judged samples of the unfinished ones, in order."""
     place = np.flatnonzero(_has(rows, UNFINISHED))

@@ -141,12 +141,14 @@ class PromptStream:
         """Where it stands, as plain values."""
         return asdict(self._cursor)
 
-    def begin(self, attempt: int) -> None:
-        """What follows belongs to this attempt; the first is number 0."""
+    def begin(self, attempt: int) -> bool:
+        """What follows belongs to this attempt, the first of which is number 0; returns whether it is another than before."""
         shuffles = self._cursor.shuffles
-        if attempt != (shuffles[-1][0] if shuffles else 0):
-            shuffles.append((attempt, dict(self._cursor.taken)))
-            self._orders.clear()
+        if attempt == (shuffles[-1][0] if shuffles else 0):
+            return False
+        shuffles.append((attempt, dict(self._cursor.taken)))
+        self._orders.clear()
+        return True
 
     def take(self, phase: Phase, count: int) -> list[Problem]:
         """The next problems of a phase."""

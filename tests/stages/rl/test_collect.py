@@ -12,15 +12,16 @@ from ring_model.checkpoint import load_model
 from ring_model.modelling import BailingMoe
 from stages.config import Objective, RlArm, RlConfig
 from stages.rl.collect import Collected, Collector, Effort, Weights
+from stages.rl.partial import reseeded
 from stages.rl.prompts import PromptStream
 from stages.rl.publishing import Publisher
 from stages.rl.samples import Journal, with_choice
-from stages.sampling.requests import Chunk, Policy
+from stages.sampling.requests import UNFINISHED, Chunk, Policy
 from stages.sampling.sampler import Done
 from stages.sampling.scores import JudgeWatch
 from stages.seeds import derive_seed
 from tests.stages.conftest import arm_config
-from tests.stages.rl.scripted import Reply, Script, ScriptedSampler, pool_of
+from tests.stages.rl.scripted import Reply, Script, ScriptedSampler, pool_of, rollouts
 
 POOL = pool_of(math=30, code=30)
 GLOBAL = Objective(token_budget=32, budget_scope="global")  # four live groups of two responses of four tokens
@@ -171,6 +172,14 @@ def test_an_attempt_is_part_of_the_seeds_of_samples_and_choice_and_of_the_order_
     assert with_choice(rows, step=2, config=config, attempt=3).equals(rows)
     others = [with_choice(rows, step=2, config=config, attempt=attempt) for attempt in range(8)]
     assert len({tuple(one["kept_tokens"].to_pylist()) for one in others}) > 1
+
+
+def test_unfinished_responses_go_on_with_the_seeds_of_an_attempt_that_begins() -> None:
+    rows = rollouts([{"sample": 0, "seed": 7, "status": UNFINISHED}, {"sample": 1, "seed": 8, "status": "correct"}])
+    again = reseeded(rows, attempt=2)
+    assert again["seed"].to_pylist() == [derive_seed(7, "attempt", 2), 8]
+    others = [name for name in rows.column_names if name not in ("seed", "reward", "advantage")]  # these are NaN
+    assert again.select(others).equals(rows.select(others))
 
 
 def test_a_phase_is_filled_up_to_its_own_budget(start: Start) -> None:

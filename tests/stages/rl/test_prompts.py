@@ -222,6 +222,13 @@ def test_an_attempt_takes_what_is_left_of_a_pass_and_the_next_ones_in_another_or
     assert taken(again, MATH, 10) == taken(second, MATH, 10)
 
 
+def test_a_stream_says_whether_an_attempt_begins() -> None:
+    stream = PromptStream(domain_pool(math=5), seed=3)
+    assert [stream.begin(attempt) for attempt in (0, 0, 2, 2, 3)] == [False, False, True, False, True]
+    again = PromptStream(domain_pool(math=5), seed=3, cursor=stream.cursor)
+    assert not again.begin(3)
+
+
 def test_the_first_attempt_has_the_order_of_a_stream_that_knows_none() -> None:
     plain, begun = PromptStream(domain_pool(math=5), seed=3), PromptStream(domain_pool(math=5), seed=3)
     begun.begin(0)
