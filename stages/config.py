@@ -454,12 +454,20 @@ class Tis(Record):
     cap: float = reported(2.0, "verl, rollout correction", "C", gt=0)
 
 
+def _keeps_something(interval: Any) -> Any:  # noqa: ANN401 - a record with `low` and `high`
+    if interval.low >= interval.high:
+        raise ValueError(f"low = {interval.low:g} must be below high = {interval.high:g}, or nothing is kept")
+    return interval
+
+
 class IcePop(Record):
     """A token weighs k where low <= k <= high, else nothing."""
 
     kind: Literal["icepop"] = "icepop"
     low: float = reported(0.5, "arXiv 2510.18855, eq. 1-3", "alpha", ge=0)
     high: float = reported(5.0, "arXiv 2510.18855, eq. 1-3", "beta", gt=0)
+
+    _interval = model_validator(mode="after")(_keeps_something)
 
 
 class Kpop(Record):
@@ -475,6 +483,8 @@ class SequenceMask(Record):
     kind: Literal["sequence"] = "sequence"
     low: float = reported(0.999, "NeMo RL", "least mean", ge=0)
     high: float = reported(1.002, "NeMo RL", "largest mean", gt=0)
+
+    _interval = model_validator(mode="after")(_keeps_something)
 
 
 Mismatch = Annotated[NoCorrection | Tis | IcePop | Kpop | SequenceMask, Field(discriminator="kind")]
@@ -647,7 +657,7 @@ class Objective(Record):
     def stated(self) -> dict[str, Any]:
         """What is given beside the preset; another preset can be put under it."""
         preset = PRESETS[self.kind].values
-        given = self.model_dump(exclude_unset=True)
+        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
         return {name: value for name, value in given.items() if name not in preset or value != preset[name]}
 
 
@@ -705,6 +715,12 @@ class RlArm(Record):
     kind: Literal["rl"]
     name: str = needed("name in tables", pattern=r"^[a-z0-9-]+$")
     phases: tuple[Phase, ...] = needed("phases, in order", min_length=1)
+    start: str | None = ours(
+        None,
+        "SFT checkpoint that the arm starts from, as epoch-04, and that its KL refers to; none: the chosen one, which grades the pool in"
+        " either case",
+        pattern=r"^(epoch-\d\d+(\+\d+of\d+)?|mean-of-last-\d+)$",
+    )
     objective: Objective | None = ours(None, "in what it differs from rl.objective; none: nothing")
     optimizer: RlOptimizer | None = ours(None, "in what it differs from rl.optimizer; none: nothing")
 

@@ -113,10 +113,20 @@ class Collector:
         try:
             self.watch.require()
         except RuntimeError:
-            forget_verdicts(self.journal.chunks(order.step))
+            self._forget_verdicts(order)
             raise
         config = self.config.for_phase(order.phase)
         self.journal.write(order.step, with_choice(rows, step=order.step, config=config, attempt=order.attempt))
+
+    def _forget_verdicts(self, order: Order) -> None:
+        """Let what failed be judged anew. Prompts that were asked only because of the verdicts are asked, or not, by the new ones."""
+        chunks = self.journal.chunks(order.step)
+        if self.config.objective.partial_rollouts is None:
+            num_first = -(-self._num_first(order.carried) // self.config.sampling.chunk_problems)
+            for path in chunks[num_first:]:
+                path.unlink()
+            del chunks[num_first:]
+        forget_verdicts(chunks)
 
     def _ask_whole(self, order: Order, effort: Effort) -> pa.Table:
         """Every response to its end."""
@@ -132,7 +142,7 @@ class Collector:
         """Round after round, until what is finished fills the budgets, or nothing goes on and no prompt may be asked."""
         numbers, step, version = count(), order.step, order.weights.version
         objective = self.config.for_phase(order.phase).objective
-        rows = give_up(order.carried, version=version, config=self.config)
+        rows = give_up(order.carried, version=version, limit=order.phase.max_total_tokens, config=self.config)
         while True:
             rows = completed(rows, step=step)
             if not lacks_tokens(responses_of(rows, config=self.config), objective):
@@ -173,10 +183,13 @@ class Collector:
             return ROLLOUT_SCHEMA.empty_table()
         return carried(self.journal.read(step - 1), config=self.config)
 
-    def _first_groups(self, phase: Phase, carried: pa.Table) -> list[Group]:
+    def _num_first(self, carried: pa.Table) -> int:
         """As many prompts as make `prompts_per_step` with the carried ones; at least one."""
+        return max(1, self.config.prompts_per_step - len(carried["group"].unique()))
+
+    def _first_groups(self, phase: Phase, carried: pa.Table) -> list[Group]:
         first, budgets = len(carried["group"].unique()), self.config.objective.num_budgets
-        problems = self.stream.take(phase, max(1, self.config.prompts_per_step - first))
+        problems = self.stream.take(phase, self._num_first(carried))
         return [Group(number, number % budgets, problem) for number, problem in enumerate(problems, start=first)]
 
     def _more_groups(self, phase: Phase, rows: pa.Table) -> list[Group]:

@@ -14,9 +14,8 @@ import pyarrow as pa
 
 from data.schema import ROLLOUT_SCHEMA
 from stages.config import RlConfig
-from stages.rl.rewards import EXPIRED
 from stages.rl.samples import Group, attempt_parts, is_waiting, with_columns
-from stages.sampling.requests import UNFINISHED, Begun
+from stages.sampling.requests import EXPIRED, UNFINISHED, Begun
 from stages.seeds import derive_seed
 
 
@@ -57,11 +56,13 @@ def begun(rows: pa.Table) -> tuple[Begun, ...]:
     )
 
 
-def give_up(rows: pa.Table, *, version: int, config: RlConfig) -> pa.Table:
-    """Rows in which those that have outlived sigma updates are expired."""
+def give_up(rows: pa.Table, *, version: int, limit: int, config: RlConfig) -> pa.Table:
+    """Rows in which those that have outlived sigma updates are expired, as are those without room below a shorter phase's limit."""
     assert config.objective.partial_rollouts is not None
     outlived = version - rows["policy_version"].to_numpy() > config.objective.partial_rollouts.max_updates
-    status = np.where(_has(rows, UNFINISHED) & outlived, EXPIRED, rows["status"].to_numpy(zero_copy_only=False))
+    lengths = np.array([len(prompt) for prompt in rows["prompt_ids"].to_pylist()]) + rows["num_tokens"].to_numpy()
+    gone = _has(rows, UNFINISHED) & (outlived | (lengths >= limit))
+    status = np.where(gone, EXPIRED, rows["status"].to_numpy(zero_copy_only=False))
     return with_columns(rows, status=status.tolist())
 
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 from data.schema import ROLLOUT_SCHEMA, Problem, read_table, write_table
 from stages.config import RlConfig
 from stages.rl.advantages import group_advantages
-from stages.rl.rewards import EXPIRED, NO_REWARD, rewards_of
+from stages.rl.rewards import NO_REWARD, rewards_of
 from stages.rl.selection import NOTHING, Response, choose_shares, live_groups
-from stages.sampling.requests import UNFINISHED
+from stages.sampling.requests import EXPIRED, UNFINISHED
 from stages.seeds import derive_seed
 from stages.stage import ROLLOUTS, STATE, step_file
 

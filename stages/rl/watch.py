@@ -74,12 +74,12 @@ def length_variance(rows: Sequence[Row], window: int) -> Reading | None:
 
 
 def judge_failures(rows: Sequence[Row], window: int) -> Reading | None:
-    """Share of the window's responses on which the judge itself failed."""
+    """Share of the window's responses on which the judge itself failed; nothing where there was none."""
     failures, count = "judge/failures", "response/count"
     found = _last(rows, failures, count, count=window)
-    if not found:
+    if not (total := sum(row[count] for row in found)):
         return None
-    return Reading(sum(row[failures] for row in found) / sum(row[count] for row in found), found[0]["step"])
+    return Reading(sum(row[failures] for row in found) / total, found[0]["step"])
 
 
 RULES: dict[str, Kind] = {

@@ -76,6 +76,8 @@ def test_judge_failures_are_a_share_of_the_responses_of_the_window() -> None:
         for step, (failures, count) in enumerate([(8.0, 8.0), (1.0, 8.0), (3.0, 24.0)], start=1)
     ]
     assert read("judge_failures", rows) == Reading(4 / 32, since=2)
+    nobody = [{"step": step, "phase": "one", "judge/failures": 0.0, "response/count": 0.0} for step in (1, 2)]
+    assert read("judge_failures", nobody) is None
 
 
 def test_a_gradient_norm_is_in_standard_deviations_of_the_logarithms_before_it() -> None:
