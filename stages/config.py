@@ -675,15 +675,36 @@ class RlOptimizer(Record):
     freeze_router: bool = ours(False, "leave the routers' weights as they are")
 
 
+class Plateau(Record):
+    """When the probe's greedy curve counts as flat: its best of the last `patience` probes is less than `min_gain` above its best before.
+
+    Probes count from the beginning of the phase on, one at its beginning among them.
+    """
+
+    patience: int = needed("probes without a gain", ge=1)
+    min_gain: float = ours(0.01, "share of right answers that is a gain", gt=0, le=1)
+
+
 class Phase(Record):
     """A stretch of steps with one mixture of domains."""
 
     name: str = needed(
         "name in metrics, and of the folder of the model at its end", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
     )
-    steps: int = needed("optimiser steps", ge=1)
+    steps: int = needed("optimiser steps; with `until` the most", ge=1)
     mixture: dict[Domain, float] = needed("share of each domain among the prompts of a step")
     max_total_tokens: int = paper(24_576, "3.2 (mathematics; 32 768 for code & science)", "prompt and response", ge=8)
+    token_budget: int | None = ours(None, "Phi of this phase; none: that of the objective", ge=1)
+    learning_rate: float | None = ours(
+        None, "peak in this phase, on the schedule of the whole arm; none: that of rl.optimizer", gt=0
+    )
+    optimizer: Literal["keep", "reset"] = ours(
+        "keep", "AdamW's moments and step count at the beginning of the phase: as they are, or zero"
+    )
+    until: Plateau | None = ours(
+        None,
+        "the phase ends early at a plateau of the probe, and the arm goes on with the next; the steps that are left are not taken",
+    )
 
     _mixture = field_validator("mixture")(_shares)
 
@@ -734,6 +755,15 @@ class RlArm(Record):
         """Whether a phase ends with this step."""
         return step == self.num_steps or self.phase_of(step) is not self.phase_of(step + 1)
 
+    def begins_phase(self, step: int) -> bool:
+        """Whether a phase begins with this step."""
+        return step == 1 or self.ends_phase(step - 1)
+
+    def cut_short(self, taken: Mapping[str, int]) -> "RlArm":
+        """The arm as it goes where phases, by name, ended after so many steps."""
+        phases = tuple(phase.model_copy(update={"steps": taken.get(phase.name, phase.steps)}) for phase in self.phases)
+        return self.model_copy(update={"phases": phases})
+
 
 class SftArm(Record):
     """A control: further SFT from the chosen checkpoint, for about the cost of an RL arm."""
@@ -746,6 +776,60 @@ class SftArm(Record):
 
 
 Arm = Annotated[RlArm | SftArm, Field(discriminator="kind")]
+
+
+WatchKind = Literal[
+    "entropy_floor",
+    "gradient_norm",
+    "length_variance",
+    "zero_advantage_share",
+    "repetition",
+    "truncated_share",
+    "judge_failures",
+    "mismatch",
+]
+
+
+class WatchRule(Record):
+    """A limit on what the ledger of an arm shows over the last steps of a phase, and what follows past it."""
+
+    kind: WatchKind = needed(
+        "entropy_floor: policy entropy, nats; gradient_norm: its logarithm in standard deviations from the window before it;"
+        " length_variance: of responses, over the square of their mean; zero_advantage_share: of groups; repetition: compressed"
+        " length of a response over its length; truncated_share and judge_failures: of responses; mismatch: mean absolute difference"
+        " of log-probabilities between sampler and trainer, nats. The first and `repetition` are past their limit below it"
+    )
+    limit: float = needed("value past which the rule speaks")
+    window: int = ours(
+        10, "steps of one phase that are looked at together; with fewer the rule has nothing to say", ge=1
+    )
+    action: Literal["warn", "stop", "roll_back"] = ours(
+        "warn",
+        "say so once; end the arm; or go back to the last restore point before the window (gradient_norm: before the step), with other"
+        " samples from there on",
+    )
+
+    @model_validator(mode="after")
+    def _spread_needs_two(self) -> "WatchRule":
+        if self.kind == "gradient_norm" and self.window < 2:
+            raise ValueError(
+                f"window = {self.window} of a rule gradient_norm must be at least 2: one step has no spread"
+            )
+        return self
+
+
+class Watch(Record):
+    """What is watched during RL; the paper names no rule."""
+
+    rules: tuple[WatchRule, ...] = ours((), "limits, each with its action")
+    checkpoint_every: int = ours(10, "steps between restore points, which are kept where a rule rolls back", ge=1)
+    keep: int = ours(3, "the newest of them are kept, and that of the beginning", ge=1)
+    max_attempts: int = ours(3, "attempts of an arm, the first among them; the last one stops at what rolls back", ge=1)
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether any rule does."""
+        return any(rule.action == "roll_back" for rule in self.rules)
 
 
 class RlConfig(Record):
@@ -769,6 +853,8 @@ class RlConfig(Record):
     )
     probe_every: int = ours(0, "every so many steps the probe problems are answered greedily; 0: never", ge=0)
     probe_problems: int = ours(100, "how many of curation's probe split, from its beginning", ge=1)
+    keep_best: bool = ours(True, "keep the model with the most right answers to the probe, too, where there is a probe")
+    watch: Watch = ours(Watch(), "limits on the ledger")
     max_judge_failures: float = _max_judge_failures()
     min_judge_failures: int = _min_judge_failures()
     arms: tuple[Arm, ...] = needed("the arms that are compared", min_length=1)
@@ -803,6 +889,16 @@ class RlConfig(Record):
         return self
 
     @model_validator(mode="after")
+    def _plateaus_are_seen(self) -> "RlConfig":
+        for arm in self.arms:
+            for phase in arm.phases if isinstance(arm, RlArm) else ():
+                if phase.until is not None and not self.probe_every:
+                    raise ValueError(
+                        f"arm {arm.name}, phase {phase.name}: `until` needs the probe; set rl.probe_every, or leave it out"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _a_pool_holds_a_prompt(self) -> "RlConfig":
         for objective in self.objectives.values():
             rows = objective.partial_rollouts.pool_rows if objective.partial_rollouts else self.samples_per_prompt
@@ -831,10 +927,20 @@ class RlConfig(Record):
         return {arm.name: arm.objective or self.objective for arm in self.arms if isinstance(arm, RlArm)}
 
     def total_token_budget(self, arm: RlArm) -> int:
-        """Tokens that the arm may train on: the steps of its phases x updates x Phi x virtual ranks."""
+        """Tokens that the arm may train on at most: the steps of its phases x updates x their Phi x virtual ranks."""
         objective = arm.objective or self.objective
         ranks = objective.budget_ranks if objective.budget_scope == "rank" else 1
-        return arm.num_steps * objective.updates_per_batch * objective.token_budget * ranks
+        tokens = sum(phase.steps * (phase.token_budget or objective.token_budget) for phase in arm.phases)
+        return tokens * objective.updates_per_batch * ranks
+
+    def for_phase(self, phase: Phase) -> "RlConfig":
+        """The same configuration with what the phase states of its own: Phi and the learning rate's peak."""
+        objective, optimizer = self.objective, self.optimizer
+        if phase.token_budget is not None:
+            objective = objective.model_copy(update={"token_budget": phase.token_budget})
+        if phase.learning_rate is not None:
+            optimizer = optimizer.model_copy(update={"learning_rate": phase.learning_rate})
+        return self.model_copy(update={"objective": objective, "optimizer": optimizer})
 
     def for_arm(self, name: str | None) -> "RlConfig":
         """The same configuration with one arm, and that one's objective and optimizer: what an arm's artifact is made from."""

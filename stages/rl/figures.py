@@ -12,6 +12,8 @@ from stages.rl.selection import Response, informative_tokens, live_groups
 from stages.sampling.requests import EXPIRED, UNFINISHED
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
 
+_GZIP_FRAME = 18  # bytes of header and trailer
+
 
 def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     """Metrics of a step; a domain that was not asked, or on which no verdict counts, has no reward. Only the budget counts carried rows."""
@@ -30,9 +32,14 @@ def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
 
 
 def _lengths(rows: pa.Table) -> dict[str, float]:
+    """Of responses, of which there are some; the deviation is that of the population."""
+    tokens = rows["num_tokens"].to_numpy()
     return {
         "response/mean_tokens": mean_tokens(rows),
+        "response/std_tokens": float(tokens.std()),
+        "response/p99_tokens": float(np.percentile(tokens, 99)),
         "response/truncated_share": float(np.mean(rows["truncated"].to_pylist())),
+        "response/compressibility": compressibility(rows["response"].to_pylist()),
         "policy/entropy": policy_entropy(rows),
     }
 
@@ -51,6 +58,19 @@ def _partial(rows: pa.Table) -> dict[str, float]:
 def mean_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean over a step's updates of figures of the same names; nothing of no update."""
     return {name: sum(one[name] for one in updates) / len(updates) for name in (updates[0] if updates else ())}
+
+
+def compressibility(texts: Sequence[str]) -> float:
+    """Mean over texts of compressed bytes / bytes, at most 1 each: near 0 where a text says the same over and over.
+
+    By deflate without gzip's frame, as the pinned pyarrow has it, so that all machines find the same. An empty text counts as 1.
+    """
+    return float(np.mean([_compressed_share(text.encode()) for text in texts]))
+
+
+def _compressed_share(text: bytes) -> float:
+    deflated = len(pa.compress(text, codec="gzip", asbytes=True)) - _GZIP_FRAME
+    return min(1.0, deflated / max(1, len(text)))
 
 
 def _rewards(rows: pa.Table) -> dict[str, float]:

@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from data.schema import ROLLOUT_SCHEMA
 from stages.config import RlConfig
-from stages.rl.samples import Group, is_waiting, with_columns
+from stages.rl.samples import Group, attempt_parts, is_waiting, with_columns
 from stages.sampling.requests import EXPIRED, UNFINISHED, Begun
 from stages.seeds import derive_seed
 
 
-def begin(groups: Sequence[Group], *, step: int, version: int, config: RlConfig) -> pa.Table:
+def begin(groups: Sequence[Group], *, step: int, version: int, config: RlConfig, attempt: int = 0) -> pa.Table:
     """Rows of responses of which nothing is drawn yet."""
     pairs = [(group, sample) for group in groups for sample in range(config.samples_per_prompt)]
     names = {
@@ -36,7 +36,7 @@ def begin(groups: Sequence[Group], *, step: int, version: int, config: RlConfig)
             "problem_id": group.problem.id,
             "domain": group.problem.domain,
             "sample": sample,
-            "seed": derive_seed(config.seed, "rl", "sample", step, group.number, sample),
+            "seed": derive_seed(config.seed, "rl", "sample", step, group.number, sample, *attempt_parts(attempt)),
         }
         for group, sample in pairs
     ]
@@ -64,6 +64,14 @@ def give_up(rows: pa.Table, *, version: int, limit: int, config: RlConfig) -> pa
     gone = _has(rows, UNFINISHED) & (outlived | (lengths >= limit))
     status = np.where(gone, EXPIRED, rows["status"].to_numpy(zero_copy_only=False))
     return with_columns(rows, status=status.tolist())
+
+
+def reseeded(rows: pa.Table, *, attempt: int) -> pa.Table:
+    """Rows of which the unfinished ones go on with other random numbers: those of an attempt that begins here."""
+    seeds = zip(rows["seed"].to_pylist(), _has(rows, UNFINISHED).tolist(), strict=True)
+    return with_columns(
+        rows, seed=[derive_seed(seed, "attempt", attempt) if goes_on else seed for seed, goes_on in seeds]
+    )
 
 
 def grown(rows: pa.Table, answers: pa.Table, *, version: int) -> pa.Table:

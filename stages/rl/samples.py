@@ -139,10 +139,18 @@ def _advantages(rows: pa.Table, *, config: RlConfig) -> np.ndarray:
     return group_advantages(rewards_PK, objective=config.objective)[groups, samples]
 
 
-def with_choice(rows: pa.Table, *, step: int, config: RlConfig) -> pa.Table:
-    """The rows with rewards, advantages and what of each enters which loss: a function of what was sampled and judged."""
+def attempt_parts(attempt: int) -> tuple[str | int, ...]:
+    """What an attempt after a roll back adds to the seeds of its steps; the first, number 0, adds nothing."""
+    return ("attempt", attempt) if attempt else ()
+
+
+def with_choice(rows: pa.Table, *, step: int, config: RlConfig, attempt: int = 0) -> pa.Table:
+    """The rows with rewards, advantages and what of each enters which loss: a function of what was sampled and judged.
+
+    `config` is that of the step's phase (`RlConfig.for_phase`).
+    """
     responses = responses_of(rows, config=config)
-    seed = derive_seed(config.seed, "rl", "choice", step)
+    seed = derive_seed(config.seed, "rl", "choice", step, *attempt_parts(attempt))
     shares = choose_shares(responses, objective=config.objective, longest=config.sampling.max_new_tokens, seed=seed)
     chosen = [shares.get(response.key, NOTHING) for response in responses]
     return with_columns(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stages.config import PRESETS, BaseConfig, IcePop, Objective, RlArm, RlConfig, SftArm, Tis, Training
+from stages.config import PRESETS, BaseConfig, IcePop, Objective, Phase, RlArm, RlConfig, SftArm, Tis, Training
 
 
 def arm(**steps: int) -> RlArm:
@@ -33,6 +33,54 @@ def test_a_step_past_the_arm_is_refused() -> None:
 
 def test_a_phase_ends_with_its_last_step_and_the_arm_with_the_last_phase() -> None:
     assert [step for step in range(1, 7) if ARM.ends_phase(step)] == [2, 3, 6]
+
+
+def test_a_phase_begins_with_the_step_after_the_last_ones_end() -> None:
+    assert [step for step in range(1, 7) if ARM.begins_phase(step)] == [1, 3, 4]
+
+
+def test_an_arm_that_is_cut_short_goes_on_with_the_next_phase() -> None:
+    short = ARM.cut_short({"a": 1, "c": 2})
+    assert [short.phase_of(step).name for step in range(1, 5)] == ["a", "b", "c", "c"]
+    assert short.num_steps == 4
+    assert ARM.cut_short({}) == ARM
+
+
+def test_a_phase_has_a_budget_and_a_learning_rate_of_its_own_where_it_states_them() -> None:
+    own = {"name": "b", "steps": 3, "mixture": {"math": 1.0}, "token_budget": 70, "learning_rate": 0.5}
+    phases = (arm(a=2).phases[0], Phase.model_validate(own))
+    whole = RlConfig(
+        arms=(arm(a=1).model_copy(update={"phases": phases}),),
+        objective=Objective(token_budget=10, clip_low=0.3, budget_scope="global"),
+    )
+    assert whole.for_phase(phases[0]) == whole
+    of_phase = whole.for_phase(phases[1])
+    assert of_phase.objective == Objective(token_budget=70, clip_low=0.3, budget_scope="global")
+    assert of_phase.optimizer == whole.optimizer.model_copy(update={"learning_rate": 0.5})
+    assert of_phase.model_copy(update={"objective": whole.objective, "optimizer": whole.optimizer}) == whole
+    assert whole.total_token_budget(whole.arms[0]) == 2 * 10 + 3 * 70
+
+
+def test_equal_budgets_count_what_a_phase_states() -> None:
+    def budgets(first: int, second: int) -> RlConfig:
+        phase = {"name": "p", "mixture": {"math": 1.0}}
+        arms = [
+            {"kind": "rl", "name": "a", "phases": [{**phase, "steps": 3, "token_budget": first}]},
+            {"kind": "rl", "name": "b", "phases": [{**phase, "steps": 6, "token_budget": second}]},
+        ]
+        return RlConfig.model_validate({"arms": arms, "objective": {"budget_scope": "global"}})
+
+    assert [budgets(20, 10).total_token_budget(arm) for arm in budgets(20, 10).arms] == [60, 60]
+    with pytest.raises(ValidationError, match=r"equal total token budgets .* {'a': 60, 'b': 66}"):
+        budgets(20, 11)
+
+
+def test_a_plateau_needs_a_probe() -> None:
+    phase = {"name": "p", "steps": 3, "mixture": {"math": 1.0}, "until": {"patience": 2}}
+    values = {"arms": [{"kind": "rl", "name": "arm", "phases": [phase]}]}
+    with pytest.raises(ValidationError, match="arm arm, phase p: `until` needs the probe"):
+        RlConfig.model_validate(values)
+    assert RlConfig.model_validate({**values, "probe_every": 2}).arms[0].phases[0].until.min_gain == 0.01
 
 
 def test_the_model_of_a_phase_has_a_folder_by_number_and_name() -> None:

@@ -13,15 +13,16 @@ from ring_model.modelling import BailingMoe
 from stages.config import Objective, RlArm, RlConfig
 from stages.rl.collect import Collected, Collector, Effort, Weights
 from stages.rl.figures import step_figures
+from stages.rl.partial import reseeded
 from stages.rl.prompts import PromptStream
 from stages.rl.publishing import Publisher
 from stages.rl.samples import Journal, newborn, responses_of, with_choice
-from stages.sampling.requests import Chunk, Policy
+from stages.sampling.requests import UNFINISHED, Chunk, Policy
 from stages.sampling.sampler import Done
 from stages.sampling.scores import JudgeWatch
 from stages.seeds import derive_seed
 from tests.stages.conftest import arm_config
-from tests.stages.rl.scripted import Reply, Script, ScriptedSampler, pool_of
+from tests.stages.rl.scripted import Reply, Script, ScriptedSampler, pool_of, rollouts
 
 POOL = pool_of(math=30, code=30)
 GLOBAL = Objective(token_budget=32, budget_scope="global")  # four live groups of two responses of four tokens
@@ -157,6 +158,53 @@ def test_every_response_has_a_seed_of_its_step_group_and_sample(start: Start) ->
     keys = list(zip(*(rows[name].to_pylist() for name in ("step", "group", "sample")), strict=True))
     assert len(set(keys)) == len(set(rows["seed"].to_pylist())) == 16
     assert rows["seed"].to_pylist() == [derive_seed(5, "rl", "sample", *key) for key in keys]
+
+
+def test_an_attempt_is_part_of_the_seeds_of_samples_and_choice_and_of_the_order_of_prompts(start: Start) -> None:
+    config = config_of(seed=5, objective=Objective(token_budget=12, budget_scope="global"))
+    process = start(config)
+    process.collect(1)
+    weights = Weights(process.publisher.policy(1), 1)
+    process.collector.collect(2, weights, attempt=3)
+    rows = process.journal.read(2)
+    keys = list(zip(*(rows[name].to_pylist() for name in ("step", "group", "sample")), strict=True))
+    assert rows["seed"].to_pylist() == [derive_seed(5, "rl", "sample", *key, "attempt", 3) for key in keys]
+    assert groups_in(rows) != list(enumerate(asked_of(config, 4, 4)[1]))
+    assert with_choice(rows, step=2, config=config, attempt=3).equals(rows)
+    others = [with_choice(rows, step=2, config=config, attempt=attempt) for attempt in range(8)]
+    assert len({tuple(one["kept_tokens"].to_pylist()) for one in others}) > 1
+
+
+def test_unfinished_responses_go_on_with_the_seeds_of_an_attempt_that_begins() -> None:
+    rows = rollouts([{"sample": 0, "seed": 7, "status": UNFINISHED}, {"sample": 1, "seed": 8, "status": "correct"}])
+    again = reseeded(rows, attempt=2)
+    assert again["seed"].to_pylist() == [derive_seed(7, "attempt", 2), 8]
+    others = [name for name in rows.column_names if name not in ("seed", "reward", "advantage")]  # these are NaN
+    assert again.select(others).equals(rows.select(others))
+
+
+def test_a_phase_is_filled_up_to_its_own_budget(start: Start) -> None:
+    phases = [{"name": name, "steps": 1, "mixture": {"math": 1.0}, "max_total_tokens": 64} for name in ("one", "two")]
+    phases[1]["token_budget"] = 41
+    config = config_of(arms=({"kind": "rl", "name": "arm", "phases": phases},))
+    process = start(config)
+    for step in (1, 2):
+        process.collect(step)
+    # 32 tokens are what four prompts give; 9 more take two
+    assert [len(groups_in(process.journal.read(step))) for step in (1, 2)] == [4, 6]
+    assert [sum(process.journal.read(step)["kept_tokens"].to_pylist()) for step in (1, 2)] == [32, 41]
+
+
+def test_a_collector_that_is_moved_goes_on_where_it_is_told(start: Start) -> None:
+    process = start(config_of())
+    first = process.collect(1)
+    process.collect(2)
+    moved = process.collector.moved(cursor=first.cursor, judged=first.judged)
+    assert (moved.stream.cursor, moved.watch.recent) == (first.cursor, first.judged)
+    assert process.collector.stream.cursor != first.cursor
+    (process.journal.path(2)).unlink()
+    moved.collect(2, Weights(process.publisher.policy(1), 1))
+    assert groups_in(process.journal.read(2)) == list(enumerate(asked_of(config_of(), 4, 4)[1]))
 
 
 def test_a_step_that_is_complete_leaves_no_chunk(start: Start, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """What a step's rows say, by hand on small tables."""
 
+import zlib
+
 import pytest
 
 from stages.config import Objective, RlConfig
-from stages.rl.figures import step_figures
+from stages.rl.figures import compressibility, step_figures
 from stages.rl.progress import Progress
 from tests.stages.conftest import arm_config
 from tests.stages.rl.scripted import rollouts
@@ -64,6 +66,29 @@ def test_lengths_entropy_and_failures_are_over_all_responses() -> None:
     assert figures["judge/failures"] == 1.0
     assert figures["judge/checker_failures"] == 1.0
     assert figures["judge/weak"] == 1.0
+
+
+def test_lengths_have_a_spread_and_a_longest_hundredth() -> None:
+    lengths = rollouts(
+        [{"sample": number, "num_tokens": tokens} for number, tokens in enumerate((2, 4, 4, 4, 5, 5, 7, 9))]
+    )
+    figures = step_figures(lengths, config=config_of(samples_per_prompt=8))
+    assert figures["response/std_tokens"] == pytest.approx(
+        2.0
+    )  # squares of the distances from 5: 9 + 1 + 1 + 1 + 0 + 0 + 4 + 16 = 8 x 4
+    # place .99 x 7 = 6.93 of the sorted, counted from 0: 7 + .93 x (9 - 7)
+    assert figures["response/p99_tokens"] == pytest.approx(8.86)
+
+
+def test_a_text_that_repeats_itself_is_compressed_and_a_short_or_empty_one_counts_as_1() -> None:
+    text = "x = 4 . " * 40
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)  # without header and trailer
+    size = len(deflate.compress(text.encode()) + deflate.flush())
+    assert size < 20
+    assert compressibility([text]) == pytest.approx(size / 320)
+    assert compressibility(["7"]) == compressibility([""]) == 1.0  # a byte becomes three
+    assert compressibility([text, "7"]) == pytest.approx((size / 320 + 1.0) / 2)
+    assert step_figures(ROWS, config=config_of())["response/compressibility"] == 1.0  # of "text"
 
 
 def test_a_budget_says_how_full_it_is_and_how_much_of_it_carries_a_policy_gradient() -> None:

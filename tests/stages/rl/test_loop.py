@@ -4,13 +4,10 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,16 +18,11 @@ from stages.config import Objective
 from stages.rl.samples import with_columns
 from stages.training.compute import forward_flops, row_work, sampling_work
 from tests.stages.conftest import Ended, arm_config, arm_job, run_arm, start_arm
+from tests.stages.rl.killing import files_of, kill, rows_of, steps_of, wait_for_step
 
 pytestmark = pytest.mark.slow
 CONFIG = arm_config(probe_every=2, probe_problems=3)
 KILLS = {1: 6, 2: 4}  # by ranks; RING_KILLS sets more
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    """What would be sealed."""
-    paths = (path for path in sorted(out.rglob("*")) if path.is_file() and ".state" not in path.parts)
-    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 
 def weights(out: Path, folder: str = "model") -> dict[str, torch.Tensor]:
@@ -41,14 +33,6 @@ def furthest(one: Path, two: Path) -> float:
     mine, theirs = weights(one), weights(two)
     assert mine.keys() == theirs.keys()
     return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
-
-
-def steps_of(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
-
-
-def rows_of(out: Path) -> pa.Table:
-    return pa.concat_tables([read_table(path, ROLLOUT_SCHEMA) for path in sorted((out / "rollouts").iterdir())])
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +132,8 @@ def test_flops_are_those_of_the_responses_and_of_the_rows_that_were_trained_on(u
 
 def test_the_model_at_the_end_of_each_phase_is_kept(undisturbed) -> None:
     out = undisturbed.out
-    assert {path.name for path in out.iterdir() if (path / "config.json").exists()} == {"model", "phase-01-one"}
+    models = {path.name for path in out.iterdir() if (path / "config.json").exists()}
+    assert models == {"model", "phase-01-one", "best"}
     assert any(not torch.equal(value, weights(out)[name]) for name, value in weights(out, "phase-01-one").items())
 
 
@@ -167,6 +152,21 @@ def test_the_probe_is_asked_at_the_start_every_second_step_and_at_the_end(undist
         "values"
     ].keys()
     assert all(0 <= event["values"]["speed/idle_rows_share"] < 1 for event in logged[1:])
+
+
+def test_the_model_with_the_best_probe_is_kept_with_its_step(arm_inputs, undisturbed) -> None:
+    record = json.loads((undisturbed.out / ".state" / "record.json").read_text())
+    scores = {row["step"]: row["greedy"] for row in record["tables"]["probes"]}
+    best = json.loads((undisturbed.out / "best" / "best.json").read_text())
+    assert best == {
+        "step": max(scores, key=lambda step: (scores[step], -step)),
+        "attempt": 0,
+        "score": max(scores.values()),
+    }
+    assert (record["metrics"]["probe/best"], record["metrics"]["probe/best_step"]) == (best["score"], best["step"])
+    assert best["step"] == 0  # so that its weights are known
+    start = load_file(arm_inputs["sft"] / "epoch-01" / "model.safetensors")
+    assert all(torch.equal(value, start[name]) for name, value in weights(undisturbed.out, "best").items())
 
 
 def test_what_is_no_step_of_the_arm_is_removed_and_told(arm_inputs, undisturbed, tmp_path: Path) -> None:
@@ -218,42 +218,11 @@ def killed_arm(inputs: Mapping[str, Path], out: Path, *, ranks: int, number: int
         process = start_arm(arm_job(CONFIG, inputs, out, ranks=ranks))
         wait_for_step(out, step, process)
         time.sleep(delay)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        wait_for_end_of(out)
+        kill(process, out)
         made = unchanged(made, out)
     done = run_arm(CONFIG, inputs, out, ranks=ranks)
     unchanged(made, out)
     return done
-
-
-def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Until something of the step is there, or the arm has ended."""
-    name, deadline = f"step-{step:06d}", time.monotonic() + 120
-    while not any(
-        (out / folder / file).exists() for folder, file in (("rollouts", f"{name}.parquet"), (".state/chunks", name))
-    ):
-        assert time.monotonic() < deadline, f"nothing of {name}"
-        if process.poll() is not None:
-            return
-        time.sleep(0.002)
-
-
-def wait_for_end_of(out: Path) -> None:
-    """Until no process works there: workers die with the stage, a moment later."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        commands = (path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdigit())
-        if not any(str(out).encode() in read_if_there(command) for command in commands):
-            return
-        time.sleep(0.02)
-
-
-def read_if_there(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
 
 
 def unchanged(made: dict[Path, tuple[int, int]], out: Path) -> dict[Path, tuple[int, int]]:
