@@ -16,8 +16,8 @@ from data.schema import ROLLOUT_SCHEMA
 from stages.config import Phase, RlArm, RlConfig
 from stages.rl.partial import begin, begun, completed, give_up, grown, unfinished
 from stages.rl.prompts import PromptStream
-from stages.rl.samples import Group, Journal, carried, newborn, responses_of, sampled_rows, with_choice
-from stages.rl.selection import lacking_groups, lacks_tokens
+from stages.rl.samples import Group, Journal, carried, choice_seed, newborn, responses_of, sampled_rows, with_choice
+from stages.rl.selection import lacking_groups, lacking_tokens
 from stages.sampling.judging import forget_verdicts
 from stages.sampling.requests import Chunk, Policy
 from stages.sampling.sampler import Done, Sampler
@@ -113,7 +113,7 @@ class Collector:
         while groups:
             samples = self._answered(self._chunks(groups, numbers, step=step, policy=weights.policy), effort)
             parts.append(sampled_rows(samples, groups, step=step, version=weights.version, config=self.config))
-            groups = self._more_groups(phase, pa.concat_tables(parts))
+            groups = self._more_groups(phase, pa.concat_tables(parts), step)
         return pa.concat_tables(parts)
 
     def _ask_partial(self, step: int, phase: Phase, weights: Weights, effort: Effort) -> pa.Table:
@@ -122,7 +122,8 @@ class Collector:
         rows = give_up(self._carried(step), version=version, limit=phase.max_total_tokens, config=self.config)
         while True:
             rows = completed(rows, step=step)
-            if not lacks_tokens(responses_of(rows, config=self.config), self.config.objective):
+            seed = choice_seed(step, config=self.config)
+            if not any(lacking_tokens(responses_of(rows, config=self.config), self.config.objective, seed=seed)):
                 return rows
             new = begin(self._groups_with_room(phase, rows, step), step=step, version=version, config=self.config)
             rows = pa.concat_tables([rows, new]).combine_chunks()
@@ -168,13 +169,13 @@ class Collector:
         problems = self.stream.take(phase, self._num_first(carried))
         return [Group(number, number % budgets, problem) for number, problem in enumerate(problems, start=first)]
 
-    def _more_groups(self, phase: Phase, rows: pa.Table) -> list[Group]:
+    def _more_groups(self, phase: Phase, rows: pa.Table, step: int) -> list[Group]:
         """Token-budgeted dynamic sampling (paper 3.2)."""
         num_asked = len(rows["group"].unique())
         prompts = self.config.prompts_per_step
         most = max(0, math.floor((1 + self.config.extra_prompts_share) * prompts) - num_asked)
-        responses = responses_of(rows, config=self.config)
-        ranks = lacking_groups(responses, self.config.objective, wanted=prompts, most=most)
+        responses, seed = responses_of(rows, config=self.config), choice_seed(step, config=self.config)
+        ranks = lacking_groups(responses, self.config.objective, wanted=prompts, most=most, seed=seed)
         problems = self.stream.take(phase, len(ranks))
         return [Group(num_asked + index, ranks[index], problem) for index, problem in enumerate(problems)]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from data.domains import DOMAINS, FAILED_STATUSES
-from stages.config import Objective, RlConfig
-from stages.rl.samples import newborn, responses_of
-from stages.rl.selection import Response, informative_tokens, live_groups
+from stages.config import RlConfig
+from stages.rl.samples import choice_seed, newborn, responses_of
+from stages.rl.selection import Response, lacking_tokens, live_groups
 from stages.sampling.requests import EXPIRED, UNFINISHED
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
 
@@ -83,7 +83,7 @@ def _budget(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
         "budget/tokens_missing": float(max(0, total - used)),
         "budget/tokens_carried": float(sum(one.num_tokens for one in responses if one.judged and one.age)),
         "budget/informative_share": _informative_kept(responses, kept, live) / total,
-        "budget/underfilled_ranks": float(_underfilled(responses, config.objective)),
+        "budget/underfilled_ranks": float(_underfilled(responses, config=config, step=rows["step"][0].as_py())),
     }
 
 
@@ -91,7 +91,6 @@ def _informative_kept(responses: Sequence[Response], kept: Sequence[int], live: 
     return sum(tokens for response, tokens in zip(responses, kept, strict=True) if response.group in live)
 
 
-def _underfilled(responses: Sequence[Response], objective: Objective) -> int:
+def _underfilled(responses: Sequence[Response], *, config: RlConfig, step: int) -> int:
     """Virtual ranks whose Phi was not filled, in every update, by tokens with a policy gradient."""
-    wanted = objective.updates_per_batch * objective.token_budget
-    return sum(tokens < wanted for tokens in informative_tokens(responses, objective))
+    return sum(map(bool, lacking_tokens(responses, config.objective, seed=choice_seed(step, config=config))))

@@ -139,10 +139,15 @@ def _advantages(rows: pa.Table, *, config: RlConfig) -> np.ndarray:
     return group_advantages(rewards_PK, objective=config.objective)[groups, samples]
 
 
+def choice_seed(step: int, *, config: RlConfig) -> int:
+    """Of the order in which a step's prompts are taken."""
+    return derive_seed(config.seed, "rl", "choice", step)
+
+
 def with_choice(rows: pa.Table, *, step: int, config: RlConfig) -> pa.Table:
     """The rows with rewards, advantages and what of each enters which loss: a function of what was sampled and judged."""
     responses = responses_of(rows, config=config)
-    seed = derive_seed(config.seed, "rl", "choice", step)
+    seed = choice_seed(step, config=config)
     shares = choose_shares(responses, objective=config.objective, longest=config.sampling.max_new_tokens, seed=seed)
     chosen = [shares.get(response.key, NOTHING) for response in responses]
     return with_columns(
