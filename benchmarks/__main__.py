@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
-One takes arguments: `python -m benchmarks source_mutants --help`.
+Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster and source_mutants.
 """
 
 import importlib
@@ -13,20 +13,23 @@ BENCHMARKS = (
     "contamination_challenge",
     "contamination_rate",
     "curation_scale",
-    "seeds",
     "sandbox",
     "byte_agreement",
     "judging",
     "judging_mutations",
     "judging_peers",
 )
-WITH_ARGUMENTS = ("source_mutants",)
+WITH_ARGUMENTS = {
+    "cluster": "benchmarks.cluster",
+    "experiment": "benchmarks.experiments",
+    "source_mutants": "benchmarks.source_mutants",
+}  # -> module
 DEFAULT = ("throughput", "checkpoint", "orchestration", "sandbox")
 
 
 def main(names: list[str]) -> int:
     if names and names[0] in WITH_ARGUMENTS:
-        return importlib.import_module(f"benchmarks.{names[0]}").main(names[1:])
+        return importlib.import_module(WITH_ARGUMENTS[names[0]]).main(names[1:])
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         known = ", ".join((*BENCHMARKS, *WITH_ARGUMENTS))

@@ -32,10 +32,6 @@ BASELINE_SECONDS = 900.0  # a test may take, before anything is known of it
 PATIENCE_SECONDS, PATIENCE_FACTOR = 20.0, 4.0  # what a test may take beside, and as a multiple of, what it takes
 
 SAME: dict[str, dict[str, str]] = {
-    "stages/rl/figures.py": {
-        "if total is None or not isinstance(config.objective, C3po): -> if total is None and not isinstance(config.objective, C3po):":
-            "the objective without a total is the one that is not C3PO",
-    },
     "stages/rl/probe.py": {
         "deque(sampler.sample(chunks), maxlen=0) -> deque(sampler.sample(chunks), maxlen=1)": "what it keeps is not looked at",
     },
@@ -50,8 +46,8 @@ SAME: dict[str, dict[str, str]] = {
             "the chunks of a step lie in one folder",
     },
     "stages/rl/selection.py": {
-        "turns = range(max(wanted, default=0)) -> turns = range((max(wanted, default=0)) + 1)": "in a turn past the last nobody wants",
-        "turns = range(max(wanted, default=0)) -> turns = range(max(wanted, default=1))": "there is at least one virtual rank",
+        "turns = range(max(more, default=0)) -> turns = range((max(more, default=0)) + 1)": "in a turn past the last nobody wants",
+        "turns = range(max(more, default=0)) -> turns = range(max(more, default=1))": "there is at least one virtual rank",
     },
     "stages/sampling/asking.py": {"seeds=[0], -> seeds=[1],": "a greedy response takes no random number"},
     "stages/sampling/judging.py": {

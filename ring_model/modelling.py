@@ -381,6 +381,13 @@ class BailingMoe(nn.Module):
             return linear(hidden_MD / divisor_D, self.lm_head).float()
 
 
+def freeze_routers(model: BailingMoe) -> None:
+    """Take the routers' weights out of training."""
+    for module in model.modules():
+        if isinstance(module, MoeBlock):
+            module.gate.weight.requires_grad = False
+
+
 def router_output(routings: list[Routing]) -> RouterOutput:
     """Gather what the routers of all layers report."""
     return RouterOutput(

@@ -695,6 +695,12 @@ class RlArm(Record):
     kind: Literal["rl"]
     name: str = needed("name in tables", pattern=r"^[a-z0-9-]+$")
     phases: tuple[Phase, ...] = needed("phases, in order", min_length=1)
+    start: str | None = ours(
+        None,
+        "SFT checkpoint that the arm starts from, as epoch-04, and that its KL refers to; none: the chosen one, which grades the pool in"
+        " either case",
+        pattern=r"^(epoch-\d\d+(\+\d+of\d+)?|mean-of-last-\d+)$",
+    )
     objective: Objective | None = ours(None, "in what it differs from rl.objective; none: nothing")
     optimizer: RlOptimizer | None = ours(None, "in what it differs from rl.optimizer; none: nothing")
 

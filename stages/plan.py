@@ -12,6 +12,7 @@ from stages.config import (
     CurationConfig,
     Recipe,
     Record,
+    RlArm,
     SelectionConfig,
     SftArm,
     SftConfig,
@@ -28,6 +29,7 @@ from stages.records.artifact import (
     matching_files,
 )
 from stages.records.code_digest import code_digest
+from stages.training.checkpoints import planned_checkpoints
 
 MODULES: dict[str, str] = {
     "curation": "stages.curation",
@@ -95,8 +97,10 @@ class PlannedStage:
 def plan_chain(recipe: Recipe, *, until: StageName | None = None, data_dir: Path | None = None) -> list[PlannedStage]:
     """Every stage up to `until`, in an order in which inputs come first.
 
-    Raises ValueError for an end that the recipe does not reach, and for files that are missing or cannot be read.
+    Raises ValueError for an end that the recipe does not reach, for an arm's start that SFT will not keep, and for files that are missing
+    or cannot be read.
     """
+    _require_starts(recipe)
     last = STAGES.index(until or recipe.until)
     if recipe.rl is None and last >= STAGES.index("rl"):
         raise ValueError(
@@ -109,6 +113,15 @@ def plan_chain(recipe: Recipe, *, until: StageName | None = None, data_dir: Path
             spec = _plan_stage(recipe, stage, arm, planned, data_dir)
             planned[spec.key] = spec
     return list(planned.values())
+
+
+def _require_starts(recipe: Recipe) -> None:
+    kept = planned_checkpoints(recipe.sft.training)
+    for arm in recipe.rl.arms if recipe.rl else ():
+        if isinstance(arm, RlArm) and arm.start and arm.start not in kept:
+            raise ValueError(
+                f"rl.arms.{arm.name}.start = {arm.start!r}: SFT will keep {', '.join(kept)}; name one of them, or none for the chosen one"
+            )
 
 
 def _arms(recipe: Recipe, stage: StageName) -> list[str | None]:

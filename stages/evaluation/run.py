@@ -19,7 +19,7 @@ from data.sources.procedural import describe
 from stages.config import EvaluationConfig, Runtime
 from stages.evaluation.groups import problem_groups
 from stages.evaluation.statistics import Estimate, estimate_mean
-from stages.records.artifact import write_json
+from stages.records.artifact import read_manifest, write_json
 from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import chosen_model, model_folder
 from stages.sampling.requests import Policy, SamplingJob
@@ -36,7 +36,7 @@ from stages.sampling.scores import (
 from stages.seeds import derive_seed
 from stages.stage import ROLLOUTS, STATE, Row, StageLog, StageRecord
 from stages.training.checkpoints import checkpoints_of
-from stages.training.ledger import tokens_trained
+from stages.training.ledger import flops_spent, tokens_trained
 
 SFT = "sft"
 _SHOWN_PROBLEMS = 8
@@ -78,7 +78,7 @@ def run(
             "summary": _summary(results, models, groups),
             "results": [_result_row(name, entry) for name, entry in results.items()],
             "comparisons": comparisons,
-            "ledger": _ledger(inputs, results),
+            "ledger": _ledger(inputs, results, starts=_starts(inputs)),
             "samples": _shown_samples(sampled.tables, problems),
             "verdicts": [{"status": name, "count": n} for name, n in status_counts(sampled.tables.values()).items()],
         },
@@ -248,20 +248,39 @@ def _rl_arms(inputs: Mapping[str, Path]) -> list[str]:
     return [key.removeprefix("rl/") for key, folder in inputs.items() if (folder / ROLLOUTS).is_dir()]
 
 
-def _ledger(inputs: Mapping[str, Path], results: Mapping[str, Mapping[str, float]]) -> list[Row]:
-    """Token efficiency (paper 4.3.2): tokens that an arm trained on, over those of its SFT start, beside its scores."""
-    sft_tokens = checkpoints_of(inputs["sft"])[chosen_model(inputs).name].tokens_trained
-    arms = {key.removeprefix("rl/"): tokens_trained(folder) for key, folder in inputs.items() if key.startswith("rl/")}
+def _starts(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """Arms that name another start than the chosen checkpoint -> its folder."""
+    configs = {
+        key.removeprefix("rl/"): read_manifest(folder).document["payload"]["config"]
+        for key, folder in inputs.items()
+        if key.startswith("rl/")
+    }
+    named = {arm: one.get("start") for arm, config in configs.items() for one in config.get("arms", ())}
+    return {arm: start for arm, start in named.items() if start}
+
+
+def _ledger(
+    inputs: Mapping[str, Path], results: Mapping[str, Mapping[str, float]], *, starts: Mapping[str, str]
+) -> list[Row]:
+    """Token efficiency (paper 4.3.2): tokens that an arm trained on, over those of its SFT start, and FLOPs, beside its scores."""
+    checkpoints, chosen = checkpoints_of(inputs["sft"]), chosen_model(inputs).name
+    sft_tokens = {name: checkpoint.tokens_trained for name, checkpoint in checkpoints.items()}
+    arms = {key.removeprefix("rl/"): folder for key, folder in inputs.items() if key.startswith("rl/")}
+    spent = {SFT: (0, 0.0)} | {arm: (tokens_trained(folder), flops_spent(folder)) for arm, folder in arms.items()}
+    most = max(flops for _, flops in spent.values()) or 1.0
     return [
         {
             "model": model,
-            "sft_tokens": sft_tokens,
+            "start": starts.get(model, chosen),
+            "sft_tokens": sft_tokens[starts.get(model, chosen)],
             "further_tokens": tokens,
-            "further / sft": tokens / sft_tokens,
+            "further / sft": tokens / sft_tokens[starts.get(model, chosen)],
+            "further_flops": flops,
+            "flops / most": flops / most,
             "greedy": results[f"{model}/all/greedy"]["value"],
             "pass@1": results[f"{model}/all/pass@1"]["value"],
         }
-        for model, tokens in {SFT: 0, **arms}.items()
+        for model, (tokens, flops) in spent.items()
         if f"{model}/all/greedy" in results and f"{model}/all/pass@1" in results
     ]
 

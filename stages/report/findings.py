@@ -208,6 +208,7 @@ def _training(tables: Tables) -> Iterator[str]:
     if ledger:
         parts = [f"{row['model']} {row['further / sft']:.2g} ({row['further_tokens']:,})" for row in ledger]
         yield f"Tokens trained on after SFT, over those of SFT: {', '.join(parts)}."
+        yield from _compute(ledger)
     elif arms:
         for arm, found in arms.items():
             yield from _arm(arm, found)
@@ -216,6 +217,16 @@ def _training(tables: Tables) -> Iterator[str]:
         yield f"SFT ended with {_losses(epochs)}."
     elif "sft" not in tables and (epochs := tables.get("base", {}).get("epochs", [])):
         yield f"The base model ended with {_losses(epochs)}."
+
+
+def _compute(ledger: Sequence[Row]) -> Iterator[str]:
+    """FLOPs after SFT, so that a reader sees whether a control had at least as many."""
+    rows = sorted((row for row in ledger if row.get("further_flops")), key=lambda row: -row["further_flops"])
+    if rows:
+        first, *others = rows
+        parts = [f"{first['model']} {first['further_flops']:.3g}"]
+        parts += [f"{row['model']} {row['flops / most']:.2f} of that" for row in others]
+        yield f"FLOPs after SFT: {', '.join(parts)}."
 
 
 def _arm(arm: str, found: Mapping[str, Sequence[Row]]) -> Iterator[str]:

@@ -123,7 +123,9 @@ def _sections(manifests: Mapping[str, Manifest]) -> Sequence[Row]:
 
 _EVALUATION = (
     "Each point is a mean over problems with its bootstrap interval. "
-    "`all` leaves out the harder level, which stands by itself as `harder`."
+    "`all` leaves out the harder level, which stands by itself as `harder`. "
+    "FLOPs in the ledger are the matrix products of training, sampling and the reference pass after SFT, counted from lengths "
+    "(docs/how-it-works.md); they say whether a control had as much compute as an arm."
 )
 _CURATION = (
     "Every row that was dropped is kept in dropped.parquet with the step, the reason and the evidence; ring data why ID tells of one. "
@@ -136,7 +138,7 @@ _SELECTION = (
 )
 _RL = (
     f"Moving averages over {SMOOTHING} steps; of the probe every value. "
-    "All arms start from the chosen checkpoint and share its grading of the pool."
+    "All arms start from the chosen checkpoint, but for those that name another, and share its grading of the pool."
 )
 
 

@@ -1,6 +1,6 @@
 """The RL training loop (paper 3.2): a step is a function of the weights before it and of its rows in the journal.
 
-In: the chosen SFT checkpoint, the graded pool, an arm. Out, under `out`: model/, the model at the end of every earlier phase,
+In: an SFT checkpoint to start from, the graded pool, an arm. Out, under `out`: model/, the model at the end of every earlier phase,
 rollouts/ (the journal), probes/, and steps.jsonl (values that depend on inputs and seed alone). Every rank calls `train_arm`. Rank 0
 asks the sampler and writes; all read the journal, so that one rank and several train on the same tokens.
 
@@ -18,12 +18,13 @@ import torch
 
 from ring_model.checkpoint import load_model
 from ring_model.configuration import BailingMoeConfig
-from ring_model.modelling import BailingMoe
+from ring_model.modelling import BailingMoe, freeze_routers
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.ahead import Ahead
 from stages.rl.collect import Collector, Effort
 from stages.rl.figures import mean_figures, step_figures
+from stages.rl.flops import step_flops
 from stages.rl.mismatch import Differences
 from stages.rl.probe import Probe
 from stages.rl.progress import Progress, pool_rows
@@ -114,6 +115,8 @@ class _Run:
         """Load the model, and go on from the resume point."""
         model = load_model(start)
         _require_positions(arm, model, start)
+        if config.optimizer.freeze_router:
+            freeze_routers(model)
         optimizer = optimizer_settings(config.optimizer)
         trainer = Trainer.start(model, optimizer=optimizer, num_steps=arm.num_steps, runtime=runtime, out=out, log=log)
         progress = trainer.resume(Progress(load=uniform_load(model.config)))
@@ -223,7 +226,8 @@ class _Run:
         figures = step_figures(rows, config=self.config)
         progress.count(step, phase, figures)
         counts = {"tokens/trained": progress.tokens_trained, "tokens/generated": progress.tokens_generated}
-        self.values = {**figures, **trained, **counts}
+        spent = progress.spend(step_flops(rows, model=self._sizes, objective=self.config.objective))
+        self.values = {**figures, **trained, **counts, **spent}
         self.values |= self._probe(step)
         self.trainer.write_step(progress, {"phase": phase, **self.values})
 

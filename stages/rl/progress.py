@@ -7,6 +7,7 @@ from typing import Any
 from data.domains import DOMAINS
 from stages.rl.prompts import Pool
 from stages.stage import Row as TableRow
+from stages.training.compute import compute_metrics
 from stages.training.routing import Load
 
 _NEW_PHASE = {"steps": 0, "first_reward": None, "last_reward": None, "last_entropy": None, "tokens_trained": 0}
@@ -25,6 +26,7 @@ class Progress:
     failures: int = 0  # of them the judge's own
     underfilled: int = 0  # steps in which tokens with a policy gradient did not fill every Phi
     skipped: int = 0  # steps without a token to train on
+    flops: dict[str, int] = field(default_factory=dict)  # by what they were spent on
     load: Load = field(default_factory=list)  # of the last step
     gradient_norm: float = 0.0  # of the last step
     phases: dict[str, TableRow] = field(default_factory=dict)  # a row per phase
@@ -50,6 +52,11 @@ class Progress:
         row["last_entropy"] = values.get("policy/entropy", row["last_entropy"])
         row["tokens_trained"] += used
 
+    def spend(self, flops: Mapping[str, int]) -> dict[str, float]:
+        """Add a step's FLOPs; returns the sums as metrics."""
+        self.flops = {name: self.flops.get(name, 0) + spent for name, spent in flops.items()}
+        return compute_metrics(self.flops)
+
     def note_probe(self, version: int, figures: Mapping[str, float]) -> None:
         """What the probe showed after so many steps."""
         names = ("greedy", *DOMAINS, "entropy", "mean_tokens")
@@ -63,6 +70,7 @@ class Progress:
             "train/skipped_steps": float(self.skipped),
             "tokens/trained": float(self.tokens_trained),
             "tokens/generated": float(self.tokens_generated),
+            **compute_metrics(self.flops),
             "budget/tokens_missing": float(self.tokens_missing),
             "budget/underfilled_steps": float(self.underfilled),
             "judge/total_failures": float(self.failures),

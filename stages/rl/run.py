@@ -1,11 +1,12 @@
-"""One RL arm (paper 3.2): from the chosen SFT checkpoint through the arm's phases.
+"""One RL arm (paper 3.2): from the chosen SFT checkpoint, or the one that the arm names, through the arm's phases.
 
 In: `curation` (rl.parquet, probe.parquet), `sft`, `selection` (choice.json, graded.parquet). Out: model/, the model at the end of
 every earlier phase, steps.jsonl, rollouts/, probes/; the tables `phases`, `pool` and `probes`. Arms share everything before them
-byte for byte; equal token budgets are checked with the recipe.
+byte for byte, the grading of the pool by the chosen checkpoint among it; equal token budgets are checked with the recipe.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ring_model.tokenizer import Tokenizer
@@ -13,7 +14,7 @@ from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.loop import train_arm
 from stages.rl.probe import Probe
 from stages.rl.prompts import load_pool
-from stages.sampling.prompting import chosen_model
+from stages.sampling.prompting import chosen_model, start_model
 from stages.stage import StageLog, StageRecord
 
 
@@ -22,9 +23,13 @@ def run(config: RlConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: 
     arms = [arm for arm in config.arms if isinstance(arm, RlArm)]
     if len(arms) != 1 or len(config.arms) != 1:
         raise ValueError(f"RL takes exactly one arm of kind 'rl'; got {[(arm.name, arm.kind) for arm in config.arms]}")
-    start = chosen_model(inputs)
+    chosen, start = chosen_model(inputs), start_model(inputs, arms[0].start)
     tokenizer = Tokenizer.from_folder(start)
     pool = load_pool(inputs["curation"], inputs["selection"], arm=arms[0], config=config, tokenizer=tokenizer)
     log.message(f"{pool.num_problems:,} problems may be asked; left out: {pool.left_out_words}")
     probe = Probe.load(inputs["curation"], config=config, out=out)
-    return train_arm(arms[0], pool, config=config, start=start, probe=probe, runtime=runtime, out=out, log=log)
+    record = train_arm(arms[0], pool, config=config, start=start, probe=probe, runtime=runtime, out=out, log=log)
+    if start == chosen:
+        return record
+    note = f"the arm starts from {start.name}; {chosen.name} was chosen, and graded the problems that may be asked"
+    return replace(record, notes=(note, *record.notes))

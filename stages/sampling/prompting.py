@@ -7,6 +7,7 @@ from pathlib import Path
 from data.domains import DOMAINS
 from data.schema import Problem
 from ring_model.tokenizer import Tokenizer
+from stages.training.checkpoints import checkpoint_folders
 
 MODEL = "model"  # model folder inside an artifact
 REFERENCE = "reference.json"  # instead of it: names a released folder
@@ -32,6 +33,19 @@ def model_folder(artifact: Path) -> Path:
 
 
 def chosen_model(inputs: Mapping[str, Path]) -> Path:
-    """The SFT checkpoint that selection chose, one that was trained or a mean: where RL starts, and the model `sft` of the evaluation."""
+    """The SFT checkpoint that selection chose, one that was trained or a mean: where arms start that name none, and `sft` in results."""
     choice = json.loads((inputs["selection"] / CHOICE).read_text(encoding="utf-8"))
     return inputs["sft"] / choice["checkpoint"]
+
+
+def start_model(inputs: Mapping[str, Path], checkpoint: str | None) -> Path:
+    """The SFT checkpoint of that name, or the chosen one. Raises ValueError where SFT kept none of that name."""
+    if checkpoint is None:
+        return chosen_model(inputs)
+    folder = inputs["sft"] / checkpoint
+    if not folder.is_dir():
+        kept = ", ".join(path.name for path in checkpoint_folders(inputs["sft"]))
+        raise ValueError(
+            f"an arm starts from {checkpoint}, but SFT kept {kept}; name one of them, or none for the chosen one"
+        )
+    return folder

@@ -29,6 +29,7 @@ from stages.sft.batches import Batch, Plan, PlannedStep, Row, Rows, plan_steps
 from stages.stage import Row as TableRow
 from stages.stage import StageLog, StageRecord
 from stages.training.checkpoints import Checkpoint, checkpoint_name, mean_name, write_checkpoints
+from stages.training.compute import TRAINING, Work, compute_metrics, row_work, training_flops
 from stages.training.dealing import rectangles, share_of_rank
 from stages.training.routing import (
     Load,
@@ -70,6 +71,7 @@ class Progress:
     step: int = 0  # finished steps
     tokens_trained: int = 0  # response tokens
     tokens_processed: int = 0  # prompt and response tokens
+    training_flops: int = 0
     ledger_bytes: int = 0  # length of steps.jsonl
     epoch_nll: float = 0.0  # sum over the response tokens of the epoch so far
     epoch_tokens: int = 0
@@ -205,6 +207,7 @@ class _Run:
         progress.step += 1
         progress.tokens_trained += figures.num_response_tokens
         progress.tokens_processed += batch_tokens
+        progress.training_flops += training_flops(self._work(step.batch), self.job.model.config)
         progress.epoch_nll += figures.nll
         progress.epoch_tokens += figures.num_response_tokens
         progress.load = figures.load
@@ -217,9 +220,14 @@ class _Run:
             "tokens/batch": batch_tokens,
             "tokens/trained": progress.tokens_trained,
             "tokens/processed": progress.tokens_processed,
+            **compute_metrics({TRAINING: progress.training_flops}),
         }
         self.trainer.write_step(progress, {"epoch": step.epoch, **values})
         self._report(step.epoch, values)
+
+    def _work(self, batch: Batch) -> Work:
+        rows = (self.job.rows.rows[index] for index in batch)
+        return sum((row_work(len(row.prompt), len(row.response)) for row in rows), Work())
 
     def _report(self, epoch: int, values: dict[str, float]) -> None:
         now = time.monotonic()
@@ -295,6 +303,7 @@ class _Run:
             "train/steps": float(self.progress.step),
             "tokens/trained": float(self.progress.tokens_trained),
             "tokens/processed": float(self.progress.tokens_processed),
+            **compute_metrics({TRAINING: self.progress.training_flops}),
             "data/rows": float(len(self.job.rows.rows)),
             "data/too_long": float(self.job.rows.num_too_long),
             "data/without_solution": float(self.job.rows.num_without_solution),

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from stages.config import Training
 from stages.records.artifact import write_json
 from stages.stage import Row
 
@@ -41,6 +42,17 @@ def checkpoint_name(epoch: int, *, part: int = 1, num_parts: int = 1) -> str:
 def mean_name(num_checkpoints: int) -> str:
     """Folder of the mean of the last checkpoints."""
     return f"{_MEAN}{num_checkpoints}"
+
+
+def planned_checkpoints(training: Training) -> list[str]:
+    """Names of what SFT will keep, in the order of training; a mean comes last."""
+    parts = training.checkpoints_per_epoch
+    names = [
+        checkpoint_name(epoch, part=part, num_parts=parts)
+        for epoch in range(1, training.epochs + 1)
+        for part in range(1, parts + 1)
+    ]
+    return [*names, *([mean_name(training.mean_of_last)] if training.mean_of_last else [])]
 
 
 def checkpoint_folders(artifact: Path) -> list[Path]:

@@ -15,8 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
+from ring_model.configuration import BailingMoeConfig
+from ring_model.tokenizer import Tokenizer
+from stages.recipe import load_recipe
 from stages.records.artifact import read_manifest
 from stages.records.tracking import metric_name, tracking_uri
+from stages.sft.run import rows_of
+from stages.training.compute import Work, row_work, training_flops
 from tests.flows.conftest import assert_all_ended, by_key, content
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
@@ -91,6 +96,16 @@ def test_arms_train_on_equal_budgets(smoke) -> None:
     stages = by_key(smoke.document)
     steps = {key: stages[key]["metrics"]["train/steps"] for key in ("rl/phased", "rl/mixed")}
     assert steps == {"rl/phased": 5, "rl/mixed": 5}
+
+
+def test_flops_of_sft_are_those_of_its_rows_in_every_epoch(smoke) -> None:
+    stages = by_key(smoke.document)
+    start, training = Path(stages["sft"]["artifact"]) / "epoch-01", load_recipe("smoke").recipe.sft.training
+    problems = Path(stages["curation"]["artifact"]) / "sft.parquet"
+    rows = rows_of(problems, Tokenizer.from_folder(start), training).rows
+    work = sum((row_work(len(row.prompt), len(row.response)) for row in rows), Work())
+    flops = training.epochs * training_flops(work, BailingMoeConfig.from_folder(start))
+    assert stages["sft"]["metrics"]["compute/total_flops"] == flops
 
 
 def test_the_report_is_one_small_page_that_needs_no_network(smoke) -> None:

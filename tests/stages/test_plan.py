@@ -52,12 +52,12 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
 def test_a_comment_a_docstring_and_layout_change_nothing(project: Path) -> None:
     loss = project / "stages/rl/losses.py"
     edit(loss, lambda text: text + "\n\n# a comment\n")
-    edit(loss, lambda text: text.replace("The negated bracket above", "Another sentence"))
+    edit(loss, lambda text: text.replace("min(s A, clip(s, 1 - eps_low", "Another sentence"))
     assert changed(planned(), fingerprints(project)) == set()
 
 
 def test_a_changed_line_of_the_c3po_loss_reruns_rl_and_what_follows_and_nothing_before(project: Path) -> None:
-    edit(project / "stages/rl/losses.py", lambda text: text.replace("- log_ratio_M - 1.0", "- log_ratio_M - 1.5"))
+    edit(project / "stages/rl/losses.py", lambda text: text.replace("torch.minimum(", "torch.maximum("))
     assert changed(planned(), fingerprints(project)) == AFTER_RL
 
 
@@ -147,9 +147,21 @@ def test_an_end_that_the_recipe_does_not_reach_is_refused() -> None:
         plan_chain(load_recipe("curate-public").recipe, until="rl")
 
 
+def test_a_start_that_sft_will_not_keep_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ValueError, match=r"rl\.arms\.mixed\.start = 'epoch-03': SFT will keep epoch-01, epoch-02;"):
+        plan_chain(load_recipe("smoke", overrides=["rl.arms.mixed.start='epoch-03'"]).recipe)
+    halves = ["rl.arms.mixed.start='epoch-00+1of2'", "sft.training.checkpoints_per_epoch=2"]
+    assert plan_chain(load_recipe("smoke", overrides=halves).recipe)
+
+
+def test_a_start_is_of_its_arm_alone() -> None:
+    changed, before = planned("rl.arms.mixed.start='epoch-01'"), planned()
+    assert {key for key in before if changed[key] != before[key]} == {"rl/mixed", "evaluation", "report"}
+
+
 def test_an_infinite_number_in_a_recipe_is_a_message() -> None:
     with pytest.raises(RecipeError, match=r"kl_coefficient = inf: .*finite"):
-        load_recipe("smoke", overrides=["rl.kl_coefficient=inf"])
+        load_recipe("smoke", overrides=["rl.objective.kl_coefficient=inf"])
 
 
 def test_what_follows_from_an_outdated_stage_is_outdated_too(tmp_path: Path) -> None:

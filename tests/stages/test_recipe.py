@@ -31,6 +31,7 @@ def test_every_recipe_loads_and_can_be_planned(name, tmp_path):
         ("rl.arms.nobody.name='x'", "none of the 3 elements"),
         ("rl.arms.0.phases.0.mixture={math=0.5}", "sum to 1"),
         ("selection.entropy_window=[0.5, 0.3]", "entropy_window"),
+        ("rl.arms.mixed.start='../model'", "rl.arms.1.start = '../model'"),
         ("novalue", "write KEY=VALUE"),
     ],
 )

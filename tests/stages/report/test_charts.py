@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from stages.report.charts import Axis, bar_chart, interval_chart, line_chart
+from stages.report.charts import Axis, as_file, bar_chart, interval_chart, line_chart
 
 
 def svg_of(markup: str) -> ET.Element:
@@ -65,3 +65,22 @@ def test_ticks_are_round_numbers_inside_the_range() -> None:
 def test_the_same_numbers_give_the_same_bytes() -> None:
     series = {"a": [(step, step * 0.1) for step in range(200)]}
     assert line_chart(series, x_label="s", y_label="v") == line_chart(series, x_label="s", y_label="v")
+
+
+def test_a_file_stands_alone_with_its_styles_and_its_legend() -> None:
+    chart = line_chart({"a & b": [(0, 0), (1, 1)], "c": [(0, 1), (1, 0)]}, x_label="step", y_label="reward")
+    text = as_file(chart)
+    svg = ET.fromstring(text)
+    space = "{http://www.w3.org/2000/svg}"
+    assert svg.tag == f"{space}svg"
+    words = [part.text for part in svg.iter(f"{space}text")]
+    assert words[-2:] == ["a & b", "c"]
+    assert svg.find(f"{space}style") is not None
+    inside, alone = svg_of(chart), float(svg.attrib["viewBox"].split()[3])
+    assert alone == float(inside.attrib["viewBox"].split()[3]) + 2 * 18
+    assert as_file(chart) == text
+
+
+def test_a_chart_of_nothing_is_no_file() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        as_file(line_chart({}, x_label="x", y_label="y"))

@@ -194,3 +194,13 @@ def test_evaluated_arms_are_told_with_their_tokens() -> None:
     assert findings(tables, confidence=0.95).sentences == (
         "Tokens trained on after SFT, over those of SFT: mixed 0.81 (900,000).",
     )
+
+
+def test_flops_are_told_from_the_arm_with_the_most() -> None:
+    ledger = [
+        {"model": model, "further_tokens": tokens, "further / sft": 0.5, "further_flops": flops, "flops / most": flops / 6.26e12}
+        for model, tokens, flops in (("sft", 0, 0.0), ("mixed", 9, 5.79e12), ("more-sft", 17, 6.26e12), ("phased", 9, 5.77e12))
+    ]  # fmt: skip
+    assert findings({"evaluation": {"ledger": ledger}}, confidence=0.95).sentences[1] == (
+        "FLOPs after SFT: more-sft 6.26e+12, mixed 0.92 of that, phased 0.92 of that."
+    )

@@ -115,6 +115,7 @@ class Updated:
 
     values: dict[str, float]  # of the update
     moved: float  # furthest of any weight
+    still: list[str]  # parameters that are the same to the bit
     weights: list[Tensor]
     skipped: int
     messages: list[str]
@@ -132,5 +133,7 @@ def update(rows: pa.Table, *, config: RlConfig, start: Path, out: Path) -> Updat
     values = run.update(1, rows)
     weights = [parameter.detach().clone() for parameter in run.trainer.engine.model.parameters()]
     moved = max(float((one - two).abs().max()) for one, two in zip(before, weights, strict=True))
+    names = [name for name, _ in run.trainer.engine.model.named_parameters()]
+    still = [name for name, one, two in zip(names, weights, before, strict=True) if torch.equal(one, two)]
     messages = [event["text"] for event in lines_of(events) if event["event"] == "message"]
-    return Updated(values, moved, weights, run.progress.skipped, messages)
+    return Updated(values, moved, still, weights, run.progress.skipped, messages)

@@ -17,8 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from data.schema import ROLLOUT_SCHEMA, read_table, write_table
 from ring_model.checkpoint import load_model
+from ring_model.configuration import BailingMoeConfig
 from stages.config import Objective, PartialRollouts, RlConfig
 from stages.rl.samples import with_columns
+from stages.training.compute import forward_flops, row_work, sampling_work
 from tests.stages.conftest import Ended, arm_config, arm_job, run_arm, start_arm
 
 pytestmark = pytest.mark.slow
@@ -137,6 +139,27 @@ def test_trained_tokens_are_the_budget_less_what_is_reported_missing(undisturbed
     record = json.loads((undisturbed.out / ".state" / "record.json").read_text())
     assert record["metrics"]["budget/tokens_missing"] == missing
     assert record["metrics"]["tokens/trained"] == steps[-1]["tokens/trained"]
+
+
+def test_flops_are_those_of_the_responses_and_of_the_rows_that_were_trained_on(undisturbed) -> None:
+    model = BailingMoeConfig.from_folder(undisturbed.out / "model")
+    steps, sampled, scored, trained = steps_of(undisturbed.out), 0, 0, 0
+    for step in range(1, 6):
+        rows = [row for row in rows_of(undisturbed.out).to_pylist() if row["step"] == step]
+        per_group = CONFIG.samples_per_prompt
+        groups = [rows[start : start + per_group] for start in range(0, len(rows), per_group)]
+        for group in groups:
+            prompt = len(group[0]["prompt_ids"])
+            lengths = [len(row["token_ids"]) for row in group]
+            sampled += forward_flops(sampling_work(prompt, lengths), model)
+            scored += sum(forward_flops(row_work(prompt, length), model) for length in lengths)
+            kept = [row["kept_tokens"] for row in group if row["kept_tokens"]]
+            trained += sum(forward_flops(row_work(prompt, tokens), model) for tokens in kept)
+        assert steps[step - 1]["compute/sampling_flops"] == sampled
+        assert steps[step - 1]["compute/training_flops"] == 3 * trained
+        assert steps[step - 1]["compute/reference_flops"] == scored
+    metrics = json.loads((undisturbed.out / ".state" / "record.json").read_text())["metrics"]
+    assert metrics["compute/total_flops"] == sampled + scored + 3 * trained
 
 
 def test_the_model_at_the_end_of_each_phase_is_kept(undisturbed) -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from data.schema import Problem
 from stages.rl.progress import Progress, pool_rows
 from stages.rl.prompts import Pool
+from stages.training.compute import SAMPLING, TOTAL, TRAINING
 from tests.stages.rl.scripted import pool_of
 
 
@@ -59,12 +60,17 @@ def test_a_phase_has_its_first_and_last_reward_and_its_tokens() -> None:
 def test_metrics_are_the_sums_and_the_last_steps_values() -> None:
     progress = counted()
     progress.skipped = 1
+    progress.spend({TRAINING: 30, SAMPLING: 5})
+    assert progress.spend({TRAINING: 10, SAMPLING: 1})[TOTAL] == 46.0
     last = {"reward/mean": 0.75, "policy/entropy": 0.5, "policy/kl": 0.125, "train/loss": 9.0}
     assert progress.metrics(last, pool_of(math=3, code=2)) == {
         "train/steps": 4.0,
         "train/skipped_steps": 1.0,
         "tokens/trained": 100.0,
         "tokens/generated": 135.0,
+        "compute/training_flops": 40.0,
+        "compute/sampling_flops": 6.0,
+        "compute/total_flops": 46.0,
         "budget/tokens_missing": 10.0,
         "budget/underfilled_steps": 1.0,
         "judge/total_failures": 10.0,

@@ -328,6 +328,19 @@ def test_a_step_in_which_no_verdict_counts_changes_no_weight_and_is_told_and_cou
     assert done.messages == ["step 1: no response enters the loss, so the weights stay as they are"]
 
 
+@pytest.mark.slow
+def test_routers_that_are_frozen_stay_to_the_bit_and_all_else_moves(process, tiny_model: Path, tmp_path: Path) -> None:
+    config, rows = config_of(), with_choice(sampled_step(), step=1, config=config_of())
+    frozen = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"freeze_router": True})})
+    still, usual = (
+        process.submit(update, rows, config=one, start=tiny_model, out=tmp_path / name).result()
+        for name, one in (("frozen", frozen), ("usual", config))
+    )
+    assert still.still == [f"layers.{layer}.mlp.gate.weight" for layer in range(1)]
+    assert usual.still == []
+    assert still.values["router/z_loss"] == usual.values["router/z_loss"]
+
+
 # ---------------------------------------------------------------- what enters it
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from stages.config import Training
 from stages.training.checkpoints import (
     Checkpoint,
     checkpoint_folders,
     checkpoint_name,
     checkpoints_of,
     mean_name,
+    planned_checkpoints,
     write_checkpoints,
 )
 
@@ -61,3 +63,9 @@ def test_the_folders_of_an_artifact_are_those_that_were_trained_and_then_the_mea
     for name in (mean_name(2), *reversed(names_of(2, 2)), "something-else"):
         (tmp_path / name).mkdir()
     assert [folder.name for folder in checkpoint_folders(tmp_path)] == [*names_of(2, 2), "mean-of-last-2"]
+
+
+def test_what_sft_will_keep_is_known_beforehand() -> None:
+    training = Training(epochs=2, checkpoints_per_epoch=2, mean_of_last=3)
+    assert planned_checkpoints(training) == ["epoch-00+1of2", "epoch-01", "epoch-01+1of2", "epoch-02", "mean-of-last-3"]
+    assert planned_checkpoints(Training(epochs=1)) == ["epoch-01"]

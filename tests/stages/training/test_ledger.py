@@ -10,6 +10,7 @@ from stages.stage import StageLog
 from stages.training.ledger import (
     STEPS,
     StepLedger,
+    flops_spent,
     replay,
     steps_of,
     tokens_trained,
@@ -87,6 +88,13 @@ def test_the_tokens_of_a_run_are_those_of_its_last_step(tmp_path: Path) -> None:
     assert tokens_trained(tmp_path) == 30
     written(tmp_path)
     assert tokens_trained(tmp_path) == 0
+
+
+def test_the_flops_of_a_run_are_those_of_its_last_step(tmp_path: Path) -> None:
+    written(tmp_path, {"step": 1, "compute/total_flops": 5.0}, {"step": 2, "compute/total_flops": 1.5e12})
+    assert flops_spent(tmp_path) == 1.5e12
+    written(tmp_path)
+    assert flops_spent(tmp_path) == 0
 
 
 def test_a_line_is_one_json_object(tmp_path: Path) -> None:
