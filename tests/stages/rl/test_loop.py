@@ -38,6 +38,8 @@ WAYS = {
         left_over="carry",
         updates_per_batch=2,
         mismatch="tis",
+        probe_every=2,
+        probe_problems=3,
         partial_rollouts=PartialRollouts(pool_rows=8, round_tokens=6, max_updates=2),
     ),
 }
@@ -218,9 +220,9 @@ def test_an_arm_killed_over_and_over_ends_with_the_same_bytes_and_makes_nothing_
 
 
 def test_two_ranks_killed_over_and_over_end_with_the_bytes_of_two_that_were_not(arm_inputs, tmp_path: Path) -> None:
-    straight = run_arm(CONFIG, arm_inputs, tmp_path / "straight", ranks=2)
+    straight = run_arm(WAYS["all"], arm_inputs, tmp_path / "straight", ranks=2)
     number = int(os.environ.get("RING_KILLS", KILLS[2]))
-    done = killed_arm(CONFIG, arm_inputs, tmp_path / "arm", ranks=2, number=number)
+    done = killed_arm(WAYS["all"], arm_inputs, tmp_path / "arm", ranks=2, number=number)
     assert (straight.code, done.code) == (0, 0), done.errors
     assert files_of(done.out) == files_of(straight.out)
 
