@@ -613,7 +613,8 @@ class Objective(Record):
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, stated: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
-        preset = PRESETS.get(stated.get("kind", "c3po")) if isinstance(stated, dict) else None
+        kind = stated.get("kind", "c3po") if isinstance(stated, dict) else None
+        preset = PRESETS.get(kind) if isinstance(kind, str) else None
         return {**preset.values, **stated} if preset else stated
 
     @field_validator("mismatch", mode="before")
@@ -863,11 +864,11 @@ class RlConfig(Record):
     @classmethod
     def _arms_state_differences(cls, stated: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
         """An arm's objective and optimizer stand above what all arms share."""
-        if not isinstance(stated, dict):
+        arms = stated.get("arms") if isinstance(stated, dict) else None
+        if not isinstance(arms, list | tuple):
             return stated
         shared = {name: _stated(stated.get(name)) for name in ("objective", "optimizer")}
-        arms = [_over(shared, arm) if isinstance(arm, dict) else arm for arm in stated.get("arms", ())]
-        return {**stated, "arms": tuple(arms)}
+        return {**stated, "arms": tuple(_over(shared, arm) if isinstance(arm, dict) else arm for arm in arms)}
 
     @model_validator(mode="after")
     def _samples_are_the_policys_own(self) -> "RlConfig":
@@ -953,15 +954,18 @@ class RlConfig(Record):
 
 
 def _stated(record: Any) -> dict[str, Any]:  # noqa: ANN401 - a record, or what a recipe states
-    """What a table states."""
+    """What a table states; what is none is told where it is validated."""
     if isinstance(record, Objective):
         return record.stated
-    return dict(record) if isinstance(record, Mapping) else record.model_dump(exclude_unset=True) if record else {}
+    if isinstance(record, Mapping):
+        return dict(record)
+    return record.model_dump(exclude_unset=True) if isinstance(record, Record) else {}
 
 
 def _over(shared: Mapping[str, dict[str, Any]], arm: dict[str, Any]) -> dict[str, Any]:
     """An arm whose own tables are filled up with what all arms share."""
-    own = {name: {**values, **_stated(arm[name])} for name, values in shared.items() if arm.get(name) is not None}
+    tables = {name: arm[name] for name in shared if isinstance(arm.get(name), Mapping | Record)}
+    own = {name: {**shared[name], **_stated(table)} for name, table in tables.items()}
     return {**arm, **own}
 
 

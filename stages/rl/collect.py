@@ -16,8 +16,18 @@ from data.schema import ROLLOUT_SCHEMA
 from stages.config import Phase, RlArm, RlConfig
 from stages.rl.partial import begin, begun, completed, give_up, grown, reseeded, unfinished
 from stages.rl.prompts import PromptStream
-from stages.rl.samples import Group, Journal, attempt_parts, carried, newborn, responses_of, sampled_rows, with_choice
-from stages.rl.selection import lacking_groups, lacks_tokens
+from stages.rl.samples import (
+    Group,
+    Journal,
+    attempt_parts,
+    carried,
+    choice_seed,
+    newborn,
+    responses_of,
+    sampled_rows,
+    with_choice,
+)
+from stages.rl.selection import lacking_groups, lacking_tokens
 from stages.sampling.judging import forget_verdicts
 from stages.sampling.requests import Chunk, Policy
 from stages.sampling.sampler import Done, Sampler
@@ -135,7 +145,7 @@ class Collector:
         while groups:
             samples = self._answered(self._chunks(groups, numbers, order), effort)
             parts.append(sampled_rows(samples, groups, step=order.step, version=version, config=self.config))
-            groups = self._more_groups(order.phase, pa.concat_tables(parts))
+            groups = self._more_groups(order, pa.concat_tables(parts))
         return pa.concat_tables(parts)
 
     def _ask_partial(self, order: Order, effort: Effort) -> pa.Table:
@@ -145,7 +155,8 @@ class Collector:
         rows = give_up(order.carried, version=version, limit=order.phase.max_total_tokens, config=self.config)
         while True:
             rows = completed(rows, step=step)
-            if not lacks_tokens(responses_of(rows, config=self.config), objective):
+            seed = choice_seed(step, config=self.config, attempt=order.attempt)
+            if not any(lacking_tokens(responses_of(rows, config=self.config), objective, seed=seed)):
                 return rows
             groups = self._groups_with_room(order.phase, rows, step)
             new = begin(groups, step=step, version=version, config=self.config, attempt=order.attempt)
@@ -192,14 +203,16 @@ class Collector:
         problems = self.stream.take(phase, self._num_first(carried))
         return [Group(number, number % budgets, problem) for number, problem in enumerate(problems, start=first)]
 
-    def _more_groups(self, phase: Phase, rows: pa.Table) -> list[Group]:
+    def _more_groups(self, order: Order, rows: pa.Table) -> list[Group]:
         """Token-budgeted dynamic sampling (paper 3.2)."""
         num_asked = len(rows["group"].unique())
         prompts = self.config.prompts_per_step
         most = max(0, math.floor((1 + self.config.extra_prompts_share) * prompts) - num_asked)
         responses = responses_of(rows, config=self.config)
-        ranks = lacking_groups(responses, self.config.for_phase(phase).objective, wanted=prompts, most=most)
-        problems = self.stream.take(phase, len(ranks))
+        seed = choice_seed(order.step, config=self.config, attempt=order.attempt)
+        objective = self.config.for_phase(order.phase).objective
+        ranks = lacking_groups(responses, objective, wanted=prompts, most=most, seed=seed)
+        problems = self.stream.take(order.phase, len(ranks))
         return [Group(num_asked + index, ranks[index], problem) for index, problem in enumerate(problems)]
 
     def _groups_with_room(self, phase: Phase, rows: pa.Table, step: int) -> list[Group]:

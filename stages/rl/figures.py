@@ -1,5 +1,6 @@
 """What a step's rows say: rewards, lengths, failures of the judge, and how the budget was filled. Functions of the journal alone."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -103,7 +104,7 @@ def _budget(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
         "budget/tokens_missing": float(max(0, total - used)),
         "budget/tokens_carried": float(sum(one.num_tokens for one in responses if one.judged and one.age)),
         "budget/informative_share": _informative_kept(responses, kept, live) / total,
-        "budget/underfilled_ranks": float(_underfilled(responses, config.objective)),
+        "budget/underfilled_ranks": float(_underfilled(responses, rows, objective=config.objective)),
     }
 
 
@@ -111,7 +112,18 @@ def _informative_kept(responses: Sequence[Response], kept: Sequence[int], live: 
     return sum(tokens for response, tokens in zip(responses, kept, strict=True) if response.group in live)
 
 
-def _underfilled(responses: Sequence[Response], objective: Objective) -> int:
-    """Virtual ranks whose Phi was not filled, in every update, by tokens with a policy gradient."""
-    wanted = objective.updates_per_batch * objective.token_budget
-    return sum(tokens < wanted for tokens in informative_tokens(responses, objective))
+def _underfilled(responses: Sequence[Response], rows: pa.Table, *, objective: Objective) -> int:
+    """Virtual ranks whose Phi was not filled, in every update, by tokens with a policy gradient.
+
+    What all updates but the last used beyond their Phi is not there for the others.
+    """
+    there, live = informative_tokens(responses, objective), live_groups(responses)
+    used: Counter[tuple[int, int]] = Counter()
+    for response, kept, update in zip(
+        responses, rows["kept_tokens"].to_pylist(), rows["update"].to_pylist(), strict=True
+    ):
+        if response.group in live and 0 < update < objective.updates_per_batch:
+            used[response.budget_rank, update] += kept
+    for (rank, _), tokens in used.items():
+        there[rank] -= max(0, tokens - objective.token_budget)
+    return sum(tokens < objective.updates_per_batch * objective.token_budget for tokens in there)

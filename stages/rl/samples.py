@@ -144,13 +144,18 @@ def attempt_parts(attempt: int) -> tuple[str | int, ...]:
     return ("attempt", attempt) if attempt else ()
 
 
+def choice_seed(step: int, *, config: RlConfig, attempt: int = 0) -> int:
+    """Of the order in which a step's prompts are taken."""
+    return derive_seed(config.seed, "rl", "choice", step, *attempt_parts(attempt))
+
+
 def with_choice(rows: pa.Table, *, step: int, config: RlConfig, attempt: int = 0) -> pa.Table:
     """The rows with rewards, advantages and what of each enters which loss: a function of what was sampled and judged.
 
     `config` is that of the step's phase (`RlConfig.for_phase`).
     """
     responses = responses_of(rows, config=config)
-    seed = derive_seed(config.seed, "rl", "choice", step, *attempt_parts(attempt))
+    seed = choice_seed(step, config=config, attempt=attempt)
     shares = choose_shares(responses, objective=config.objective, longest=config.sampling.max_new_tokens, seed=seed)
     chosen = [shares.get(response.key, NOTHING) for response in responses]
     return with_columns(

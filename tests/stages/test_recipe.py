@@ -91,6 +91,21 @@ def test_an_arms_own_objective_stands_above_one_of_the_command_line():
     assert config.objectives["mixed"] == Objective(kind="grpo", token_budget=400, budget_scope="global", clip_low=0.1)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rl.objective=grpo", "rl.objective = 'grpo'"),
+        ("rl.arms.mixed.objective=grpo", "rl.arms.1.*objective = 'grpo'"),
+        ("rl.objective={kind=['grpo']}", "rl.objective.kind"),
+        ("rl.optimizer=3", "rl.optimizer = 3"),
+        ("rl.arms=3", "rl.arms = 3"),
+    ],
+)
+def test_what_should_be_a_table_is_told_as_such(override, message):
+    with pytest.raises(RecipeError, match=f"^--set: {message}"):
+        load_recipe("smoke", overrides=[override])
+
+
 def test_the_correction_of_the_mismatch_is_a_word_or_a_table():
     for override in ("rl.objective.mismatch=tis", "rl.objective.mismatch.kind=tis"):
         assert load_recipe("smoke", overrides=[override]).recipe.rl.objective.mismatch.kind == "tis"

@@ -8,13 +8,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from data.schema import ROLLOUT_SCHEMA, read_table, write_table
+from ring_model.checkpoint import load_model
 from ring_model.configuration import BailingMoeConfig
-from stages.config import Objective
+from stages.config import Objective, PartialRollouts, RlConfig
 from stages.rl.samples import with_columns
 from stages.training.compute import forward_flops, row_work, sampling_work
 from tests.stages.conftest import Ended, arm_config, arm_job, run_arm, start_arm
@@ -23,6 +25,23 @@ from tests.stages.rl.killing import files_of, kill, rows_of, steps_of, wait_for_
 pytestmark = pytest.mark.slow
 CONFIG = arm_config(probe_every=2, probe_problems=3)
 KILLS = {1: 6, 2: 4}  # by ranks; RING_KILLS sets more
+# A model that has learnt nothing is never right: responses differ by what their length costs.
+LIVE = {"overlong_share": 1.0, "sampling": {"max_new_tokens": 24, "chunk_problems": 2, "max_rows": 4}}
+WAYS = {
+    "ahead": arm_config(**LIVE, max_lag=1),
+    "partial": arm_config(**LIVE, partial_rollouts=PartialRollouts(pool_rows=8, round_tokens=6, max_updates=1)),
+    "carry": arm_config(**LIVE, left_over="carry", updates_per_batch=2),
+    "all": arm_config(
+        **LIVE,
+        max_lag=1,
+        left_over="carry",
+        updates_per_batch=2,
+        mismatch="tis",
+        probe_every=2,
+        probe_problems=3,
+        partial_rollouts=PartialRollouts(pool_rows=8, round_tokens=6, max_updates=2),
+    ),
+}
 
 
 def weights(out: Path, folder: str = "model") -> dict[str, torch.Tensor]:
@@ -196,31 +215,31 @@ def test_an_arm_killed_over_and_over_ends_with_the_same_bytes_and_makes_nothing_
     arm_inputs, undisturbed, tmp_path: Path
 ) -> None:
     number = int(os.environ.get("RING_KILLS", KILLS[1]))
-    done = killed_arm(arm_inputs, tmp_path / "arm", ranks=1, number=number)
+    done = killed_arm(CONFIG, arm_inputs, tmp_path / "arm", ranks=1, number=number)
     assert done.code == 0, done.errors
     assert files_of(done.out) == files_of(undisturbed.out)
 
 
 def test_two_ranks_killed_over_and_over_end_with_the_bytes_of_two_that_were_not(arm_inputs, tmp_path: Path) -> None:
-    straight = run_arm(CONFIG, arm_inputs, tmp_path / "straight", ranks=2)
+    straight = run_arm(WAYS["all"], arm_inputs, tmp_path / "straight", ranks=2)
     number = int(os.environ.get("RING_KILLS", KILLS[2]))
-    done = killed_arm(arm_inputs, tmp_path / "arm", ranks=2, number=number)
+    done = killed_arm(WAYS["all"], arm_inputs, tmp_path / "arm", ranks=2, number=number)
     assert (straight.code, done.code) == (0, 0), done.errors
     assert files_of(done.out) == files_of(straight.out)
 
 
-def killed_arm(inputs: Mapping[str, Path], out: Path, *, ranks: int, number: int) -> Ended:
+def killed_arm(config: RlConfig, inputs: Mapping[str, Path], out: Path, *, ranks: int, number: int) -> Ended:
     """An arm that is killed so many times, each a little after something of a seeded step was written, and then left alone."""
     moments = random.Random(ranks)
     plan = sorted((moments.randint(1, 5), moments.uniform(0.0, 0.3)) for _ in range(number))
     made: dict[Path, tuple[int, int]] = {}
     for step, delay in plan:
-        process = start_arm(arm_job(CONFIG, inputs, out, ranks=ranks))
+        process = start_arm(arm_job(config, inputs, out, ranks=ranks))
         wait_for_step(out, step, process)
         time.sleep(delay)
         kill(process, out)
         made = unchanged(made, out)
-    done = run_arm(CONFIG, inputs, out, ranks=ranks)
+    done = run_arm(config, inputs, out, ranks=ranks)
     unchanged(made, out)
     return done
 
@@ -243,6 +262,89 @@ def unchanged(made: dict[Path, tuple[int, int]], out: Path) -> dict[Path, tuple[
         else:
             assert ".state" in path.parts, f"{path} went"
     return there
+
+
+# ---------------------------------------------------------------- ahead, in rounds, carried over
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> RlConfig:
+    return WAYS[request.param]
+
+
+@pytest.fixture(scope="module")
+def straight(way: RlConfig, arm_inputs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    done = run_arm(way, arm_inputs, tmp_path_factory.mktemp("straight") / "arm")
+    assert done.code == 0, done.errors
+    return done
+
+
+def test_killed_over_and_over_an_arm_of_any_way_ends_with_the_same_bytes(way, straight, arm_inputs, tmp_path) -> None:
+    number = int(os.environ.get("RING_KILLS", "3"))
+    done = killed_arm(way, arm_inputs, tmp_path / "arm", ranks=1, number=number)
+    assert done.code == 0, done.errors
+    assert files_of(done.out) == files_of(straight.out)
+
+
+def test_a_journal_of_any_way_tells_rows_apart_and_adds_up_to_the_ledger(way, straight) -> None:
+    rows, steps = rows_of(straight.out), steps_of(straight.out)
+    keys = list(zip(*(rows[name].to_pylist() for name in ("step", "group", "sample")), strict=True))
+    assert keys == sorted(set(keys))
+    assert sum(rows["new_tokens"].to_pylist()) == steps[-1]["tokens/generated"]
+    assert sum(rows["kept_tokens"].to_pylist()) == steps[-1]["tokens/trained"]
+    assert sum(rows["kept_tokens"].to_pylist()) == 5 * 40 * way.objective.updates_per_batch  # every Phi was filled
+    whole = dict(zip(rows["seed"].to_pylist(), rows["num_tokens"].to_pylist(), strict=True))
+    assert sum(whole.values()) == steps[-1]["tokens/generated"]
+    for tokens, versions, first in zip(
+        *(rows[name].to_pylist() for name in ("num_tokens", "token_versions", "policy_version")), strict=True
+    ):
+        assert len(versions) == tokens
+        assert versions == sorted(versions) and versions[0] == first
+    behind = [
+        asked - 1 - version
+        for asked, version in zip(rows["asked_step"].to_pylist(), rows["policy_version"].to_pylist(), strict=True)
+    ]
+    lag = way.objective.max_lag
+    assert behind == [min(asked - 1, lag) for asked in rows["asked_step"].to_pylist()]
+    assert ("partial/unfinished" in steps[0]) == (way.objective.partial_rollouts is not None)
+    ages = {
+        step - born for step, born in zip(rows["step"].to_pylist(), rows["born_step"].to_pylist(), strict=True) if born
+    }
+    assert ages == ({0, 1} if way.objective.left_over == "carry" else {0})
+
+
+def slow_differences(rows: pa.Table, model: Path) -> list[float]:
+    """Of every token that entered the loss, |log p0 - log q|, p0 from a row of logits after the other of the trainer's weights."""
+    policy, found = load_model(model), []
+    for row in rows.to_pylist():
+        tokens, prompt = row["token_ids"][: row["kept_tokens"]], row["prompt_ids"]
+        if not tokens:
+            continue
+        with torch.no_grad():
+            logits_NV = policy.logits(policy(torch.tensor([prompt + tokens])).hidden_ND).double()
+        for place, (token, logprob) in enumerate(zip(tokens, row["logprobs"], strict=False), start=len(prompt) - 1):
+            found.append(abs(float(logits_NV[place].log_softmax(dim=0)[token]) - logprob))
+    return found
+
+
+def test_weights_one_version_old_show_as_the_difference_that_the_journal_tells(arm_inputs, tmp_path: Path) -> None:
+    done = run_arm(WAYS["ahead"], arm_inputs, tmp_path / "arm")
+    assert done.code == 0, done.errors
+    steps, rows = steps_of(done.out), rows_of(done.out)
+    assert [step["mismatch/mean_abs_difference"] > 1e-3 for step in steps] == [False, True, True, True, True]
+    third = rows.filter(pa.array([step == 3 for step in rows["step"].to_pylist()]))
+    assert set(third["policy_version"].to_pylist()) == {1}
+    slow = slow_differences(third, done.out / "phase-01-one")  # the trainer's weights in step 3
+    assert len(slow) == 40
+    assert steps[2]["mismatch/mean_abs_difference"] == pytest.approx(sum(slow) / 40, abs=1e-5)
+    assert steps[2]["mismatch/max_abs_difference"] == pytest.approx(max(slow), abs=1e-5)
+    # log k is against what drew a token: against the weights that it was trained with there is a difference, against its own none
+    first = rows.filter(pa.array([step == 1 for step in rows["step"].to_pylist()]))
+    assert max(slow_differences(first, arm_inputs["sft"] / "epoch-01")) < 1e-5
+
+
+def test_a_sampler_with_the_trainers_weights_differs_by_rounding(undisturbed) -> None:
+    assert max(step["mismatch/max_abs_difference"] for step in steps_of(undisturbed.out)) < 1e-4
 
 
 # ---------------------------------------------------------------- numbers that are not finite

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from stages.rl.figures import step_figures
 from stages.rl.partial import begin, begun, completed, give_up, grown, unfinished
 from stages.rl.prompts import PromptStream
 from stages.rl.samples import Group, Journal, newborn, responses_of
-from stages.rl.selection import informative_tokens
+from stages.rl.selection import live_groups
 from stages.sampling.requests import Begun, Chunk, Policy
 from stages.sampling.sampler import Done
 from stages.sampling.scores import JudgeWatch
@@ -311,16 +312,27 @@ def test_a_pool_holds_no_more_rows_than_omega(process: Process, config: RlConfig
     assert all(len(chunk.seeds) <= size for chunk in process.sampler.sampled)
 
 
+def informative_by_budget(rows: pa.Table, config: RlConfig) -> Counter[tuple[int, int]]:
+    """Kept tokens with a policy gradient, by virtual rank and update."""
+    live = live_groups(responses_of(rows, config=config))
+    found: Counter[tuple[int, int]] = Counter()
+    for group, rank, update, kept in told(rows, "group", "budget_rank", "update", "kept_tokens"):
+        if kept and group in live:
+            found[rank, update] += kept
+    return found
+
+
 def test_a_step_ends_with_enough_finished_tokens_or_with_nothing_left_to_draw(
     process: Process, config: RlConfig
 ) -> None:
     objective = config.objective
+    num_budgets = objective.num_budgets * objective.updates_per_batch
     most = math.floor((1 + config.extra_prompts_share) * config.prompts_per_step)
     for step in range(1, STEPS + 1):
         rows = process.read(step)
         asked = len({group for group, asked in told(rows, "group", "asked_step") if asked == step})
-        there = informative_tokens(responses_of(rows, config=config), objective)
-        is_full = min(there) >= objective.token_budget * objective.updates_per_batch
+        kept = informative_by_budget(rows, config)
+        is_full = set(kept.values()) == {objective.token_budget} and len(kept) == num_budgets
         assert is_full or (asked == most and not len(unfinished(rows)))
 
 

@@ -12,7 +12,7 @@ from stages.rl.selection import (
     choose_shares,
     informative_tokens,
     lacking_groups,
-    lacks_tokens,
+    lacking_tokens,
     live_groups,
 )
 
@@ -424,19 +424,26 @@ def test_informative_tokens_are_those_of_judged_responses_in_live_groups_by_virt
     ],
 )  # fmt: skip
 def test_a_step_asks_as_many_prompts_more_as_it_lacks_on_each_virtual_rank(budget, tokens, expected) -> None:
-    assert lacking_groups(groups_of(*tokens), per_rank(budget, 2), wanted=4, most=100) == expected
+    assert lacking_groups(groups_of(*tokens), per_rank(budget, 2), wanted=4, most=100, seed=0) == expected
 
 
 def test_a_step_asks_at_most_so_many_prompts_more() -> None:
     step = groups_of((0, 4, 1.0), (1, 10, 1.0))
-    assert [lacking_groups(step, per_rank(20, 2), wanted=4, most=most) for most in (0, 1, 3)] == [[], [0], [0, 1, 0]]
+    assert [lacking_groups(step, per_rank(20, 2), wanted=4, most=most, seed=0) for most in (0, 1, 3)] == [
+        [],
+        [0],
+        [0, 1, 0],
+    ]
     flat = groups_of((0, 4, 0.0), (0, 4, 0.0), (0, 4, 0.0))
-    assert lacking_groups(flat, c3po(10), wanted=4, most=100) == [0, 0, 0]
-    assert lacking_groups(flat, c3po(10), wanted=4, most=2) == [0, 0]
+    assert lacking_groups(flat, c3po(10), wanted=4, most=100, seed=0) == [0, 0, 0]
+    assert lacking_groups(flat, c3po(10), wanted=4, most=2, seed=0) == [0, 0]
 
 
 def test_grpo_has_no_budget_to_fill() -> None:
-    assert lacking_groups(groups_of((0, 4, 1.0)), Objective(kind="grpo", token_budget=100), wanted=4, most=100) == []
+    assert (
+        lacking_groups(groups_of((0, 4, 1.0)), Objective(kind="grpo", token_budget=100), wanted=4, most=100, seed=0)
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -450,12 +457,45 @@ def test_grpo_has_no_budget_to_fill() -> None:
 )
 def test_dapo_asks_as_many_prompts_more_as_carry_no_policy_gradient(advantages, most, expected) -> None:
     step = groups_of(*((0, 4, advantage) for advantage in advantages))
-    assert lacking_groups(step, Objective(kind="dapo"), wanted=4, most=most) == expected
+    assert lacking_groups(step, Objective(kind="dapo"), wanted=4, most=most, seed=0) == expected
 
 
 def test_a_step_of_several_updates_needs_the_tokens_of_all() -> None:
-    step = groups_of((0, 10, 1.0), (1, 20, 1.0))
+    step = groups_of((0, 10, 1.0), (1, 10, 1.0), (1, 10, -1.0))
     objective = per_rank(10, 2, updates_per_batch=2)
-    assert lacks_tokens(step, objective)
-    assert not lacks_tokens(step, per_rank(10, 2))
-    assert lacking_groups(step, objective, wanted=4, most=100) == [0]  # ceil(10 x 2 / 30) = 1 on rank 0
+    assert lacking_tokens(step, objective, seed=0) == [10, 0]
+    assert lacking_tokens(step, per_rank(10, 2), seed=0) == [0, 0]
+    assert lacking_groups(step, objective, wanted=4, most=100, seed=0) == [0]  # ceil(10 x 3 / 30) = 1
+
+
+@pytest.mark.parametrize("mode", ["truncate", "reach", "within"])
+def test_updates_of_enough_tokens_lack_nothing(mode: str) -> None:
+    # 7 + 3, 4 cut off, and 7 + 3; or 14 and 14; or 7 and 7, with tokens enough that do not fit
+    objective = Objective(
+        token_budget=10, budget_scope="global", order="as_sampled", updates_per_batch=2, budget_mode=mode
+    )
+    assert lacking_tokens(in_turn(7, 7, 7, 7), objective, seed=0) == [0]
+
+
+@pytest.mark.parametrize("mode", ["truncate", "reach"])
+def test_what_an_earlier_update_uses_up_beyond_phi_is_not_there_for_a_later_one(mode: str) -> None:
+    # 21 tokens are more than 2 x 10, but the first update takes 7 and 7, whether it cuts 4 off or keeps them, and 7 are left for 10
+    objective = Objective(
+        token_budget=10, budget_scope="global", order="as_sampled", updates_per_batch=2, budget_mode=mode
+    )
+    step = in_turn(7, 7, 7)
+    assert lacking_tokens(step, objective, seed=0) == [3]
+    assert sum(updates_of(step, objective)[1].values()) == 7
+    assert lacking_groups(step, objective, wanted=4, most=100, seed=0) == [0]  # ceil(3 x 3 / 21)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_where_nothing_lacks_every_update_is_filled_with_informative_tokens(seed: int) -> None:
+    step, objective = drawn_step(seed, 2), per_rank(20, 2, updates_per_batch=3)
+    live = live_groups(step)
+    shares = choose_shares([one for one in step if one.group in live], objective=objective, longest=100, seed=seed)
+    lacks = lacking_tokens(step, objective, seed=seed)
+    for rank in (0, 1):
+        mine = [shares[one.key] for one in step if one.budget_rank == rank and one.key in shares]
+        kept = [sum(share.kept_tokens for share in mine if share.update == update) for update in (1, 2, 3)]
+        assert sum(kept) == 60 - lacks[rank]
