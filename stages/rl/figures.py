@@ -57,8 +57,10 @@ def _partial(rows: pa.Table) -> dict[str, float]:
 
 
 def mean_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over a step's updates of figures of the same names; nothing of no update."""
-    return {name: sum(one[name] for one in updates) / len(updates) for name in (updates[0] if updates else ())}
+    """The mean over those of a step's updates that have a figure; nothing of no update."""
+    names = dict.fromkeys(name for one in updates for name in one)
+    of_name = {name: [one[name] for one in updates if name in one] for name in names}
+    return {name: sum(values) / len(values) for name, values in of_name.items()}
 
 
 def compressibility(texts: Sequence[str]) -> float:

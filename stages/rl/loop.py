@@ -42,7 +42,15 @@ from stages.sampling.prompting import MODEL, prompt_ids
 from stages.sampling.requests import Policy
 from stages.sampling.scores import JudgeWatch
 from stages.stage import STATE, StageLog, StageRecord
-from stages.training.routing import router_losses, routing_metrics, step_load, uniform_load
+from stages.training.routing import (
+    domain_metrics,
+    load_by_domain,
+    load_rows,
+    router_losses,
+    routing_metrics,
+    step_load,
+    uniform_load,
+)
 from stages.training.schedule import linear_rate, optimizer_settings
 from stages.training.trainer import Trainer
 
@@ -211,6 +219,7 @@ class _Run:
                 totals = accumulate_gradients(update, load=self.progress.load, old=logprobs)
                 norm = self.trainer.apply(step, loss=totals.sums["loss"], learning_rate=rate)
                 self.progress.load, self.progress.gradient_norm = step_load(totals.sums, self._sizes), norm
+                self.progress.domain_load = load_by_domain(totals.sums, update.domains, self._sizes)
                 found.append(self._update_figures(totals, norm=norm))
                 differences.merge(totals.differences)
             else:
@@ -245,6 +254,7 @@ class _Run:
             "loss/clip_fraction": sums["clipped"] / sums["tokens"],
             **router_losses(sums, self._sizes),
             **routing_metrics(sums, self._sizes),
+            **domain_metrics(self.progress.domain_load),
         }
 
     def record(self, step: int, rows: pa.Table, trained: dict[str, float]) -> None:
@@ -373,6 +383,7 @@ class _Run:
         trainer, progress = self.trainer, self.progress
         trainer.close()
         tables = {"phases": list(progress.phases.values()), "pool": pool_rows(pool), "probes": progress.probes}
+        tables["router"] = load_rows(progress.load, progress.domain_load)
         metrics, notes = progress.metrics(self.values, pool), (*progress.notes(), *progress.early_ends(self.planned))
         if self.best is not None:
             metrics |= self.best.metrics()

@@ -29,6 +29,7 @@ class Progress:
     skipped: int = 0  # steps without a token to train on
     flops: dict[str, int] = field(default_factory=dict)  # by what they were spent on
     load: Load = field(default_factory=list)  # of the last step
+    domain_load: dict[str, Load] = field(default_factory=dict)  # of the last step's tokens of each domain
     gradient_norm: float = 0.0  # of the last step
     phases: dict[str, TableRow] = field(default_factory=dict)  # a row per phase
     probes: list[TableRow] = field(default_factory=list)

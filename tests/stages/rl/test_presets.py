@@ -28,6 +28,7 @@ ROUTER = RouterOutput(
     load_LE=torch.ones(1, 2) / 2,
     entropy_L=torch.zeros(1),
     z_loss=torch.tensor(5.0),
+    expert_LNK=torch.zeros(1, 0, 1, dtype=torch.int64),
 )
 LOAD = torch.tensor([[2.0, 1.0]])
 ROUTERS = 1e-5 * 3 + 1e-7 * 5  # a_bal B + a_z Z, B = 2 (.5 x 2 + .5 x 1)

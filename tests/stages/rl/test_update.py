@@ -280,7 +280,7 @@ def test_neither_micro_batches_nor_the_order_of_responses_change_the_gradient(
 @pytest.mark.slow
 def test_a_longer_neighbour_that_weighs_nothing_changes_no_gradient(process) -> None:
     config = config_of(balance_coefficient=0.0, z_coefficient=0.0)
-    longer = Chosen([1] * 20, [2] * 30, [-1.0] * 30, [-1.0] * 30, advantage=1.0, weight=0.0)
+    longer = Chosen("math", [1] * 20, [2] * 30, [-1.0] * 30, [-1.0] * 30, advantage=1.0, weight=0.0)
     alone, *_ = process.submit(gradients, chosen_step(), config=config).result()
     padded, *_ = process.submit(gradients, [longer, *chosen_step()], config=config).result()
     assert furthest(padded, alone) < 1e-5
@@ -361,10 +361,10 @@ def test_a_response_enters_as_far_as_it_is_kept_and_one_of_which_nothing_is_does
         ]
     )
     assert chosen_of(rows, update=1) == [
-        Chosen([1, 2, 3], [10, 11, 12, 13], [-0.5, -1.0, -1.5, -2.0], [], 1.5, 0.25),
-        Chosen([5, 6], [10], [-0.5], [], -0.5, 0.125),
+        Chosen("math", [1, 2, 3], [10, 11, 12, 13], [-0.5, -1.0, -1.5, -2.0], [], 1.5, 0.25),
+        Chosen("math", [5, 6], [10], [-0.5], [], -0.5, 0.125),
     ]
-    assert chosen_of(rows, update=2) == [Chosen([1, 2, 3], [10, 11], [-0.5, -1.0], [-3.0, -4.0], 1.0, 0.5)]
+    assert chosen_of(rows, update=2) == [Chosen("math", [1, 2, 3], [10, 11], [-0.5, -1.0], [-3.0, -4.0], 1.0, 0.5)]
     assert chosen_of(rows, update=3) == []
     assert [one.num_tokens for one in chosen_of(rows, update=1)] == [3 + 4, 2 + 1]
 
