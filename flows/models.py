@@ -45,8 +45,8 @@ def _model_in(folder: Path, part: str, *, name: str, store: Store) -> Path:
 def models_of(folder: Path, *, store: Store) -> Mapping[str, Path]:
     """Name -> folder of the models of a result; of a selection the one that it chose."""
     if (folder / MODEL).is_dir() or (folder / REFERENCE).is_file():
-        phases = {path.name: path for path in sorted(folder.glob("phase-*"))}
-        return {**phases, MODEL: model_folder(folder)}
+        others = {path.name: path for pattern in ("phase-*", "best") for path in sorted(folder.glob(pattern))}
+        return {**others, MODEL: model_folder(folder)}
     if (folder / CHOICE).is_file():
         entry = read_manifest(folder).inputs["sft"]
         chosen = chosen_model({"selection": folder, "sft": store.place(entry["stage"], entry["fingerprint"])})

@@ -137,6 +137,12 @@ class Engine:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
 
+    def reset_optimizer(self) -> None:
+        """Forget AdamW's moments and step count, as before its first step; all ranks call. Weights and step size stay."""
+        for state in self._engine.basic_optimizer.state.values():
+            for value in state.values():
+                value.zero_()
+
     def padded(self, micro_batches: Sequence[T]) -> list[T | None]:
         """This rank's micro-batches, filled up with None to the largest count of any rank, at least one.
 
@@ -189,7 +195,7 @@ class Engine:
         """
         require_finite_weights(self.model)
         folder = Path(folder)
-        writing = folder.with_name(folder.name + ".writing")
+        writing = _writing(folder)
         if self.rank == 0:
             shutil.rmtree(writing, ignore_errors=True)
             writing.mkdir(parents=True)
@@ -325,6 +331,19 @@ def _digests(folder: Path) -> dict[str, str]:
         with path.open("rb") as file:
             digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
+
+
+def remove_save(folder: Path) -> None:
+    """Remove what `Engine.save` wrote, if it is there; a kill leaves it whole, or nothing that `Engine.load` finds."""
+    shutil.rmtree(_old(folder), ignore_errors=True)
+    shutil.rmtree(_writing(folder), ignore_errors=True)
+    if folder.exists():
+        folder.rename(_writing(folder))
+        shutil.rmtree(_writing(folder))
+
+
+def _writing(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".writing")
 
 
 def _old(folder: Path) -> Path:

@@ -35,18 +35,25 @@ class RouterOutput:
     """Mean over tokens of the entropy of the router's choice among all experts, in nats, detached; ln E when undecided."""
     z_loss: Tensor
     """Scalar: mean over layers of Z, the mean over tokens of logsumexp(router logits) squared."""
+    expert_LNK: Tensor
+    """Chosen experts of every token, int64."""
 
     def balance_loss(self, load_LE: Tensor) -> Tensor:
-        """Load-balance loss B of paper eq. 6 against loads F, mean over layers.
+        """`balance_loss` of these probabilities."""
+        return balance_loss(self.probability_LE, load_LE)
 
-        P_i is the mean router probability of expert i and F_i its share of the selections (both sum to 1). We read
-        B = (1/Ne) sum_i P_i F_i Ne as (1/Ne) sum_i (Ne P_i)(Ne F_i) = Ne sum_i P_i F_i: uniform routing gives 1 whatever
-        Ne, a single expert taking all gives Ne / K or more. The literal product, where both Ne cancel, is B / Ne.
 
-        With F of this very pass it is eq. 6 for these tokens. With F known beforehand it is linear in P, so that the parts
-        of a batch add up however they are cut: that is what training does (F of the step before).
-        """
-        return load_LE.shape[1] * (self.probability_LE * load_LE).sum(dim=1).mean()
+def balance_loss(probability_LE: Tensor, load_LE: Tensor) -> Tensor:
+    """Load-balance loss B of paper eq. 6 against loads F, mean over layers.
+
+    P_i is the mean router probability of expert i and F_i its share of the selections (both sum to 1). We read
+    B = (1/Ne) sum_i P_i F_i Ne as (1/Ne) sum_i (Ne P_i)(Ne F_i) = Ne sum_i P_i F_i: uniform routing gives 1 whatever
+    Ne, a single expert taking all gives Ne / K or more. The literal product, where both Ne cancel, is B / Ne.
+
+    With F of the same pass it is eq. 6 for these tokens. With F known beforehand it is linear in P, so that the parts
+    of a batch add up however they are cut: that is what training does (F of the step before).
+    """
+    return load_LE.shape[1] * (probability_LE * load_LE).sum(dim=1).mean()
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +382,7 @@ def router_output(routings: list[Routing], *, count_N: Tensor | None = None) -> 
         load_LE=torch.stack([expert_load(routing, count_N=count_N) for routing in routings]),
         entropy_L=torch.stack([router_entropy(routing, count_N=count_N) for routing in routings]),
         z_loss=torch.stack([z_loss(routing, count_N=count_N) for routing in routings]).mean(),
+        expert_LNK=torch.stack([routing.expert_NK for routing in routings]),
     )
 
 

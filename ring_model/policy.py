@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ring_model.modelling import BailingMoe, RouterOutput
-from ring_model.rows import SharedPrompts
+from ring_model.rows import RowLayout, SharedPrompts
 
 MAX_LOGITS = 1 << 25
 """Largest number of logits held at once; longer batches are computed in pieces and again in the backward pass."""
@@ -55,6 +55,8 @@ class ResponseLogprobs:
     """Entropy at temperature 1 of the distribution it was drawn from, in nats; None when not asked for."""
     router: RouterOutput
     """Router losses over all tokens of the rows, prompts among them."""
+    layout: RowLayout
+    """Where those tokens lie in the rows."""
 
 
 def pack_rows(
@@ -118,13 +120,13 @@ def response_logprobs(
     piece = max(1, MAX_LOGITS // model.config.vocab_size)
     if len(target_M) <= piece:
         logprobs_M, entropies_M = _score(model, hidden_MD, target_M, temperature, entropy)
-        return ResponseLogprobs(logprobs_M, entropies_M, output.router)
+        return ResponseLogprobs(logprobs_M, entropies_M, output.router, output.layout)
     scored = [
         checkpoint(_score, model, hidden, target, temperature, entropy, use_reentrant=False)
         for hidden, target in zip(hidden_MD.split(piece), target_M.split(piece), strict=True)
     ]
     entropies_M = None if entropy == "none" else torch.cat([pair[1] for pair in scored])
-    return ResponseLogprobs(torch.cat([pair[0] for pair in scored]), entropies_M, output.router)
+    return ResponseLogprobs(torch.cat([pair[0] for pair in scored]), entropies_M, output.router, output.layout)
 
 
 def _predicting_places(rows: PackedRows) -> Tensor:

@@ -82,6 +82,12 @@ class RowLayout:
         """Number of places of each token, float32 [N]; None when all have one."""
         return None if self.repeats is None else self.repeats.count_N
 
+    @property
+    def token_rows(self) -> Tensor:
+        """Row of each token, the first of those in which it stands, int64 [N]."""
+        place_N = torch.arange(self.num_rows * self.width) if self.place_N is None else self.place_N
+        return place_N // self.width
+
     def to_rows(self, x_NC: Tensor) -> Tensor:
         """Rows [B, T, C] of tokens; the padding holds finite numbers without a meaning, and gets no gradient."""
         x_PC = x_NC if self.token_P is None else _Spread.apply(x_NC, self)

@@ -454,12 +454,20 @@ class Tis(Record):
     cap: float = reported(2.0, "verl, rollout correction", "C", gt=0)
 
 
+def _keeps_something(interval: Any) -> Any:  # noqa: ANN401 - a record with `low` and `high`
+    if interval.low >= interval.high:
+        raise ValueError(f"low = {interval.low:g} must be below high = {interval.high:g}, or nothing is kept")
+    return interval
+
+
 class IcePop(Record):
     """A token weighs k where low <= k <= high, else nothing."""
 
     kind: Literal["icepop"] = "icepop"
     low: float = reported(0.5, "arXiv 2510.18855, eq. 1-3", "alpha", ge=0)
     high: float = reported(5.0, "arXiv 2510.18855, eq. 1-3", "beta", gt=0)
+
+    _interval = model_validator(mode="after")(_keeps_something)
 
 
 class Kpop(Record):
@@ -475,6 +483,8 @@ class SequenceMask(Record):
     kind: Literal["sequence"] = "sequence"
     low: float = reported(0.999, "NeMo RL", "least mean", ge=0)
     high: float = reported(1.002, "NeMo RL", "largest mean", gt=0)
+
+    _interval = model_validator(mode="after")(_keeps_something)
 
 
 Mismatch = Annotated[NoCorrection | Tis | IcePop | Kpop | SequenceMask, Field(discriminator="kind")]
@@ -603,7 +613,8 @@ class Objective(Record):
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, stated: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
-        preset = PRESETS.get(stated.get("kind", "c3po")) if isinstance(stated, dict) else None
+        kind = stated.get("kind", "c3po") if isinstance(stated, dict) else None
+        preset = PRESETS.get(kind) if isinstance(kind, str) else None
         return {**preset.values, **stated} if preset else stated
 
     @field_validator("mismatch", mode="before")
@@ -647,7 +658,7 @@ class Objective(Record):
     def stated(self) -> dict[str, Any]:
         """What is given beside the preset; another preset can be put under it."""
         preset = PRESETS[self.kind].values
-        given = self.model_dump(exclude_unset=True)
+        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
         return {name: value for name, value in given.items() if name not in preset or value != preset[name]}
 
 
@@ -665,15 +676,36 @@ class RlOptimizer(Record):
     freeze_router: bool = ours(False, "leave the routers' weights as they are")
 
 
+class Plateau(Record):
+    """When the probe's greedy curve counts as flat: its best of the last `patience` probes is less than `min_gain` above its best before.
+
+    Probes count from the beginning of the phase on, one at its beginning among them.
+    """
+
+    patience: int = needed("probes without a gain", ge=1)
+    min_gain: float = ours(0.01, "share of right answers that is a gain", gt=0, le=1)
+
+
 class Phase(Record):
     """A stretch of steps with one mixture of domains."""
 
     name: str = needed(
         "name in metrics, and of the folder of the model at its end", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
     )
-    steps: int = needed("optimiser steps", ge=1)
+    steps: int = needed("optimiser steps; with `until` the most", ge=1)
     mixture: dict[Domain, float] = needed("share of each domain among the prompts of a step")
     max_total_tokens: int = paper(24_576, "3.2 (mathematics; 32 768 for code & science)", "prompt and response", ge=8)
+    token_budget: int | None = ours(None, "Phi of this phase; none: that of the objective", ge=1)
+    learning_rate: float | None = ours(
+        None, "peak in this phase, on the schedule of the whole arm; none: that of rl.optimizer", gt=0
+    )
+    optimizer: Literal["keep", "reset"] = ours(
+        "keep", "AdamW's moments and step count at the beginning of the phase: as they are, or zero"
+    )
+    until: Plateau | None = ours(
+        None,
+        "the phase ends early at a plateau of the probe, and the arm goes on with the next; the steps that are left are not taken",
+    )
 
     _mixture = field_validator("mixture")(_shares)
 
@@ -724,6 +756,15 @@ class RlArm(Record):
         """Whether a phase ends with this step."""
         return step == self.num_steps or self.phase_of(step) is not self.phase_of(step + 1)
 
+    def begins_phase(self, step: int) -> bool:
+        """Whether a phase begins with this step."""
+        return step == 1 or self.ends_phase(step - 1)
+
+    def cut_short(self, taken: Mapping[str, int]) -> "RlArm":
+        """The arm as it goes where phases, by name, ended after so many steps."""
+        phases = tuple(phase.model_copy(update={"steps": taken.get(phase.name, phase.steps)}) for phase in self.phases)
+        return self.model_copy(update={"phases": phases})
+
 
 class SftArm(Record):
     """A control: further SFT from the chosen checkpoint, for about the cost of an RL arm."""
@@ -736,6 +777,60 @@ class SftArm(Record):
 
 
 Arm = Annotated[RlArm | SftArm, Field(discriminator="kind")]
+
+
+WatchKind = Literal[
+    "entropy_floor",
+    "gradient_norm",
+    "length_variance",
+    "zero_advantage_share",
+    "repetition",
+    "truncated_share",
+    "judge_failures",
+    "mismatch",
+]
+
+
+class WatchRule(Record):
+    """A limit on what the ledger of an arm shows over the last steps of a phase, and what follows past it."""
+
+    kind: WatchKind = needed(
+        "entropy_floor: policy entropy, nats; gradient_norm: its logarithm in standard deviations from the window before it;"
+        " length_variance: of responses, over the square of their mean; zero_advantage_share: of groups; repetition: compressed"
+        " length of a response over its length; truncated_share and judge_failures: of responses; mismatch: mean absolute difference"
+        " of log-probabilities between sampler and trainer, nats. The first and `repetition` are past their limit below it"
+    )
+    limit: float = needed("value past which the rule speaks")
+    window: int = ours(
+        10, "steps of one phase that are looked at together; with fewer the rule has nothing to say", ge=1
+    )
+    action: Literal["warn", "stop", "roll_back"] = ours(
+        "warn",
+        "say so once; end the arm; or go back to the last restore point before the window (gradient_norm: before the step), with other"
+        " samples from there on",
+    )
+
+    @model_validator(mode="after")
+    def _spread_needs_two(self) -> "WatchRule":
+        if self.kind == "gradient_norm" and self.window < 2:
+            raise ValueError(
+                f"window = {self.window} of a rule gradient_norm must be at least 2: one step has no spread"
+            )
+        return self
+
+
+class Watch(Record):
+    """What is watched during RL; the paper names no rule."""
+
+    rules: tuple[WatchRule, ...] = ours((), "limits, each with its action")
+    checkpoint_every: int = ours(10, "steps between restore points, which are kept where a rule rolls back", ge=1)
+    keep: int = ours(3, "the newest of them are kept, and that of the beginning", ge=1)
+    max_attempts: int = ours(3, "attempts of an arm, the first among them; the last one stops at what rolls back", ge=1)
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether any rule does."""
+        return any(rule.action == "roll_back" for rule in self.rules)
 
 
 class RlConfig(Record):
@@ -759,6 +854,8 @@ class RlConfig(Record):
     )
     probe_every: int = ours(0, "every so many steps the probe problems are answered greedily; 0: never", ge=0)
     probe_problems: int = ours(100, "how many of curation's probe split, from its beginning", ge=1)
+    keep_best: bool = ours(True, "keep the model with the most right answers to the probe, too, where there is a probe")
+    watch: Watch = ours(Watch(), "limits on the ledger")
     max_judge_failures: float = _max_judge_failures()
     min_judge_failures: int = _min_judge_failures()
     arms: tuple[Arm, ...] = needed("the arms that are compared", min_length=1)
@@ -767,11 +864,11 @@ class RlConfig(Record):
     @classmethod
     def _arms_state_differences(cls, stated: Any) -> Any:  # noqa: ANN401 - a record, or what a recipe states
         """An arm's objective and optimizer stand above what all arms share."""
-        if not isinstance(stated, dict):
+        arms = stated.get("arms") if isinstance(stated, dict) else None
+        if not isinstance(arms, list | tuple):
             return stated
         shared = {name: _stated(stated.get(name)) for name in ("objective", "optimizer")}
-        arms = [_over(shared, arm) if isinstance(arm, dict) else arm for arm in stated.get("arms", ())]
-        return {**stated, "arms": tuple(arms)}
+        return {**stated, "arms": tuple(_over(shared, arm) if isinstance(arm, dict) else arm for arm in arms)}
 
     @model_validator(mode="after")
     def _samples_are_the_policys_own(self) -> "RlConfig":
@@ -790,6 +887,16 @@ class RlConfig(Record):
                     f"rl.objective.budget_ranks = {budgets} virtual ranks share rl.prompts_per_step = {self.prompts_per_step} prompts:"
                     " lower the first, raise the second, or set rl.objective.budget_scope = 'global'"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _plateaus_are_seen(self) -> "RlConfig":
+        for arm in self.arms:
+            for phase in arm.phases if isinstance(arm, RlArm) else ():
+                if phase.until is not None and not self.probe_every:
+                    raise ValueError(
+                        f"arm {arm.name}, phase {phase.name}: `until` needs the probe; set rl.probe_every, or leave it out"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -821,10 +928,20 @@ class RlConfig(Record):
         return {arm.name: arm.objective or self.objective for arm in self.arms if isinstance(arm, RlArm)}
 
     def total_token_budget(self, arm: RlArm) -> int:
-        """Tokens that the arm may train on: the steps of its phases x updates x Phi x virtual ranks."""
+        """Tokens that the arm may train on at most: the steps of its phases x updates x their Phi x virtual ranks."""
         objective = arm.objective or self.objective
         ranks = objective.budget_ranks if objective.budget_scope == "rank" else 1
-        return arm.num_steps * objective.updates_per_batch * objective.token_budget * ranks
+        tokens = sum(phase.steps * (phase.token_budget or objective.token_budget) for phase in arm.phases)
+        return tokens * objective.updates_per_batch * ranks
+
+    def for_phase(self, phase: Phase) -> "RlConfig":
+        """The same configuration with what the phase states of its own: Phi and the learning rate's peak."""
+        objective, optimizer = self.objective, self.optimizer
+        if phase.token_budget is not None:
+            objective = objective.model_copy(update={"token_budget": phase.token_budget})
+        if phase.learning_rate is not None:
+            optimizer = optimizer.model_copy(update={"learning_rate": phase.learning_rate})
+        return self.model_copy(update={"objective": objective, "optimizer": optimizer})
 
     def for_arm(self, name: str | None) -> "RlConfig":
         """The same configuration with one arm, and that one's objective and optimizer: what an arm's artifact is made from."""
@@ -837,15 +954,18 @@ class RlConfig(Record):
 
 
 def _stated(record: Any) -> dict[str, Any]:  # noqa: ANN401 - a record, or what a recipe states
-    """What a table states."""
+    """What a table states; what is none is told where it is validated."""
     if isinstance(record, Objective):
         return record.stated
-    return dict(record) if isinstance(record, Mapping) else record.model_dump(exclude_unset=True) if record else {}
+    if isinstance(record, Mapping):
+        return dict(record)
+    return record.model_dump(exclude_unset=True) if isinstance(record, Record) else {}
 
 
 def _over(shared: Mapping[str, dict[str, Any]], arm: dict[str, Any]) -> dict[str, Any]:
     """An arm whose own tables are filled up with what all arms share."""
-    own = {name: {**values, **_stated(arm[name])} for name, values in shared.items() if arm.get(name) is not None}
+    tables = {name: arm[name] for name in shared if isinstance(arm.get(name), Mapping | Record)}
+    own = {name: {**shared[name], **_stated(table)} for name, table in tables.items()}
     return {**arm, **own}
 
 

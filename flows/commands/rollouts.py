@@ -1,6 +1,7 @@
 """`ring rollouts`: what an arm of RL answered in a step, how it was judged, and what of it was trained on."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 from cyclopts import Parameter
 
-from data.domains import DOMAINS, STATUSES
+from data.domains import DOMAINS
 from flows.console import assembled, plain_console, program
 from stages.records.artifact import Manifest, Store, ring_home
 from stages.records.rollouts import (
+    ROLLOUT_STATUSES,
     TEXT_COLUMNS,
     TOKEN_COLUMNS,
+    advantage_words,
     loss_words,
     prompts_of,
     read_rollouts,
@@ -87,7 +90,8 @@ def rollouts(
     domain
         Only responses to problems of this domain.
     status
-        Only responses with this verdict: correct, wrong, no_answer, timeout, resource_limit, judge_error, bad_gold or no_tests.
+        Only responses with this verdict: correct, wrong, no_answer, timeout, resource_limit, judge_error, bad_gold or no_tests; of
+        partial rollouts also unfinished or expired.
     page
         Which page, counted from 1.
     rows
@@ -95,7 +99,7 @@ def rollouts(
     tokens
         With --json: also each response's token ids, their log-probabilities when they were sampled, and the prompt's token ids.
     json_
-        Print one JSON object: id, arm, step, page, pages, matching, and rows.
+        Print one JSON object: id, arm, step, page, pages, matching, and rows. A reward or an advantage that is none is null.
 
     """
     wanted = Wanted(step, domain, status, page, rows, tokens)
@@ -112,7 +116,7 @@ def rollouts(
 
 
 def _require_known(wanted: Wanted) -> None:
-    for name, value, known in (("domain", wanted.domain, DOMAINS), ("status", wanted.status, STATUSES)):
+    for name, value, known in (("domain", wanted.domain, DOMAINS), ("status", wanted.status, ROLLOUT_STATUSES)):
         if value is not None and value not in known:
             raise ValueError(f"no {name} {value!r}; there are {', '.join(known)}")
     for name, number in (("page", wanted.page), ("rows", wanted.size)):
@@ -176,8 +180,12 @@ def _document(page: Page) -> dict[str, Any]:
         "page": page.number,
         "pages": page.pages,
         "matching": page.matching,
-        "rows": page.rows,
+        "rows": [{name: None if _is_nan(value) else value for name, value in row.items()} for row in page.rows],
     }
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 # ---------------------------------------------------------------- words
@@ -223,7 +231,7 @@ def _lines(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What there is to say, by name."""
     yield "verdict", verdict_words(row)
     yield from ((name, row[name]) for name in ("reason", "extracted") if row[name])
-    yield "advantage", f"{row['advantage']:+.4f}, {loss_words(row)}"
+    yield "advantage", f"{advantage_words(row)}, {loss_words(row)}"
     yield "policy", f"version {row['policy_version']}, entropy {row['entropy']:.4f} nats per token"
 
 

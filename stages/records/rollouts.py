@@ -4,6 +4,7 @@ In: rollouts/step-000057.parquet of an arm (rows of ROLLOUT_SCHEMA), rl.parquet 
 paper's size has 8 192 long responses, so a column is read only where it is wanted.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from data.domains import STATUSES
 from data.schema import PROBLEM_SCHEMA, ROLLOUT_SCHEMA, read_table
+from stages.sampling.requests import EXPIRED, UNFINISHED
 from stages.stage import ROLLOUTS, step_file
 
 TOKEN_COLUMNS = ("prompt_ids", "token_ids", "logprobs", "token_versions", "reference_logprobs")  # a number a token
 TEXT_COLUMNS = tuple(name for name in ROLLOUT_SCHEMA.names if name not in TOKEN_COLUMNS)
+WITHOUT_VERDICT = {
+    UNFINISHED: "unfinished, goes on in the next step",
+    EXPIRED: "expired, given up before it was finished",
+}
+"""Status of a response that nobody judged -> words; of partial rollouts."""
+ROLLOUT_STATUSES = (*STATUSES, *WITHOUT_VERDICT)
 _STEP_FILE = re.compile(r"step-(\d+)\.parquet")
 
 
@@ -51,9 +60,16 @@ def _columns(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
 
 
 def verdict_words(row: Mapping[str, Any]) -> str:
-    """`wrong, score 0`, with what marks the verdict or the response."""
+    """`wrong, score 0`, with what marks the verdict or the response; of one that nobody judged what became of it."""
+    if row["status"] in WITHOUT_VERDICT:
+        return WITHOUT_VERDICT[row["status"]]
     marks = {"weak": "on weak evidence", "checker_failed": "the checker did not come back", "truncated": "cut off"}
     return ", ".join([row["status"], f"score {row['score']:g}", *(words for name, words in marks.items() if row[name])])
+
+
+def advantage_words(row: Mapping[str, Any]) -> str:
+    """`+1.5000`, or `none` where its group is in the making."""
+    return "none" if math.isnan(row["advantage"]) else f"{row['advantage']:+.4f}"
 
 
 def loss_words(row: Mapping[str, Any]) -> str:

@@ -4,10 +4,14 @@ With max_lag = 0 a step is asked when the weights of the step before are there, 
 weights after s - 1 - n steps, so that up to n steps are sampled while others are trained on; its rows say which weights drew them.
 """
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from stages.config import RlArm
+from stages.rl.attempts import Attempts
 from stages.rl.collect import Collected, Collector, Weights
 from stages.rl.publishing import Publisher
 
@@ -15,9 +19,11 @@ from stages.rl.publishing import Publisher
 class Ahead:
     """The steps that were asked and not waited for yet; used as a context."""
 
-    def __init__(self, collector: Collector, publisher: Publisher, *, step: int) -> None:
-        """`step`: the last one that was trained on; the weights are those after it."""
-        self._collector, self._publisher = collector, publisher
+    def __init__(
+        self, collector: Collector, publisher: Publisher, *, step: int, attempts: Attempts | None = None
+    ) -> None:
+        """`step`: the last one that was trained on; the weights are those after it. `attempts`: of the arm; none: it has one."""
+        self._collector, self._publisher, self._attempts = collector, publisher, attempts
         self._first = step
         self._waiting: dict[int, Future[Collected]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="collect")
@@ -34,7 +40,9 @@ class Ahead:
         """Ask for steps up to `step` + max_lag; the weights are those after `step` - 1."""
         last = min(step + self._collector.config.objective.max_lag, self._collector.arm.num_steps)
         for wanted in range(max(self._waiting, default=step - 1) + 1, last + 1):
-            self._waiting[wanted] = self._executor.submit(self._collector.collect, wanted, self._weights(wanted))
+            attempt = self._attempts.of(wanted) if self._attempts is not None else 0
+            weights = self._weights(wanted)
+            self._waiting[wanted] = self._executor.submit(self._collector.collect, wanted, weights, attempt=attempt)
 
     def _weights(self, step: int) -> Weights | None:
         if self._collector.journal.has(step):
@@ -50,3 +58,13 @@ class Ahead:
         """Wait until the journal has all that was asked: those steps may be of weights that a resume point does not bring back."""
         for future in self._waiting.values():
             future.result()
+
+    def follow(self, arm: RlArm) -> None:
+        """Ask the next steps by another arm, which has the same steps as far as they were asked."""
+        self._collector = replace(self._collector, arm=arm)
+
+    def go_back(self, step: int, *, cursor: Mapping[str, Any], judged: Sequence[tuple[int, Mapping[str, int]]]) -> None:
+        """Begin again behind `step`, whose weights are there; what was asked, and is settled, is forgotten."""
+        self._waiting.clear()
+        self._first = step
+        self._collector = self._collector.moved(cursor=cursor, judged=judged)

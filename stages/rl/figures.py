@@ -1,5 +1,6 @@
 """What a step's rows say: rewards, lengths, failures of the judge, and how the budget was filled. Functions of the journal alone."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,11 +8,12 @@ import pyarrow as pa
 
 from data.domains import DOMAINS, FAILED_STATUSES
 from stages.config import Objective, RlConfig
-from stages.rl.rewards import EXPIRED
 from stages.rl.samples import newborn, responses_of
 from stages.rl.selection import Response, informative_tokens, live_groups
-from stages.sampling.requests import UNFINISHED
+from stages.sampling.requests import EXPIRED, UNFINISHED
 from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
+
+_GZIP_FRAME = 18  # bytes of header and trailer
 
 
 def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
@@ -21,10 +23,8 @@ def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
         **_rewards(new),
         **_partial(rows),
         "response/count": float(len(new)),
-        "response/mean_tokens": mean_tokens(new),
         "response/new_tokens": float(sum(rows["new_tokens"].to_pylist())),
-        "response/truncated_share": float(np.mean(new["truncated"].to_pylist())),
-        "policy/entropy": policy_entropy(new),
+        **(_lengths(new) if len(new) else {}),
         "judge/failures": float(np.isin(new["status"].to_pylist(), list(FAILED_STATUSES)).sum()),
         "judge/checker_failures": float(checker_failures([new])),
         "judge/weak": float(num_weak([new])),
@@ -32,16 +32,48 @@ def step_figures(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     }
 
 
+def _lengths(rows: pa.Table) -> dict[str, float]:
+    """Of responses, of which there are some; the deviation is that of the population."""
+    tokens = rows["num_tokens"].to_numpy()
+    return {
+        "response/mean_tokens": mean_tokens(rows),
+        "response/std_tokens": float(tokens.std()),
+        "response/p99_tokens": float(np.percentile(tokens, 99)),
+        "response/truncated_share": float(np.mean(rows["truncated"].to_pylist())),
+        "response/compressibility": compressibility(rows["response"].to_pylist()),
+        "policy/entropy": policy_entropy(rows),
+    }
+
+
 def _partial(rows: pa.Table) -> dict[str, float]:
-    """Of partial rollouts: responses that go on and that were given up."""
+    """Of partial rollouts: responses that go on, and those that were given up of the groups that are complete since this step."""
     status = np.array(rows["status"].to_pylist())
-    found = {"partial/unfinished": np.sum(status == UNFINISHED), "partial/expired": np.sum(status == EXPIRED)}
+    is_born = rows["born_step"].to_numpy() == rows["step"].to_numpy()
+    found = {
+        "partial/unfinished": np.sum(status == UNFINISHED),
+        "partial/expired": np.sum((status == EXPIRED) & is_born),
+    }
     return {name: float(value) for name, value in found.items()} if any(found.values()) else {}
 
 
 def mean_figures(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over a step's updates of figures of the same names; nothing of no update."""
-    return {name: sum(one[name] for one in updates) / len(updates) for name in (updates[0] if updates else ())}
+    """The mean over those of a step's updates that have a figure; nothing of no update."""
+    names = dict.fromkeys(name for one in updates for name in one)
+    of_name = {name: [one[name] for one in updates if name in one] for name in names}
+    return {name: sum(values) / len(values) for name, values in of_name.items()}
+
+
+def compressibility(texts: Sequence[str]) -> float:
+    """Mean over texts of compressed bytes / bytes, at most 1 each: near 0 where a text says the same over and over.
+
+    By deflate without gzip's frame, as the pinned pyarrow has it, so that all machines find the same. An empty text counts as 1.
+    """
+    return float(np.mean([_compressed_share(text.encode()) for text in texts]))
+
+
+def _compressed_share(text: bytes) -> float:
+    deflated = len(pa.compress(text, codec="gzip", asbytes=True)) - _GZIP_FRAME
+    return min(1.0, deflated / max(1, len(text)))
 
 
 def _rewards(rows: pa.Table) -> dict[str, float]:
@@ -64,7 +96,7 @@ def _budget(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
             sum(one.num_tokens for one in responses if one.judged and one.group in live)
         ),
         "group/asked": float(len(new)),
-        "group/zero_advantage_share": 1.0 - len(live & new) / len(new),
+        **({"group/zero_advantage_share": 1.0 - len(live & new) / len(new)} if new else {}),
     }
     total = config.objective.tokens_per_step
     if total is None:
@@ -72,9 +104,9 @@ def _budget(rows: pa.Table, *, config: RlConfig) -> dict[str, float]:
     return found | {
         "budget/fill": used / total,
         "budget/tokens_missing": float(max(0, total - used)),
-        "budget/tokens_carried": float(sum(one.num_tokens for one in responses if one.age)),
+        "budget/tokens_carried": float(sum(one.num_tokens for one in responses if one.judged and one.age)),
         "budget/informative_share": _informative_kept(responses, kept, live) / total,
-        "budget/underfilled_ranks": float(_underfilled(responses, config.objective)),
+        "budget/underfilled_ranks": float(_underfilled(responses, rows, objective=config.objective)),
     }
 
 
@@ -82,7 +114,18 @@ def _informative_kept(responses: Sequence[Response], kept: Sequence[int], live: 
     return sum(tokens for response, tokens in zip(responses, kept, strict=True) if response.group in live)
 
 
-def _underfilled(responses: Sequence[Response], objective: Objective) -> int:
-    """Virtual ranks whose Phi was not filled, in every update, by tokens with a policy gradient."""
-    wanted = objective.updates_per_batch * objective.token_budget
-    return sum(tokens < wanted for tokens in informative_tokens(responses, objective))
+def _underfilled(responses: Sequence[Response], rows: pa.Table, *, objective: Objective) -> int:
+    """Virtual ranks whose Phi was not filled, in every update, by tokens with a policy gradient.
+
+    What all updates but the last used beyond their Phi is not there for the others.
+    """
+    there, live = informative_tokens(responses, objective), live_groups(responses)
+    used: Counter[tuple[int, int]] = Counter()
+    for response, kept, update in zip(
+        responses, rows["kept_tokens"].to_pylist(), rows["update"].to_pylist(), strict=True
+    ):
+        if response.group in live and 0 < update < objective.updates_per_batch:
+            used[response.budget_rank, update] += kept
+    for (rank, _), tokens in used.items():
+        there[rank] -= max(0, tokens - objective.token_budget)
+    return sum(tokens < objective.updates_per_batch * objective.token_budget for tokens in there)

@@ -5,10 +5,11 @@ rollouts/ (the journal), probes/, and steps.jsonl (values that depend on inputs 
 asks the sampler and writes; all read the journal, so that one rank and several train on the same tokens.
 
 After a kill: the weights of the newest resume point, then the same steps over the journal, of which nothing is sampled or judged again.
+After a roll back (see `attempts`): the same from its restore point, with the next attempt's seeds.
 """
 
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from ring_model.modelling import BailingMoe, freeze_routers
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.ahead import Ahead
+from stages.rl.best import Best
 from stages.rl.collect import Collector, Effort
 from stages.rl.figures import mean_figures, step_figures
 from stages.rl.flops import step_flops
@@ -33,12 +35,22 @@ from stages.rl.publishing import Publisher
 from stages.rl.ratios import ends_sentence
 from stages.rl.samples import Journal
 from stages.rl.update import Totals, Update, accumulate_gradients, chosen_of
+from stages.rl.watch import at_plateau
+from stages.rl.watcher import Verdict, Watcher, restore_points_of
 from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import MODEL, prompt_ids
 from stages.sampling.requests import Policy
 from stages.sampling.scores import JudgeWatch
 from stages.stage import STATE, StageLog, StageRecord
-from stages.training.routing import router_losses, routing_metrics, step_load, uniform_load
+from stages.training.routing import (
+    domain_metrics,
+    load_by_domain,
+    load_rows,
+    router_losses,
+    routing_metrics,
+    step_load,
+    uniform_load,
+)
 from stages.training.schedule import linear_rate, optimizer_settings
 from stages.training.trainer import Trainer
 
@@ -64,13 +76,16 @@ def train_arm(
             sampler = LocalSampler(runtime, published=out / STATE / "published", tokenizer=start)
             run.ask_with(stack.enter_context(sampler), pool, stack)
         run.look_at_start()
-        for step in range(run.progress.step + 1, arm.num_steps + 1):
+        while run.progress.step < run.arm.num_steps:
+            step = run.progress.step + 1
             run.collect(step)
             rows = run.journal.read(step)
             trained = run.update(step, rows)
             run.record(step, rows, trained)
+            run.hand_over(step)
             run.report(step)
-            run.keep(step)
+            if run.heed(step):
+                run.keep(step)
     return run.finish(pool)
 
 
@@ -87,7 +102,8 @@ class Asking:
 class _Run:
     """What the steps of `train_arm` share."""
 
-    arm: RlArm
+    planned: RlArm  # as the recipe has it: the most steps
+    arm: RlArm  # as it goes: phases may have ended early
     config: RlConfig
     trainer: Trainer
     start_model: Path  # the checkpoint that RL started from
@@ -96,7 +112,9 @@ class _Run:
     probe: Probe | None
     progress: Progress
     sentence_ends: Collection[int]  # ids of tokens
+    best: Best | None  # None where none is kept
     asking: Asking | None = None  # on rank 0
+    watcher: Watcher | None = None  # on rank 0
     values: dict[str, float] = field(default_factory=dict)  # of the last step
     effort: Effort = field(default_factory=Effort)  # of the last step
 
@@ -117,16 +135,29 @@ class _Run:
         _require_positions(arm, model, start)
         if config.optimizer.freeze_router:
             freeze_routers(model)
-        optimizer = optimizer_settings(config.optimizer)
-        trainer = Trainer.start(model, optimizer=optimizer, num_steps=arm.num_steps, runtime=runtime, out=out, log=log)
+        trainer = Trainer.start(
+            model,
+            optimizer=optimizer_settings(config.optimizer),
+            num_steps=arm.num_steps,
+            runtime=runtime,
+            out=out,
+            log=log,
+            restore_points=restore_points_of(config.watch, out),
+        )
+        watcher = Watcher.start(config.watch, trainer) if trainer.writes else None
+        trainer.engine.barrier()
         progress = trainer.resume(Progress(load=uniform_load(model.config)))
         tokenizer = Tokenizer.from_folder(start)
         ends = frozenset(id_ for id_ in range(tokenizer.vocab_size) if ends_sentence(tokenizer.decode([id_])))
-        return cls(arm, config, trainer, start, tokenizer, Journal(out), probe, progress, ends)
+        best = Best(out) if probe is not None and config.keep_best else None
+        journal = Journal(out)
+        run = cls(arm, arm, config, trainer, start, tokenizer, journal, probe, progress, ends, best, watcher=watcher)
+        run._follow_phases()
+        return run
 
     def ask_with(self, sampler: LocalSampler, pool: Pool, stack: ExitStack) -> None:
         """Rank 0: from here on it asks this sampler, where the journal has not got the step."""
-        strangers = self.journal.clean(num_steps=self.arm.num_steps)
+        strangers = self.journal.clean(num_steps=self.planned.num_steps)
         if strangers:
             self.trainer.log.message(
                 f"rollouts/ held what is no step of this arm, and was removed: {', '.join(strangers)}"
@@ -147,15 +178,18 @@ class _Run:
             prompt=prompt_ids(self.tokenizer, first)[:_FIXED_PROMPT],
             max_lag=self.config.objective.max_lag,
         )
-        ahead = stack.enter_context(Ahead(collector, publisher, step=self.progress.step))
+        attempts = self.watcher.attempts if self.watcher is not None else None
+        ahead = stack.enter_context(Ahead(collector, publisher, step=self.progress.step, attempts=attempts))
         self.asking = Asking(sampler, publisher, ahead)
 
     # ------------------------------------------------------------ one step
 
     def look_at_start(self) -> None:
-        """Probe the checkpoint that RL starts from."""
-        if self.progress.step == 0 and (figures := self._probe(0)):
+        """Probe the checkpoint that RL starts from, and keep what an arm that rolls back may go back to."""
+        if self.progress.step == 0 and not self.progress.probes and (figures := self._probe(0)):
             self.trainer.log.metrics(0, figures)
+            self._keep_best(0, figures)
+        self.trainer.save_restore_point(self.progress)
 
     def collect(self, step: int) -> None:
         """Wait until the journal has the step."""
@@ -171,8 +205,12 @@ class _Run:
 
     def update(self, step: int, rows: pa.Table) -> dict[str, float]:
         """The step's optimiser updates on what the rows say of each; none where no token entered its loss."""
-        started, rate = time.monotonic(), self._learning_rate(step)
-        updates = [self._update_of(rows, number) for number in range(1, self.config.objective.updates_per_batch + 1)]
+        started, phase = time.monotonic(), self.arm.phase_of(step)
+        config = self.config.for_phase(phase)
+        rate = linear_rate(step, num_steps=self.planned.num_steps, optimizer=config.optimizer)
+        if phase.optimizer == "reset" and self.arm.begins_phase(step):
+            self.trainer.engine.reset_optimizer()
+        updates = [self._update_of(rows, number, config) for number in range(1, config.objective.updates_per_batch + 1)]
         old = [None, *(update.old_logprobs() for update in updates[1:])]
         found: list[dict[str, float]] = []
         differences = Differences.none()
@@ -181,6 +219,7 @@ class _Run:
                 totals = accumulate_gradients(update, load=self.progress.load, old=logprobs)
                 norm = self.trainer.apply(step, loss=totals.sums["loss"], learning_rate=rate)
                 self.progress.load, self.progress.gradient_norm = step_load(totals.sums, self._sizes), norm
+                self.progress.domain_load = load_by_domain(totals.sums, update.domains, self._sizes)
                 found.append(self._update_figures(totals, norm=norm))
                 differences.merge(totals.differences)
             else:
@@ -188,11 +227,11 @@ class _Run:
         self.effort.seconds["train"] = time.monotonic() - started
         return {**mean_figures(found), **({"train/learning_rate": rate} if found else {}), **differences.figures()}
 
-    def _update_of(self, rows: pa.Table, number: int) -> Update:
+    def _update_of(self, rows: pa.Table, number: int, config: RlConfig) -> Update:
         trainer = self.trainer
         return Update(
             chosen_of(rows, update=number),
-            self.config,
+            config,
             trainer.engine,
             self.sentence_ends,
             trainer.runtime.micro_batch_tokens,
@@ -201,9 +240,6 @@ class _Run:
     @property
     def _sizes(self) -> BailingMoeConfig:
         return self.trainer.engine.model.config
-
-    def _learning_rate(self, step: int) -> float:
-        return linear_rate(step, num_steps=self.arm.num_steps, optimizer=self.config.optimizer)
 
     def _note_skipped(self, step: int) -> None:
         self.progress.skipped += 1
@@ -218,18 +254,19 @@ class _Run:
             "loss/clip_fraction": sums["clipped"] / sums["tokens"],
             **router_losses(sums, self._sizes),
             **routing_metrics(sums, self._sizes),
+            **domain_metrics(self.progress.domain_load),
         }
 
     def record(self, step: int, rows: pa.Table, trained: dict[str, float]) -> None:
         """Count the step and write its line: figures of its rows, of its update, and of the probe where it is due."""
-        progress, phase = self.progress, self.arm.phase_of(step).name
-        figures = step_figures(rows, config=self.config)
-        progress.count(step, phase, figures)
+        progress, phase = self.progress, self.arm.phase_of(step)
+        figures = step_figures(rows, config=self.config.for_phase(phase))
+        progress.count(step, phase.name, figures)
         counts = {"tokens/trained": progress.tokens_trained, "tokens/generated": progress.tokens_generated}
         spent = progress.spend(step_flops(rows, model=self._sizes, objective=self.config.objective))
         self.values = {**figures, **trained, **counts, **spent}
         self.values |= self._probe(step)
-        self.trainer.write_step(progress, {"phase": phase, **self.values})
+        self.trainer.write_step(progress, {"phase": phase.name, **self.values})
 
     def _probe(self, version: int) -> dict[str, float]:
         """Figures of the probe after so many steps, where it is due; on the rank that asks."""
@@ -258,6 +295,51 @@ class _Run:
             what = f"its update (gradient norm {norm:g}, learning rate {rate:g}) broke the model: {error}"
             raise self.trainer.diverged(version, what) from error
 
+    def hand_over(self, step: int) -> None:
+        """End the phase early, where its probes are as flat as it waits for: with the last step that was asked by now."""
+        phase, progress = self.arm.phase_of(step), self.progress
+        if phase.until is None or phase.name in progress.ended:
+            return
+        is_flat = "probe/greedy" in self.values and at_plateau(progress.scores_of(phase.name), phase.until)
+        taken = progress.phases[phase.name]["steps"] + self.config.objective.max_lag
+        if self.trainer.engine.broadcast(is_flat) and taken < phase.steps:
+            progress.ended[phase.name] = taken
+            self._follow_phases()
+            self.trainer.log.message(
+                f"phase {phase.name} ends at a plateau of the probe, after {taken} of {phase.steps} steps"
+            )
+            if self.watcher is not None:
+                self.watcher.attempts.note(step, "hand over", phase=phase.name, steps=taken)
+
+    def _follow_phases(self) -> None:
+        """Let the arm be as long as it is by the phases that ended early."""
+        self.arm = self.planned.cut_short(self.progress.ended)
+        self.trainer.num_steps = self.arm.num_steps
+        if self.asking is not None:
+            self.asking.ahead.follow(self.arm)
+
+    def heed(self, step: int) -> bool:
+        """Do what the recipe's rules say of the ledger: stop, or go back; False where the step is undone."""
+        verdict = self.trainer.engine.broadcast(self.watcher.look(step) if self.watcher is not None else Verdict())
+        if verdict.stop:
+            raise ValueError(verdict.stop)
+        if verdict.back_to is None:
+            return True
+        self._go_back(verdict.back_to)
+        return False
+
+    def _go_back(self, step: int) -> None:
+        """Be again as after `step`, on every rank; what was sampled since is moved away, and the next attempt begins."""
+        trainer = self.trainer
+        if self.asking is not None and self.watcher is not None:
+            self.asking.ahead.settle()
+            self.watcher.attempts.settle(forget_after=trainer.forget_after)
+        trainer.engine.barrier()
+        self.progress = trainer.go_back(step, Progress)
+        if self.asking is not None:
+            self.asking.ahead.go_back(step, cursor=self.progress.cursor, judged=self.progress.judged)
+        self._follow_phases()
+
     def report(self, step: int) -> None:
         """Tell people and the tracker."""
         trainer, seconds, counts = self.trainer, self.effort.seconds, self.effort.counts
@@ -274,29 +356,41 @@ class _Run:
             trainer.log.metrics(step, {**self.values, **times, **speeds})
 
     def keep(self, step: int) -> None:
-        """The model at the end of a phase, and a resume point now and then."""
+        """The model at the end of a phase, and the best one; a resume point now and then, and those to go back to."""
         trainer, is_last = self.trainer, step == self.arm.num_steps
         ends_phase, is_due = self.arm.ends_phase(step), trainer.engine.broadcast(trainer.save_is_due())
-        if self.asking is not None and (ends_phase or is_due):
+        if self.asking is not None and (ends_phase or is_due or trainer.restore_point_is_due(step)):
             with self._finite_policy(step):
                 self.asking.publisher.finite_logprobs()
                 self.asking.ahead.settle()
         if ends_phase:
             trainer.export(self.tokenizer, trainer.out / (MODEL if is_last else self.arm.phase_folder(step)), step=step)
+        self._keep_best(step, self.values)
+        trainer.save_restore_point(self.progress)
         if is_due:
             trainer.save(self.progress)
+
+    def _keep_best(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep the model, if the probe never had as many right answers; on the rank that asks."""
+        score = values.get("probe/greedy")
+        if self.best is None or self.watcher is None or score is None or not self.best.is_beaten_by(score):
+            return
+        row = {"step": step, "attempt": self.watcher.attempts.of(step), "score": score}
+        self.best.keep(row, export=lambda folder: self.trainer.export(self.tokenizer, folder, step=step))
 
     def finish(self, pool: Pool) -> StageRecord:
         """Say what the arm has to say."""
         trainer, progress = self.trainer, self.progress
         trainer.close()
         tables = {"phases": list(progress.phases.values()), "pool": pool_rows(pool), "probes": progress.probes}
-        return StageRecord(
-            progress.metrics(self.values, pool),
-            tables={name: rows for name, rows in tables.items() if rows},
-            notes=progress.notes(),
-            timings=trainer.timings,
-        )
+        tables["router"] = load_rows(progress.load, progress.domain_load)
+        metrics, notes = progress.metrics(self.values, pool), (*progress.notes(), *progress.early_ends(self.planned))
+        if self.best is not None:
+            metrics |= self.best.metrics()
+        if self.watcher is not None:
+            metrics, notes = metrics | self.watcher.metrics(), (*notes, *self.watcher.notes())
+        tables = {name: rows for name, rows in tables.items() if rows}
+        return StageRecord(metrics, tables=tables, notes=notes, timings=trainer.timings)
 
 
 def _require_positions(arm: RlArm, model: BailingMoe, start: Path) -> None:

@@ -14,13 +14,12 @@ import pyarrow as pa
 
 from data.schema import ROLLOUT_SCHEMA
 from stages.config import RlConfig
-from stages.rl.rewards import EXPIRED
-from stages.rl.samples import Group, is_waiting, with_columns
-from stages.sampling.requests import UNFINISHED, Begun
+from stages.rl.samples import Group, attempt_parts, is_waiting, with_columns
+from stages.sampling.requests import EXPIRED, UNFINISHED, Begun
 from stages.seeds import derive_seed
 
 
-def begin(groups: Sequence[Group], *, step: int, version: int, config: RlConfig) -> pa.Table:
+def begin(groups: Sequence[Group], *, step: int, version: int, config: RlConfig, attempt: int = 0) -> pa.Table:
     """Rows of responses of which nothing is drawn yet."""
     pairs = [(group, sample) for group in groups for sample in range(config.samples_per_prompt)]
     names = {
@@ -37,7 +36,7 @@ def begin(groups: Sequence[Group], *, step: int, version: int, config: RlConfig)
             "problem_id": group.problem.id,
             "domain": group.problem.domain,
             "sample": sample,
-            "seed": derive_seed(config.seed, "rl", "sample", step, group.number, sample),
+            "seed": derive_seed(config.seed, "rl", "sample", step, group.number, sample, *attempt_parts(attempt)),
         }
         for group, sample in pairs
     ]
@@ -57,12 +56,22 @@ def begun(rows: pa.Table) -> tuple[Begun, ...]:
     )
 
 
-def give_up(rows: pa.Table, *, version: int, config: RlConfig) -> pa.Table:
-    """Rows in which those that have outlived sigma updates are expired."""
+def give_up(rows: pa.Table, *, version: int, limit: int, config: RlConfig) -> pa.Table:
+    """Rows in which those that have outlived sigma updates are expired, as are those without room below a shorter phase's limit."""
     assert config.objective.partial_rollouts is not None
     outlived = version - rows["policy_version"].to_numpy() > config.objective.partial_rollouts.max_updates
-    status = np.where(_has(rows, UNFINISHED) & outlived, EXPIRED, rows["status"].to_numpy(zero_copy_only=False))
+    lengths = np.array([len(prompt) for prompt in rows["prompt_ids"].to_pylist()]) + rows["num_tokens"].to_numpy()
+    gone = _has(rows, UNFINISHED) & (outlived | (lengths >= limit))
+    status = np.where(gone, EXPIRED, rows["status"].to_numpy(zero_copy_only=False))
     return with_columns(rows, status=status.tolist())
+
+
+def reseeded(rows: pa.Table, *, attempt: int) -> pa.Table:
+    """Rows of which the unfinished ones go on with other random numbers: those of an attempt that begins here."""
+    seeds = zip(rows["seed"].to_pylist(), _has(rows, UNFINISHED).tolist(), strict=True)
+    return with_columns(
+        rows, seed=[derive_seed(seed, "attempt", attempt) if goes_on else seed for seed, goes_on in seeds]
+    )
 
 
 def grown(rows: pa.Table, answers: pa.Table, *, version: int) -> pa.Table:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.domains import DOMAINS
+from stages.config import RlArm
 from stages.rl.prompts import Pool
 from stages.stage import Row as TableRow
 from stages.training.compute import compute_metrics
@@ -28,9 +29,11 @@ class Progress:
     skipped: int = 0  # steps without a token to train on
     flops: dict[str, int] = field(default_factory=dict)  # by what they were spent on
     load: Load = field(default_factory=list)  # of the last step
+    domain_load: dict[str, Load] = field(default_factory=dict)  # of the last step's tokens of each domain
     gradient_norm: float = 0.0  # of the last step
     phases: dict[str, TableRow] = field(default_factory=dict)  # a row per phase
     probes: list[TableRow] = field(default_factory=list)
+    ended: dict[str, int] = field(default_factory=dict)  # phases that ended at a plateau -> steps that they took
     cursor: dict[str, Any] = field(default_factory=dict)  # of the prompt stream
     judged: list[tuple[int, dict[str, int]]] = field(default_factory=list)  # of the last steps, for `JudgeWatch`
 
@@ -49,7 +52,7 @@ class Progress:
         if "reward/mean" in values:
             row["first_reward"] = values["reward/mean"] if row["first_reward"] is None else row["first_reward"]
             row["last_reward"] = values["reward/mean"]
-        row["last_entropy"] = values["policy/entropy"]
+        row["last_entropy"] = values.get("policy/entropy", row["last_entropy"])
         row["tokens_trained"] += used
 
     def spend(self, flops: Mapping[str, int]) -> dict[str, float]:
@@ -61,6 +64,11 @@ class Progress:
         """What the probe showed after so many steps."""
         names = ("greedy", *DOMAINS, "entropy", "mean_tokens")
         self.probes.append({"step": version, **{name: figures.get(f"probe/{name}") for name in names}})
+
+    def scores_of(self, phase: str) -> list[float]:
+        """Shares of right answers of the probes since the phase that runs began, one at its beginning among them."""
+        start = self.step - self.phases[phase]["steps"]
+        return [row["greedy"] for row in self.probes if row["step"] >= start and row["greedy"] is not None]
 
     def metrics(self, values: Mapping[str, float], pool: Pool) -> dict[str, float]:
         """Final metrics; `values` are those of the last step."""
@@ -77,6 +85,15 @@ class Progress:
             "pool/problems": float(pool.num_problems),
             **{f"{name}_final": values[name] for name in final if name in values},
         }
+
+    def early_ends(self, planned: RlArm) -> tuple[str, ...]:
+        """A sentence a phase that ended before its last step; `planned` is the arm as the recipe has it."""
+        return tuple(
+            f"phase {phase.name} ended at a plateau of the probe after {self.ended[phase.name]} of {phase.steps} steps; the others were "
+            f"not taken, and the arm trained on {self.tokens_trained:,} tokens"
+            for phase in planned.phases
+            if phase.name in self.ended
+        )
 
     def notes(self) -> tuple[str, ...]:
         """Sentences that a reader must see."""

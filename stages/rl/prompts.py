@@ -7,6 +7,7 @@ that it never solves unless the stronger model of selection does, or the teacher
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -118,18 +119,20 @@ class Cursor:
     taken: dict[str, int] = field(default_factory=dict)  # problems of a domain so far
     phase: str = ""
     given: dict[str, int] = field(default_factory=dict)  # of them in this phase
+    shuffles: list[tuple[int, dict[str, int]]] = field(default_factory=list)  # by attempt: `taken` where it began
 
 
 class PromptStream:
     """Prompts without end: each problem of a domain once before any again, in an order shuffled anew for every pass.
 
-    Passes go on across steps, extra prompts, phases and resumes; a phase mixes the domains by its shares.
+    Passes go on across steps, extra prompts, phases and resumes; a phase mixes the domains by its shares. An attempt after a roll back
+    takes what is left of a pass, and every later one, in another order.
     """
 
     def __init__(self, pool: Pool, *, seed: int, cursor: Mapping[str, Any] | None = None) -> None:
         """`cursor` is that of another stream over the same pool, which this one goes on with."""
-        self._pool, self._seed = pool, seed
-        self._cursor = Cursor(**(cursor or {}))
+        self.pool, self._seed = pool, seed
+        self._cursor = Cursor(**deepcopy(dict(cursor or {})))
         self._orders: dict[str, tuple[int, list[Problem]]] = {}  # domain -> pass, its order
         self._by_id: dict[str, Problem] = {}
 
@@ -137,6 +140,15 @@ class PromptStream:
     def cursor(self) -> dict[str, Any]:
         """Where it stands, as plain values."""
         return asdict(self._cursor)
+
+    def begin(self, attempt: int) -> bool:
+        """What follows belongs to this attempt, the first of which is number 0; returns whether it is another than before."""
+        shuffles = self._cursor.shuffles
+        if attempt == (shuffles[-1][0] if shuffles else 0):
+            return False
+        shuffles.append((attempt, dict(self._cursor.taken)))
+        self._orders.clear()
+        return True
 
     def take(self, phase: Phase, count: int) -> list[Problem]:
         """The next problems of a phase."""
@@ -147,7 +159,7 @@ class PromptStream:
     def named(self, ids: Sequence[str]) -> tuple[Problem, ...]:
         """Problems of the pool by id."""
         if not self._by_id:
-            self._by_id = {problem.id: problem for problems in self._pool.problems.values() for problem in problems}
+            self._by_id = {problem.id: problem for problems in self.pool.problems.values() for problem in problems}
         return tuple(self._by_id[name] for name in ids)
 
     def _domain(self, phase: Phase) -> str:
@@ -161,12 +173,21 @@ class PromptStream:
     def _next(self, domain: str) -> Problem:
         number = self._cursor.taken.get(domain, 0)
         self._cursor.taken[domain] = number + 1
-        pass_, position = divmod(number, len(self._pool.problems[domain]))
+        pass_, position = divmod(number, len(self.pool.problems[domain]))
         return self._order(domain, pass_)[position]
 
     def _order(self, domain: str, pass_: int) -> Sequence[Problem]:
         if self._orders.get(domain, (-1, []))[0] != pass_:
-            order = list(self._pool.problems[domain])
+            order = list(self.pool.problems[domain])
             random.Random(derive_seed(self._seed, "rl", "order", domain, pass_)).shuffle(order)
-            self._orders[domain] = pass_, order[::-1]
+            self._orders[domain] = pass_, self._shuffled_anew(order[::-1], domain, pass_)
         return self._orders[domain][1]
+
+    def _shuffled_anew(self, order: list[Problem], domain: str, pass_: int) -> list[Problem]:
+        """The order with what each attempt found left of it shuffled by its seed."""
+        for attempt, taken in self._cursor.shuffles:
+            start = max(0, taken.get(domain, 0) - pass_ * len(order))
+            rest = order[start:]
+            random.Random(derive_seed(self._seed, "rl", "order", domain, pass_, "attempt", attempt)).shuffle(rest)
+            order[start:] = rest
+        return order

@@ -7,9 +7,8 @@ import torch
 from data.domains import FAILED_STATUSES
 from stages.config import RlConfig
 from stages.rl.divergences import ESTIMATORS
-from stages.sampling.requests import UNFINISHED
+from stages.sampling.requests import EXPIRED, UNFINISHED
 
-EXPIRED = "expired"  # status of a response that was given up before it was finished
 NO_REWARD = frozenset({*FAILED_STATUSES, UNFINISHED, EXPIRED})  # statuses
 
 
@@ -24,13 +23,14 @@ def rewards_of(rows: pa.Table, *, config: RlConfig) -> np.ndarray:
             lengths, longest=config.sampling.max_new_tokens, share=objective.overlong_share
         )
     if objective.kl_coefficient and objective.kl_place == "reward":
-        rewards = rewards - objective.kl_coefficient * _divergences(rows, estimator=objective.kl_estimator)
+        estimates = _divergences(rows.filter(pa.array(judged)), estimator=objective.kl_estimator)
+        rewards[judged] -= objective.kl_coefficient * estimates  # of what goes on no reference was asked
     return np.where(judged, rewards, np.nan)
 
 
 def overlong_penalty(lengths: np.ndarray, *, longest: int, share: float) -> np.ndarray:
     """DAPO (arXiv 2503.14476, eq. 13): 0 up to (1 - share) x longest tokens, from there linear up to 1 at `longest`."""
-    return np.clip((lengths - (1 - share) * longest) / (share * longest), 0.0, 1.0)
+    return np.clip(1.0 - (longest - lengths) / (share * longest), 0.0, 1.0)
 
 
 def _divergences(rows: pa.Table, *, estimator: str) -> np.ndarray:

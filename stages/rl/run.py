@@ -1,8 +1,9 @@
 """One RL arm (paper 3.2): from the chosen SFT checkpoint, or the one that the arm names, through the arm's phases.
 
 In: `curation` (rl.parquet, probe.parquet), `sft`, `selection` (choice.json, graded.parquet). Out: model/, the model at the end of
-every earlier phase, steps.jsonl, rollouts/, probes/; the tables `phases`, `pool` and `probes`. Arms share everything before them
-byte for byte, the grading of the pool by the chosen checkpoint among it; equal token budgets are checked with the recipe.
+every earlier phase, steps.jsonl, rollouts/, probes/, best/; watch.jsonl and rollouts-abandoned/ where its rules decided something; the
+tables `phases`, `pool` and `probes`. Arms share everything before them byte for byte, the grading of the pool by the chosen
+checkpoint among it; equal token budgets are checked with the recipe.
 """
 
 from collections.abc import Mapping

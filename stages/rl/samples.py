@@ -16,9 +16,9 @@ import pyarrow as pa
 from data.schema import ROLLOUT_SCHEMA, Problem, read_table, write_table
 from stages.config import RlConfig
 from stages.rl.advantages import group_advantages
-from stages.rl.rewards import EXPIRED, NO_REWARD, rewards_of
+from stages.rl.rewards import NO_REWARD, rewards_of
 from stages.rl.selection import NOTHING, Response, choose_shares, live_groups
-from stages.sampling.requests import UNFINISHED
+from stages.sampling.requests import EXPIRED, UNFINISHED
 from stages.seeds import derive_seed
 from stages.stage import ROLLOUTS, STATE, step_file
 
@@ -139,10 +139,23 @@ def _advantages(rows: pa.Table, *, config: RlConfig) -> np.ndarray:
     return group_advantages(rewards_PK, objective=config.objective)[groups, samples]
 
 
-def with_choice(rows: pa.Table, *, step: int, config: RlConfig) -> pa.Table:
-    """The rows with rewards, advantages and what of each enters which loss: a function of what was sampled and judged."""
+def attempt_parts(attempt: int) -> tuple[str | int, ...]:
+    """What an attempt after a roll back adds to the seeds of its steps; the first, number 0, adds nothing."""
+    return ("attempt", attempt) if attempt else ()
+
+
+def choice_seed(step: int, *, config: RlConfig, attempt: int = 0) -> int:
+    """Of the order in which a step's prompts are taken."""
+    return derive_seed(config.seed, "rl", "choice", step, *attempt_parts(attempt))
+
+
+def with_choice(rows: pa.Table, *, step: int, config: RlConfig, attempt: int = 0) -> pa.Table:
+    """The rows with rewards, advantages and what of each enters which loss: a function of what was sampled and judged.
+
+    `config` is that of the step's phase (`RlConfig.for_phase`).
+    """
     responses = responses_of(rows, config=config)
-    seed = derive_seed(config.seed, "rl", "choice", step)
+    seed = choice_seed(step, config=config, attempt=attempt)
     shares = choose_shares(responses, objective=config.objective, longest=config.sampling.max_new_tokens, seed=seed)
     chosen = [shares.get(response.key, NOTHING) for response in responses]
     return with_columns(

@@ -154,13 +154,23 @@ def informative_tokens(responses: Sequence[Response], objective: Objective) -> l
     return tokens
 
 
-def lacks_tokens(responses: Sequence[Response], objective: Objective) -> bool:
-    """Whether some virtual rank has fewer informative tokens than its updates need."""
-    wanted = objective.updates_per_batch * objective.token_budget
-    return any(there < wanted for there in informative_tokens(responses, objective))
+def lacking_tokens(responses: Sequence[Response], objective: Objective, *, seed: int) -> list[int]:
+    """By virtual rank: informative tokens that its updates lack; what all but the last use up beyond their Phi is not there for the others.
+
+    `seed`: that of the choice.
+    """
+    there, live = informative_tokens(responses, objective), live_groups(responses)
+    informative = [response for response in responses if response.group in live]
+    for taken in take_up_to_budget(informative, objective=objective, seed=seed)[:-1]:
+        for rank in range(objective.num_budgets):
+            used = sum(response.num_tokens for response in taken if response.budget_rank == rank)
+            there[rank] -= max(0, used - objective.token_budget)
+    return [max(0, objective.updates_per_batch * objective.token_budget - tokens) for tokens in there]
 
 
-def lacking_groups(responses: Sequence[Response], objective: Objective, *, wanted: int, most: int) -> list[int]:
+def lacking_groups(
+    responses: Sequence[Response], objective: Objective, *, wanted: int, most: int, seed: int
+) -> list[int]:
     """The virtual rank of each prompt that the step should ask more, at most `most`.
 
     With a budget: as many as fill every Phi if they are like those it has, one a rank in turn; where nothing of the step is informative, as
@@ -170,8 +180,7 @@ def lacking_groups(responses: Sequence[Response], objective: Objective, *, wante
     if objective.weights != "budget":
         lacking = wanted - len(live_groups(responses)) if objective.zero_groups == "leave_out" else 0
         return [0] * max(0, min(lacking, most))
-    tokens = informative_tokens(responses, objective)
-    lacks = [max(0, objective.updates_per_batch * objective.token_budget - there) for there in tokens]
+    tokens, lacks = informative_tokens(responses, objective), lacking_tokens(responses, objective, seed=seed)
     if sum(tokens):
         more = [-(-lack * num_groups // sum(tokens)) for lack in lacks]
     else:

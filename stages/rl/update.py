@@ -16,13 +16,14 @@ from stages.rl.losses import TokenBatch, update_loss
 from stages.rl.mismatch import Differences
 from stages.rl.ratios import unit_of_tokens
 from stages.training.dealing import rectangles, share_of_rank
-from stages.training.routing import Load, no_routing, weighed_routing
+from stages.training.routing import Load, no_routing, no_selections, selections_by_domain, weighed_routing
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """A response that enters the loss, as far as it does."""
 
+    domain: str
     prompt: Sequence[int]
     token_ids: Sequence[int]
     logprobs: Sequence[float]  # of the sampler
@@ -49,11 +50,20 @@ class Totals:
 def chosen_of(rows: pa.Table, *, update: int) -> list[Chosen]:
     """The responses that an update of the step takes, in the order of the journal."""
     rows = rows.filter(rows["update"].to_numpy() == update)
-    names = ("prompt_ids", "token_ids", "logprobs", "reference_logprobs", "advantage", "weight", "kept_tokens")
+    names = (
+        "domain",
+        "prompt_ids",
+        "token_ids",
+        "logprobs",
+        "reference_logprobs",
+        "advantage",
+        "weight",
+        "kept_tokens",
+    )
     columns = (rows[name].to_pylist() for name in names)
     return [
-        Chosen(prompt, tokens[:kept], logprobs[:kept], reference[:kept], advantage, weight)
-        for prompt, tokens, logprobs, reference, advantage, weight, kept in zip(*columns, strict=True)
+        Chosen(domain, prompt, tokens[:kept], logprobs[:kept], reference[:kept], advantage, weight)
+        for domain, prompt, tokens, logprobs, reference, advantage, weight, kept in zip(*columns, strict=True)
     ]
 
 
@@ -66,6 +76,11 @@ class Update:
     engine: Engine
     sentence_ends: Collection[int]  # ids of tokens
     micro_batch_tokens: int
+
+    @property
+    def domains(self) -> list[str]:
+        """Of the responses, each once."""
+        return sorted({one.domain for one in self.chosen})
 
     def mine(self) -> list[Chosen]:
         """This rank's share."""
@@ -99,7 +114,9 @@ def accumulate_gradients(update: Update, *, load: Load, old: Sequence[torch.Tens
     """
     engine, total = update.engine, sum(one.num_tokens for one in update.chosen)
     load_LE = torch.tensor(load, device=engine.device)
-    sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "tokens": 0.0, **no_routing(engine.model.config)}
+    sizes = engine.model.config
+    sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "tokens": 0.0, **no_routing(sizes)}
+    sums |= no_selections(update.domains, sizes)
     differences, scored_before = Differences.none(), iter(old or ())
     for batch in update.micro_batches():
         if batch is None:
@@ -141,6 +158,8 @@ def _micro_batch(
     update.engine.backward(output.loss, denominator=1.0)
     figures = {"loss": float(output.loss.detach()), "kl": output.kl_sum, "clipped": output.num_clipped}
     figures |= {"tokens": float(rows.num_response_tokens)} | weighed_routing(scored.router, router_share)
+    domains = [one.domain for one in chosen]
+    figures |= selections_by_domain(scored.router, scored.layout, domains, update.engine.model.config)
     return figures, output.differences
 
 

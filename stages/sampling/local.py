@@ -4,7 +4,7 @@ Each kind has at most `runtime.workers` processes. No more chunks are generated 
 """
 
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
@@ -30,6 +30,7 @@ class LocalSampler:
     def __init__(self, runtime: Runtime, *, published: Path, tokenizer: Path | None = None) -> None:
         """`published` takes the folders of published weights, to which the tokenizer of a model folder belongs."""
         self._runtime, self._published, self._tokenizer = runtime, published, tokenizer
+        self._times: Counter[int] = Counter()  # that a version was published
         self._stack = ExitStack()
         self._generators = self._stack.enter_context(Pool(runtime, imports=answer_chunk.__module__))
         self._judges = self._stack.enter_context(Pool(runtime, imports=judge_chunk.__module__))
@@ -43,15 +44,23 @@ class LocalSampler:
         self._stack.__exit__(kind, error, trace)
 
     def publish(self, model: BailingMoe, *, version: int, oldest: int) -> Policy:
-        """Write the weights to a folder of their own; those of versions before `oldest`, and after this one, go."""
+        """Write the weights to a folder of their own; those of versions before `oldest`, and after this one, go.
+
+        Processes know weights by their folder, so a version that comes again, as after a roll back, has another one.
+        """
         assert self._tokenizer is not None
-        folder = self._published / f"{version:06d}"
+        self._times[version] += 1
+        folder = self._folder(version)
         save_parameters(model, folder)
-        kept = {f"{one:06d}" for one in range(oldest, version + 1)}
+        kept = {self._folder(one).name for one in range(oldest, version + 1)}
         for other in self._published.iterdir():
             if other.name not in kept:
                 shutil.rmtree(other)
         return Policy(folder, self._tokenizer)
+
+    def _folder(self, version: int) -> Path:
+        again = self._times[version] - 1
+        return self._published / (f"{version:06d}.{again}" if again > 0 else f"{version:06d}")
 
     def check(self, policy: Policy, tokens: Sequence[int]) -> list[float]:
         """What one of the processes that generate computes."""

@@ -19,6 +19,7 @@ from stages.seeds import derive_seed
 
 GREEDY = -1
 UNFINISHED = "unfinished"  # status of a response that goes on, in place of a verdict
+EXPIRED = "expired"  # status of a response that was given up before it was finished
 
 
 @dataclass(frozen=True, slots=True)

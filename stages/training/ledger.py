@@ -33,6 +33,12 @@ class StepLedger:
             self._stream.flush()
             self.size += len(line)
 
+    def cut(self, size: int) -> None:
+        """Drop what is behind so many bytes."""
+        self.size = size
+        if self._stream is not None:
+            self._stream.truncate(size)
+
     def close(self) -> None:
         """Close the file."""
         if self._stream is not None:
@@ -51,6 +57,12 @@ def steps_of(artifact: Path) -> Iterator[Row]:
     with (artifact / STEPS).open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
+
+
+def last_steps(artifact: Path, count: int) -> list[Row]:
+    """The last so many logged steps, in order."""
+    lines = (artifact / STEPS).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines[max(0, len(lines) - count) :]]
 
 
 def tokens_trained(artifact: Path) -> int:

@@ -3,13 +3,15 @@
 Axes: L layers, E experts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ring_model.configuration import BailingMoeConfig
-from ring_model.modelling import RouterOutput, dead_experts, max_violation
+from ring_model.modelling import RouterOutput, balance_loss, dead_experts, max_violation
+from ring_model.rows import RowLayout
+from stages.stage import Row
 
 _Z = "z_loss"
 Load = list[list[float]]  # [L, E]: share of a layer's selections that went to each expert; plain, to be saved
@@ -36,14 +38,72 @@ def weighed_routing(router: RouterOutput, share: float) -> dict[str, float]:
     return {name: share * value for name, value in zip(names, values, strict=True)}
 
 
+def selections_by_domain(
+    router: RouterOutput, layout: RowLayout, domains: Sequence[str], config: BailingMoeConfig
+) -> dict[str, float]:
+    """How often each expert was chosen for the tokens of each domain; `domains` are those of the rows, from 0 on, of a micro-batch."""
+    known = sorted(set(domains))
+    num_experts, k = config.num_experts, config.num_experts_per_tok
+    row_N = layout.token_rows.to(router.expert_LNK.device)
+    domain_N = torch.tensor([known.index(domain) for domain in domains], device=row_N.device)[row_N]
+    count_N = torch.ones(len(row_N), device=row_N.device) if layout.counts is None else layout.counts
+    weight_A = count_N.double().repeat_interleave(k)
+    found: dict[str, float] = {}
+    for layer, expert_NK in enumerate(router.expert_LNK):
+        place_A = (domain_N[:, None] * num_experts + expert_NK).flatten()
+        counts = torch.bincount(place_A, weights=weight_A, minlength=len(known) * num_experts).view(len(known), -1)
+        for domain, of_domain in zip(known, counts.tolist(), strict=True):
+            found |= {f"{domain}/{layer * num_experts + expert}": count for expert, count in enumerate(of_domain)}
+    return found
+
+
+def no_selections(domains: Sequence[str], config: BailingMoeConfig) -> dict[str, float]:
+    """Those of a rank without tokens; all ranks give the same names."""
+    return {name: 0.0 for domain in domains for name in _expert_names(domain, config)}
+
+
+def load_by_domain(totals: Mapping[str, float], domains: Sequence[str], config: BailingMoeConfig) -> dict[str, Load]:
+    """The loads of a whole step on the tokens of each domain; a domain without tokens has none."""
+    found: dict[str, Load] = {}
+    for domain in domains:
+        count_LE = _by_expert(domain, totals, config)
+        if bool(count_LE.any()):
+            found[domain] = (count_LE / count_LE.sum(dim=1, keepdim=True)).tolist()
+    return found
+
+
+def domain_metrics(loads: Mapping[str, Load]) -> dict[str, float]:
+    """Of each layer and domain the busiest expert's excess over a uniform load, and the experts that no token of it chose."""
+    found: dict[str, float] = {}
+    for domain, load in loads.items():
+        load_LE = torch.tensor(load)
+        for name, values_L in (("max_violation", max_violation(load_LE)), ("dead_experts", dead_experts(load_LE))):
+            by_layer = _by_layer(f"router/{name}", values_L)
+            found |= {f"{metric}_{domain}": value for metric, value in by_layer.items()}
+    return found
+
+
+def load_rows(load: Load, by_domain: Mapping[str, Load]) -> list[Row]:
+    """A table of loads: a row a layer and expert, with a column for all tokens and one for those of each domain."""
+    return [
+        {
+            "layer": layer,
+            "expert": expert,
+            "load": share,
+            **{name: one[layer][expert] for name, one in by_domain.items()},
+        }
+        for layer, shares in enumerate(load)
+        for expert, share in enumerate(shares)
+    ]
+
+
 def router_losses(totals: Mapping[str, float], config: BailingMoeConfig) -> dict[str, float]:
     """B and Z of a whole step, before their coefficients, however it was cut.
 
     B is eq. 6 as it is written, with the loads of the step itself; training takes those of the step before.
     """
     load_LE, probability_LE = (_by_expert(name, totals, config) for name in ("load", "probability"))
-    router = RouterOutput(probability_LE, load_LE, _entropies(totals, config), torch.tensor(totals[_Z]))
-    return {"router/balance_loss": float(router.balance_loss(load_LE)), "router/z_loss": totals[_Z]}
+    return {"router/balance_loss": float(balance_loss(probability_LE, load_LE)), "router/z_loss": totals[_Z]}
 
 
 def step_load(totals: Mapping[str, float], config: BailingMoeConfig) -> Load:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ring_model.checkpoint import save_model
-from ring_model.engine import Engine, NonFiniteError, OptimizerSettings, require_finite_weights
+from ring_model.engine import Engine, NonFiniteError, OptimizerSettings, remove_save, require_finite_weights
 from ring_model.modelling import BailingMoe
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime
@@ -20,6 +20,7 @@ from stages.imports import heavy_imports
 from stages.stage import STATE, Row, StageLog
 from stages.training.ledger import StepLedger, replay
 from stages.training.model_card import write_card
+from stages.training.restore_points import RestorePoints
 
 _RESUME = "training"  # the engine's save under STATE
 _LOGGED_POINTS = 500  # about so many points of a curve go to the tracker; steps.jsonl holds every step
@@ -39,9 +40,19 @@ Progress = TypeVar("Progress", bound=Counters)
 class Trainer:
     """One model in training, step by step, with what is kept of it."""
 
-    def __init__(self, engine: Engine, *, num_steps: int, runtime: Runtime, out: Path, log: StageLog) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        num_steps: int,
+        runtime: Runtime,
+        out: Path,
+        log: StageLog,
+        restore_points: RestorePoints | None = None,
+    ) -> None:
         """Use `Trainer.start`."""
         self.engine, self.num_steps, self.runtime, self.out, self.log = engine, num_steps, runtime, out, log
+        self.restore_points = restore_points
         self.timings: dict[str, float] = {}  # seconds by activity
         self.every = max(1, num_steps // _LOGGED_POINTS)
         self._last_save = time.monotonic()
@@ -57,8 +68,9 @@ class Trainer:
         runtime: Runtime,
         out: Path,
         log: StageLog,
+        restore_points: RestorePoints | None = None,
     ) -> "Trainer":
-        """Make the engine as the runtime says."""
+        """Make the engine as the runtime says. `restore_points`: where a run that may go back keeps them."""
         with heavy_imports():  # of DeepSpeed
             engine = Engine.start(
                 model,
@@ -67,7 +79,7 @@ class Trainer:
                 device=runtime.device,
                 checkpoints_layers=runtime.checkpoint_layers,
             )
-        return cls(engine, num_steps=num_steps, runtime=runtime, out=out, log=log)
+        return cls(engine, num_steps=num_steps, runtime=runtime, out=out, log=log, restore_points=restore_points)
 
     @property
     def writes(self) -> bool:
@@ -76,7 +88,9 @@ class Trainer:
 
     def resume(self, progress: Progress) -> Progress:
         """Go on from the resume point, if there is one: its weights, optimizer and counters. Else from `progress`, a beginning."""
-        saved = self.engine.load(self.out / STATE / _RESUME)
+        saved = self.engine.load(self._resume_point)
+        if saved is None and self.restore_points is not None and self.restore_points.newest is not None:
+            saved = self.engine.load(self.restore_points.newest)  # a resume point that is there is newer
         if saved is not None:
             progress = type(progress)(**saved)
             self.log.resumed(f"step {progress.step} of {self.num_steps}")
@@ -85,6 +99,21 @@ class Trainer:
             replay(self.out, self.log, every=self.every)
         self._last_save = time.monotonic()
         return progress
+
+    def go_back(self, step: int, progress: type[Progress]) -> Progress:
+        """Be again as after `step`, of which there is a restore point; later lines of the ledger go. All ranks call."""
+        assert self.restore_points is not None
+        saved = self.engine.load(self.restore_points.path(step))
+        assert saved is not None
+        found = progress(**saved)
+        self._ledger.cut(found.ledger_bytes)
+        return found
+
+    def forget_after(self, step: int) -> None:
+        """Remove weights that a run which goes back to `step` must not go on with; one rank calls."""
+        assert self.restore_points is not None
+        self.restore_points.forget_after(step)
+        remove_save(self._resume_point)
 
     def apply(self, step: int, *, loss: float, learning_rate: float) -> float:
         """One optimiser step with the gradients that are there; returns their norm before clipping.
@@ -121,12 +150,32 @@ class Trainer:
 
     def save(self, progress: Counters) -> None:
         """Write a resume point; all ranks call. Not after the last step, which is followed by the result itself."""
-        if progress.step == self.num_steps:
+        if progress.step != self.num_steps:
+            self._save(progress, self._resume_point)
+
+    def restore_point_is_due(self, step: int) -> bool:
+        """Whether a restore point is wanted after this step."""
+        return self.restore_points is not None and step != self.num_steps and self.restore_points.is_due(step)
+
+    def save_restore_point(self, progress: Counters) -> None:
+        """Write one to go back to, where it is due: it serves as resume point, too. All ranks call."""
+        if self.restore_points is None or not self.restore_point_is_due(progress.step):
             return
+        self._save(progress, self.restore_points.path(progress.step))
+        if self.writes:
+            self.restore_points.prune()
+            remove_save(self._resume_point)
+        self.engine.barrier()
+
+    @property
+    def _resume_point(self) -> Path:
+        return self.out / STATE / _RESUME
+
+    def _save(self, progress: Counters, folder: Path) -> None:
         started = time.monotonic()
         state: dict[str, Any] = self.engine.broadcast(asdict(progress))  # only rank 0 knows how long steps.jsonl is
         try:
-            self.engine.save(self.out / STATE / _RESUME, state)
+            self.engine.save(folder, state)
         except NonFiniteError as error:
             raise self.diverged(progress.step, f"its update broke the model: {error}") from error
         self._last_save = time.monotonic()

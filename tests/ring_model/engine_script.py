@@ -65,23 +65,43 @@ def main(out: str, zero_stage: int, folder: str, refused: list[str]) -> None:
     for step in range(state["step"] if state else 0, NUM_STEPS):
         if step == SAVED_STEPS and not state:
             engine.save(folder, {"step": step})
-        batches = rows_of(step)
-        mine = batches if engine.world_size == 1 else (batches[:3] if engine.rank == 0 else batches[3:])
-        engine.set_learning_rate(rate(step))
-        for rows in engine.padded(mine):
-            if rows is None:
-                engine.backward_nothing()
-            else:
-                engine.backward(loss_of(model, rows), denominator=DENOMINATOR)
-        norms.append(engine.step())
+        norms.append(take(engine, step))
     gathered = engine.all_gather_object(engine.rank)
     total = engine.all_reduce_sum({"one": 1.0, "rank": engine.rank})
     word = engine.broadcast(f"from {engine.rank}")
     if engine.rank == 0:
-        weights = [p.detach().clone() for p in model.parameters()]
-        found = {"weights": weights, "norms": norms, "gathered": gathered, "total": total, "word": word}
-        torch.save({**found, "refusals": refusals}, out)
+        found = {"weights": weights_of(model), "norms": norms, "gathered": gathered, "total": total, "word": word}
+    again, reset = (from_checkpoint(engine, folder, resets=resets) for resets in (False, True))
+    if engine.rank == 0:
+        torch.save({**found, "refusals": refusals, "again": again, "reset": reset}, out)
     engine.close()
+
+
+def take(engine: Engine, step: int) -> float:
+    """One step on this rank's share; returns its norm."""
+    batches = rows_of(step)
+    mine = batches if engine.world_size == 1 else (batches[:3] if engine.rank == 0 else batches[3:])
+    engine.set_learning_rate(rate(step))
+    for rows in engine.padded(mine):
+        if rows is None:
+            engine.backward_nothing()
+        else:
+            engine.backward(loss_of(engine.model, rows), denominator=DENOMINATOR)
+    return engine.step()
+
+
+def from_checkpoint(engine: Engine, folder: str, *, resets: bool) -> list[torch.Tensor]:
+    """The weights at the end where the engine goes back to the checkpoint, and forgets its moments there where it `resets`."""
+    engine.load(folder)
+    if resets:
+        engine.reset_optimizer()
+    for step in range(SAVED_STEPS, NUM_STEPS):
+        take(engine, step)
+    return weights_of(engine.model)
+
+
+def weights_of(model: BailingMoe) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in model.parameters()]
 
 
 if __name__ == "__main__":

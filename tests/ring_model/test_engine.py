@@ -14,7 +14,7 @@ import pytest
 import torch
 from slow_model import SMALL
 
-from ring_model.engine import Engine, OptimizerSettings
+from ring_model.engine import Engine, OptimizerSettings, remove_save
 from ring_model.modelling import BailingMoe, initialise
 
 pytestmark = pytest.mark.slow
@@ -74,8 +74,8 @@ def resumed(straight, tmp_path_factory) -> Callable[..., dict]:
     return make
 
 
-def plain_torch(num_steps: int) -> tuple[list[torch.Tensor], list[float]]:
-    """The same steps by torch alone: all micro-batches here, sum / denominator, clip, AdamW."""
+def plain_torch(num_steps: int, *, reset_after: int | None = None) -> tuple[list[torch.Tensor], list[float]]:
+    """The same steps by torch alone: all micro-batches here, sum / denominator, clip, AdamW, which may be a new one after some steps."""
     model = initialise(BailingMoe(SMALL), seed=5)
     settings = engine_script.SETTINGS
     groups = [
@@ -85,6 +85,8 @@ def plain_torch(num_steps: int) -> tuple[list[torch.Tensor], list[float]]:
     optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, foreach=False)
     norms = []
     for step in range(num_steps):
+        if step == reset_after:
+            optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, foreach=False)
         for group in optimizer.param_groups:
             group["lr"] = engine_script.rate(step)
         optimizer.zero_grad()
@@ -118,6 +120,20 @@ def test_a_resumed_run_ends_with_the_same_bits(straight, resumed, ranks: int) ->
     assert all(torch.equal(a, b) for a, b in zip(rest["weights"], whole["weights"], strict=True))
 
 
+@pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 0), (2, 1)])
+def test_an_engine_that_goes_back_to_its_checkpoint_takes_the_same_steps_to_the_bit(straight, ranks, stage) -> None:
+    found, _ = straight(ranks=ranks, stage=stage)
+    assert all(torch.equal(a, b) for a, b in zip(found["again"], found["weights"], strict=True))
+
+
+@pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 0), (2, 1)])
+def test_an_optimiser_that_is_reset_goes_on_as_a_new_one(straight, ranks: int, stage: int) -> None:
+    found, _ = straight(ranks=ranks, stage=stage)
+    weights, _ = plain_torch(engine_script.NUM_STEPS, reset_after=engine_script.SAVED_STEPS)
+    assert furthest(found["reset"], weights) < 1e-6
+    assert furthest(found["reset"], found["weights"]) > 1e-4
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_changed_checkpoint_another_number_of_ranks_or_stage_is_refused_on_every_rank(resumed, ranks: int) -> None:
     for changed, *others in resumed(ranks=ranks)["refusals"]:
@@ -143,3 +159,13 @@ def test_a_gradient_that_is_not_finite_on_one_rank_stops_all_before_any_weight_c
 def test_an_unknown_stage_is_refused() -> None:
     with pytest.raises(ValueError, match="zero_stage = 3"):
         Engine.start(BailingMoe(SMALL), optimizer=OptimizerSettings(learning_rate=1.0), zero_stage=3)
+
+
+def test_a_save_that_is_removed_leaves_nothing_that_could_be_loaded(tmp_path: Path) -> None:
+    folder = tmp_path / "save"
+    for suffix in ("", ".old", ".writing"):  # the last two a kill may have left
+        (tmp_path / f"save{suffix}" / "state").mkdir(parents=True)
+    (tmp_path / "save-of-another").mkdir()
+    for _ in range(2):
+        remove_save(folder)
+        assert [path.name for path in tmp_path.iterdir()] == ["save-of-another"]

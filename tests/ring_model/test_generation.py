@@ -90,6 +90,56 @@ def test_the_limit_of_prompt_and_response_together_is_each_rows_own(model: Baili
         assert made.token_ids == free.token_ids[: 14 - len(prompt)]
 
 
+def in_rounds(
+    model: BailingMoe, prompts: list[list[int]], most_more: int, *, limit: int = 15, **changes
+) -> list[Completion]:
+    """Responses of at most `limit` tokens, of which each round makes a few more of those that are not finished."""
+    whole = [Completion([], np.zeros(0, np.float32), np.zeros(0, np.float32), finished=False) for _ in prompts]
+    room = changes.get("max_total_tokens", 10**6)
+
+    def goes_on(row: int) -> bool:
+        length = len(whole[row].token_ids)
+        return not whole[row].finished and length < limit and len(prompts[row]) + length < room
+
+    while rows := [row for row in range(len(prompts)) if goes_on(row)]:
+        begun = [whole[row].token_ids for row in rows]
+        more = sample(
+            model,
+            [[*prompts[row], *ids] for row, ids in zip(rows, begun, strict=True)],
+            seeds=rows,
+            num_begun=[len(ids) for ids in begun],
+            most_more=most_more,
+            max_new_tokens=limit,
+            **changes,
+        )
+        for row, made in zip(rows, more, strict=True):
+            assert 1 <= len(made.token_ids) <= most_more
+            before = whole[row]
+            whole[row] = Completion(
+                before.token_ids + made.token_ids,
+                np.concatenate([before.logprobs, made.logprobs]),
+                np.concatenate([before.entropies, made.entropies]),
+                made.finished,
+            )
+    return whole
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"temperature": 0.7, "max_rows": 3}, {"max_total_tokens": 14}, {"temperature": 0.0}]
+)
+@pytest.mark.parametrize("most_more", [1, 4, 7])
+def test_a_response_that_is_cut_into_rounds_is_the_one_that_is_drawn_at_once(
+    model: BailingMoe, most_more: int, changes: dict
+) -> None:
+    prompts = PROMPTS * 3
+    at_once = sample(model, prompts, **changes)
+    for cut, made in zip(in_rounds(model, prompts, most_more, **changes), at_once, strict=True):
+        assert cut.token_ids == made.token_ids
+        assert cut.finished == made.finished
+        assert np.abs(cut.logprobs - made.logprobs).max() < 1e-5
+        assert np.abs(cut.entropies - made.entropies).max() < 1e-5
+
+
 @pytest.mark.parametrize("top_p", [1.0, 0.75])
 def test_sampled_frequencies_follow_the_distribution(top_p: float) -> None:
     probabilities = np.array([0.4, 0.3, 0.15, 0.1, 0.05])

@@ -92,6 +92,15 @@ def test_a_changed_value_reruns_the_stages_that_read_it_and_what_follows(overrid
     assert changed(planned(), planned(override)) == expected
 
 
+def test_the_objective_of_an_arm_makes_that_arm_anew_wherever_it_is_stated() -> None:
+    before, shared = planned(), planned("rl.objective.kind=grpo", "rl.objective.clip_low=0.1")
+    own = planned("rl.arms.mixed.objective={kind='grpo', clip_low=0.1}")
+    assert changed(before, own) == {"rl/mixed", "evaluation", "report"}
+    assert own["rl/mixed"] == shared["rl/mixed"]
+    same = planned("rl.arms.mixed.objective={kind='c3po'}", "rl.arms.phased.optimizer={learning_rate=3e-4}")
+    assert changed(before, same) == set()
+
+
 def test_recipes_that_share_a_prefix_share_its_fingerprints(project: Path) -> None:
     edit(project / "recipes/smoke.toml", lambda text: text.replace('name = "smoke"', 'name = "other"'))
     (project / "recipes/smoke.toml").rename(project / "recipes/other.toml")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.config import Objective, Phase, RlArm, RlConfig, Runtime
+from stages.config import PRESETS, Objective, Phase, RlArm, RlConfig, Runtime
 from stages.plan import plan_chain
 from stages.recipe import RecipeError, flatten, key_lines, load_recipe, recipe_names, walk_values
 
@@ -73,6 +73,44 @@ def test_equal_budgets_count_steps_of_all_phases():
     )
     config = RlConfig(arms=arms, objective=Objective(token_budget=10, budget_scope="global"))
     assert [config.total_token_budget(arm) for arm in arms] == [50, 50]
+
+
+@pytest.mark.parametrize("name", ["laptop", "smoke"])
+@pytest.mark.parametrize("kind", PRESETS)
+def test_one_word_on_the_command_line_changes_the_objective_of_all_arms(name, kind):
+    config = load_recipe(name, overrides=[f"rl.objective.kind={kind}"]).recipe.rl
+    stated = load_recipe(name).recipe.rl.objective.stated
+    assert config.objectives == dict.fromkeys(("phased", "mixed"), Objective(**{**stated, "kind": kind}))
+    assert config.objective.weights == PRESETS[kind].values.get("weights", "budget")
+
+
+def test_an_arms_own_objective_stands_above_one_of_the_command_line():
+    own = "rl.arms.mixed.objective={kind='grpo', clip_low=0.1}"
+    config = load_recipe("smoke", overrides=["rl.objective.kind=dapo", own]).recipe.rl
+    assert config.objectives["phased"] == Objective(kind="dapo", token_budget=400, budget_scope="global")
+    assert config.objectives["mixed"] == Objective(kind="grpo", token_budget=400, budget_scope="global", clip_low=0.1)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rl.objective=grpo", "rl.objective = 'grpo'"),
+        ("rl.arms.mixed.objective=grpo", "rl.arms.1.*objective = 'grpo'"),
+        ("rl.objective={kind=['grpo']}", "rl.objective.kind"),
+        ("rl.optimizer=3", "rl.optimizer = 3"),
+        ("rl.arms=3", "rl.arms = 3"),
+    ],
+)
+def test_what_should_be_a_table_is_told_as_such(override, message):
+    with pytest.raises(RecipeError, match=f"^--set: {message}"):
+        load_recipe("smoke", overrides=[override])
+
+
+def test_the_correction_of_the_mismatch_is_a_word_or_a_table():
+    for override in ("rl.objective.mismatch=tis", "rl.objective.mismatch.kind=tis"):
+        assert load_recipe("smoke", overrides=[override]).recipe.rl.objective.mismatch.kind == "tis"
+    with pytest.raises(RecipeError, match=r"--set: rl.objective.mismatch: .*'tiss'.* 'none', 'tis', 'icepop', 'kpop'"):
+        load_recipe("smoke", overrides=["rl.objective.mismatch=tiss"])
 
 
 def test_key_lines_number_tables_of_arrays():

@@ -62,6 +62,13 @@ def test_a_model_is_found_by_id_by_result_and_by_folder(seal, home) -> None:
         assert find_model(name, store=store).resolve() == model
 
 
+def test_the_models_of_an_arms_phases_and_its_best_are_named_and_its_last_is_meant(seal, home) -> None:
+    arm, store = seal("rl", arm="phased", models=["model", "phase-01-math", "best"]), Store(home)
+    for name in ("phase-01-math", "best"):
+        assert find_model(f"{arm.fingerprint[:8]}/{name}", store=store) == arm.folder / name
+    assert find_model(arm.fingerprint[:8], store=store).resolve() == arm.folder / "model"
+
+
 def test_of_several_models_one_must_be_named(seal, home) -> None:
     sft, store = seal("sft", models=["epoch-01", "epoch-02"]), Store(home)
     assert find_model(f"{sft.fingerprint[:8]}/epoch-01", store=store) == sft.folder / "epoch-01"

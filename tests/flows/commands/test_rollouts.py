@@ -5,10 +5,10 @@ import json
 import pyarrow as pa
 import pytest
 
-from data.domains import STATUSES
 from data.schema import ROLLOUT_SCHEMA, Problem, table_from_problems
 from flows.commands import rollouts as command
 from flows.commands.rollouts import rollouts
+from stages.records.rollouts import ROLLOUT_STATUSES, TOKEN_COLUMNS
 
 FIRST = "What is 6 times 7?"
 
@@ -97,6 +97,46 @@ def test_domain_and_status_choose_together(arm, capsys):
     assert line.endswith("--step 3 --domain math --status wrong --rows 1 --page 2")
 
 
+@pytest.fixture
+def partial(seal):
+    """An arm of partial rollouts: of two prompts one has an answer that goes on, the other one that was given up."""
+    nan = float("nan")
+    open_ = {"reward": nan, "advantage": nan, "truncated": True, "reason": "", "extracted": ""}
+    rows = [
+        response(0, 0, status="correct", score=1.0, reward=1.0, advantage=nan),
+        response(0, 1, status="unfinished", **open_),
+        response(1, 0, advantage=0.0, reward=0.0),
+        response(1, 1, status="expired", **open_),
+    ]
+    return seal("rl", arm="partial", rows={"rollouts/step-000003.parquet": step_of(*rows)})
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("unfinished", "  verdict    unfinished, goes on in the next step"),
+        ("expired", "  verdict    expired, given up before it was finished"),
+    ],
+)
+def test_what_nobody_judged_is_found_by_its_status_and_told_without_a_verdict(partial, capsys, status, words):
+    said = told(capsys, partial, status=status).splitlines()
+    assert "1 of 4 responses match" in said[0]
+    assert [line for line in said if line.startswith(("  verdict", "  advantage"))] == [
+        words,
+        "  advantage  none, not used",
+    ]
+
+
+def test_a_reward_that_is_none_is_null_to_programs(partial, capsys):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    said = told(capsys, partial, json_=True, tokens=True)
+    rows = json.loads(said, parse_constant=refuse)["rows"]
+    assert [row["reward"] for row in rows] == [1.0, None, 0.0, None]
+    assert [row["advantage"] for row in rows] == [None, None, 0.0, None]
+
+
 def test_where_nothing_matches_the_page_is_empty(arm, capsys):
     found = document(capsys, arm, status="timeout")
     assert (found["matching"], found["pages"], found["rows"]) == (0, 1, [])
@@ -105,7 +145,7 @@ def test_where_nothing_matches_the_page_is_empty(arm, capsys):
 
 def test_token_ids_are_left_out_unless_they_are_asked_for(arm, capsys):
     (row,) = document(capsys, arm, step=1)["rows"]
-    assert set(ROLLOUT_SCHEMA.names) - set(row) == {"token_ids", "logprobs", "prompt_ids"}
+    assert set(ROLLOUT_SCHEMA.names) - set(row) == set(TOKEN_COLUMNS)
     assert row["prompt"] == FIRST
     (row,) = document(capsys, arm, step=1, tokens=True)["rows"]
     assert (row["token_ids"], row["logprobs"], row["prompt_ids"]) == ([5, 6], [-1.0, -0.5], [1])
@@ -144,7 +184,7 @@ def test_what_a_terminal_obeys_is_shown_and_no_text_passes_for_ours(seal, capsys
         ({"step": 4}, "no step 4; the arm mixed has the steps 1 to 3"),
         ({"step": 0}, "no step 0; the arm mixed has the steps 1 to 3"),
         ({"domain": "poetry"}, "no domain 'poetry'; there are math, code, science"),
-        ({"status": "right"}, f"no status 'right'; there are {', '.join(STATUSES)}"),
+        ({"status": "right"}, f"no status 'right'; there are {', '.join(ROLLOUT_STATUSES)}"),
         ({"page": 3}, "--page = 3 is beyond the last, 2: 14 of 14 responses match, at most 10 a page"),
         ({"page": 0}, "--page = 0 must be at least 1"),
         ({"rows": 0}, "--rows = 0 must be at least 1"),
@@ -173,4 +213,4 @@ def test_a_home_without_an_arm_says_how_to_make_one(seal):
 
 
 def test_the_help_names_every_status():
-    assert all(status in rollouts.__doc__ for status in STATUSES)
+    assert all(status in rollouts.__doc__ for status in ROLLOUT_STATUSES)

@@ -5,10 +5,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from data.domains import STATUSES
 from data.schema import ROLLOUT_SCHEMA, Problem, table_from_problems, write_table
 from stages.records.rollouts import (
+    ROLLOUT_STATUSES,
     TEXT_COLUMNS,
     TOKEN_COLUMNS,
+    advantage_words,
     loss_words,
     prompts_of,
     read_rollouts,
@@ -16,6 +19,7 @@ from stages.records.rollouts import (
     rollout_steps,
     verdict_words,
 )
+from stages.rl.rewards import NO_REWARD
 from stages.rl.samples import Journal
 
 ROW = {
@@ -62,10 +66,21 @@ def test_prompts_are_told_as_far_as_the_pool_has_them(tmp_path: Path) -> None:
         ({"status": "correct", "score": 1.0, "weak": True}, "correct, score 1, on weak evidence"),
         ({"checker_failed": True}, "wrong, score 0, the checker did not come back"),
         ({"status": "no_answer", "truncated": True}, "no_answer, score 0, cut off"),
+        ({"status": "unfinished", "truncated": True}, "unfinished, goes on in the next step"),
+        ({"status": "expired", "truncated": True}, "expired, given up before it was finished"),
     ],
 )
 def test_a_verdict_is_told_with_its_marks(columns, words) -> None:
     assert verdict_words({**ROW, **columns}) == words
+
+
+def test_every_status_that_a_row_may_have_is_known() -> None:
+    assert {*ROLLOUT_STATUSES} == {*STATUSES, *NO_REWARD}
+
+
+def test_an_advantage_is_told_with_its_sign_or_that_there_is_none() -> None:
+    assert [advantage_words({"advantage": value}) for value in (1.5, -0.25, 0.0)] == ["+1.5000", "-0.2500", "+0.0000"]
+    assert advantage_words({"advantage": float("nan")}) == "none"
 
 
 def test_what_entered_the_loss_is_told_in_tokens() -> None:

@@ -111,6 +111,13 @@ def test_a_response_is_shown_and_never_obeyed(made, response) -> None:
     assert "+0.500<br>entered the loss: 9 of 9 tokens" in page
 
 
+def test_a_response_that_goes_on_has_no_advantage(made, response) -> None:
+    row = response(status="unfinished", advantage=float("nan"), kept_tokens=0)
+    page = render("t", {"rl/a": made("rl", "a", tables={"phases": PHASES}, rollouts={1: [row]})})
+    assert "unfinished, goes on in the next step" in page
+    assert "<td>none<br>not used</td>" in page
+
+
 @pytest.mark.parametrize(("length", "folded"), [(400, False), (401, True)])
 def test_a_long_response_is_folded(made, response, length, folded) -> None:
     arm = made("rl", "a", tables={"phases": PHASES}, rollouts={1: [response(response="x" * length)]})

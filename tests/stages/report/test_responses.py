@@ -16,6 +16,8 @@ PHASES = {"phases": [{"phase": "all", "steps": 1}]}
         ((1.0, 1.0), (0, 1), [1]),
         ((0.0, 0.0), (9, 9), [0]),
         ((1.0, -1.0), (0, 0), [0]),
+        ((float("nan"), float("nan"), 1.0), (0, 0, 9), [2]),  # in the making: no advantage yet
+        ((float("nan"), 0.0), (0, 9), [0]),
     ],
 )
 def test_of_what_entered_the_loss_the_first_reinforced_and_the_first_discouraged_are_told(

@@ -15,7 +15,7 @@ from ring_model.modelling import BailingMoe
 from stages.rl.prompts import Pool
 from stages.sampling.answering import REFERENCE_FIELD, next_token_logprobs
 from stages.sampling.judging import ANSWER_SCHEMA
-from stages.sampling.requests import Chunk, Policy, write_chunk
+from stages.sampling.requests import UNFINISHED, Begun, Chunk, Policy, write_chunk
 from stages.sampling.sampler import Done
 
 
@@ -95,12 +95,20 @@ def pool_of(**sizes: int) -> Pool:
 
 
 class ScriptedSampler:
-    """A `Sampler`. It notes what it published, sampled and judged; where `keeps_first`, it never reads other weights than the first."""
+    """A `Sampler`. It notes what it published, sampled and judged; where `keeps_first`, it never reads other weights than the first.
 
-    def __init__(self, script: Script, *, folder: Path, keeps_first: bool = False) -> None:
+    In rounds (`Chunk.most_more`) a response goes on until it has the length that the script gives. Chunks then do not say which of a
+    prompt's responses a row is: `sample_of` tells it by the row's seed.
+    """
+
+    def __init__(
+        self, script: Script, *, folder: Path, keeps_first: bool = False, sample_of: Mapping[int, int] | None = None
+    ) -> None:
         self.script, self.folder, self.keeps_first = script, folder, keeps_first
+        self.sample_of = sample_of or {}
         self.published: list[int] = []
         self.compared = 0
+        self.num_tokens = 0  # that it drew
         self.sampled: list[Chunk] = []
         self.judged: list[Chunk] = []
         self._model: BailingMoe | None = None
@@ -128,8 +136,11 @@ class ScriptedSampler:
                 continue
             chunk.path.parent.mkdir(parents=True, exist_ok=True)
             if not chunk.answers.exists():
-                write_chunk(self._rows(chunk).select(ANSWER_SCHEMA.names), chunk.answers)
+                rows = self._rows(chunk)
+                write_chunk(rows.select(ANSWER_SCHEMA.names), chunk.answers)
                 self.sampled.append(chunk)
+                there = sum(len(before.token_ids) for before in chunk.begun)
+                self.num_tokens += sum(rows["num_tokens"].to_pylist()) - there
             verdicts = self._rows(chunk)
             answers = feather.read_table(chunk.answers, memory_map=False)
             columns = {
@@ -144,22 +155,28 @@ class ScriptedSampler:
         """The reference finds every token twice as likely."""
         if chunk.reference is None:
             return rows
-        values = [[logprob + math.log(2) for logprob in row] for row in rows["logprobs"].to_pylist()]
+        pairs = zip(rows["logprobs"].to_pylist(), rows["status"].to_pylist(), strict=True)
+        values = [[] if status == UNFINISHED else [logprob + math.log(2) for logprob in row] for row, status in pairs]
         return rows.append_column(REFERENCE_FIELD, pa.array(values, REFERENCE_FIELD.type))
 
     def _rows(self, chunk: Chunk) -> pa.Table:
         rows = []
         questions = [(problem, number) for problem in chunk.problems for number in chunk.samples]
-        for (problem, number), seed in zip(questions, chunk.seeds, strict=True):
-            reply = self.script(problem.id, number)
+        begun = chunk.begun or (Begun(),) * len(questions)
+        for (problem, number), seed, before in zip(questions, chunk.seeds, begun, strict=True):
+            reply = self.script(problem.id, self.sample_of.get(seed, number))
+            there = reply.num_tokens
+            if chunk.most_more is not None:
+                there = min(there, len(before.token_ids) + chunk.most_more)
+                assert before.token_ids == tuple(range(10, 10 + len(before.token_ids)))
             rows.append(
                 {
                     "problem_id": problem.id,
                     "domain": problem.domain,
                     "sample": number,
                     "seed": seed,
-                    "num_tokens": reply.num_tokens,
-                    "status": reply.status,
+                    "num_tokens": there,
+                    "status": reply.status if there == reply.num_tokens else UNFINISHED,
                 }
             )
         return samples(rows)

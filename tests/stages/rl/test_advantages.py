@@ -54,3 +54,13 @@ def test_without_the_standard_deviation_a_reward_counts_by_its_distance_from_the
     # mean 1/4; the failure leaves it
     advantages = group_advantages(np.array([[1.0, 0.0, 0.0, 0.0, NAN]]), objective=Objective(kind="dr_grpo"))
     assert advantages.tolist() == [[0.75, -0.25, -0.25, -0.25, 0.0]]
+
+
+@pytest.mark.parametrize("advantage", ["standardised", "centred"])
+@pytest.mark.parametrize("reward", [0.1, -0.7, 1 / 3])
+def test_rounding_makes_no_advantage_of_equal_rewards(reward: float, advantage: str) -> None:
+    # .1 + .1 + .1 is not 3 x .1; a penalty may take one score to another's but for the last bit
+    objective = Objective.model_validate({"advantage": advantage})
+    equal = np.array([[reward] * 3 + [NAN], [reward, reward + 1e-15, reward, reward]])
+    assert group_advantages(equal, objective=objective).tolist() == [[0.0] * 4] * 2
+    assert group_advantages(np.array([[reward, reward + 1e-6]]), objective=objective).all()

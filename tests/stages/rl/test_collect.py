@@ -12,15 +12,17 @@ from ring_model.checkpoint import load_model
 from ring_model.modelling import BailingMoe
 from stages.config import Objective, RlArm, RlConfig
 from stages.rl.collect import Collected, Collector, Effort, Weights
+from stages.rl.figures import step_figures
+from stages.rl.partial import reseeded
 from stages.rl.prompts import PromptStream
 from stages.rl.publishing import Publisher
-from stages.rl.samples import Journal, with_choice
-from stages.sampling.requests import Chunk, Policy
+from stages.rl.samples import Journal, newborn, responses_of, with_choice
+from stages.sampling.requests import UNFINISHED, Chunk, Policy
 from stages.sampling.sampler import Done
 from stages.sampling.scores import JudgeWatch
 from stages.seeds import derive_seed
 from tests.stages.conftest import arm_config
-from tests.stages.rl.scripted import Reply, Script, ScriptedSampler, pool_of
+from tests.stages.rl.scripted import Reply, Script, ScriptedSampler, pool_of, rollouts
 
 POOL = pool_of(math=30, code=30)
 GLOBAL = Objective(token_budget=32, budget_scope="global")  # four live groups of two responses of four tokens
@@ -158,6 +160,53 @@ def test_every_response_has_a_seed_of_its_step_group_and_sample(start: Start) ->
     assert rows["seed"].to_pylist() == [derive_seed(5, "rl", "sample", *key) for key in keys]
 
 
+def test_an_attempt_is_part_of_the_seeds_of_samples_and_choice_and_of_the_order_of_prompts(start: Start) -> None:
+    config = config_of(seed=5, objective=Objective(token_budget=12, budget_scope="global"))
+    process = start(config)
+    process.collect(1)
+    weights = Weights(process.publisher.policy(1), 1)
+    process.collector.collect(2, weights, attempt=3)
+    rows = process.journal.read(2)
+    keys = list(zip(*(rows[name].to_pylist() for name in ("step", "group", "sample")), strict=True))
+    assert rows["seed"].to_pylist() == [derive_seed(5, "rl", "sample", *key, "attempt", 3) for key in keys]
+    assert groups_in(rows) != list(enumerate(asked_of(config, 4, 4)[1]))
+    assert with_choice(rows, step=2, config=config, attempt=3).equals(rows)
+    others = [with_choice(rows, step=2, config=config, attempt=attempt) for attempt in range(8)]
+    assert len({tuple(one["kept_tokens"].to_pylist()) for one in others}) > 1
+
+
+def test_unfinished_responses_go_on_with_the_seeds_of_an_attempt_that_begins() -> None:
+    rows = rollouts([{"sample": 0, "seed": 7, "status": UNFINISHED}, {"sample": 1, "seed": 8, "status": "correct"}])
+    again = reseeded(rows, attempt=2)
+    assert again["seed"].to_pylist() == [derive_seed(7, "attempt", 2), 8]
+    others = [name for name in rows.column_names if name not in ("seed", "reward", "advantage")]  # these are NaN
+    assert again.select(others).equals(rows.select(others))
+
+
+def test_a_phase_is_filled_up_to_its_own_budget(start: Start) -> None:
+    phases = [{"name": name, "steps": 1, "mixture": {"math": 1.0}, "max_total_tokens": 64} for name in ("one", "two")]
+    phases[1]["token_budget"] = 41
+    config = config_of(arms=({"kind": "rl", "name": "arm", "phases": phases},))
+    process = start(config)
+    for step in (1, 2):
+        process.collect(step)
+    # 32 tokens are what four prompts give; 9 more take two
+    assert [len(groups_in(process.journal.read(step))) for step in (1, 2)] == [4, 6]
+    assert [sum(process.journal.read(step)["kept_tokens"].to_pylist()) for step in (1, 2)] == [32, 41]
+
+
+def test_a_collector_that_is_moved_goes_on_where_it_is_told(start: Start) -> None:
+    process = start(config_of())
+    first = process.collect(1)
+    process.collect(2)
+    moved = process.collector.moved(cursor=first.cursor, judged=first.judged)
+    assert (moved.stream.cursor, moved.watch.recent) == (first.cursor, first.judged)
+    assert process.collector.stream.cursor != first.cursor
+    (process.journal.path(2)).unlink()
+    moved.collect(2, Weights(process.publisher.policy(1), 1))
+    assert groups_in(process.journal.read(2)) == list(enumerate(asked_of(config_of(), 4, 4)[1]))
+
+
 def test_a_step_that_is_complete_leaves_no_chunk(start: Start, tmp_path: Path) -> None:
     start(config_of()).collect(1)
     assert not list((tmp_path / "arm" / ".state").rglob("*.arrow"))
@@ -232,6 +281,112 @@ def test_grpo_asks_its_prompts_and_none_more(start: Start) -> None:
     rows = process.journal.read(1)
     assert len(rows) == 8
     assert set(rows["budget_rank"].to_pylist()) == {0}
+
+
+def test_dapo_asks_until_as_many_groups_as_prompts_have_a_policy_gradient(start: Start) -> None:
+    config = config_of(objective=Objective(kind="dapo", token_budget=1))
+    first, after = asked_of(config, 4, 4)
+    # two of four in vain; of the two that are asked instead one more
+    process = start(config, script(dict.fromkeys([*first[1:3], after[0]], ("wrong", "wrong"))))
+    process.collect(1)
+    rows = process.journal.read(1)
+    assert groups_in(rows) == list(enumerate([*first, *after[:3]]))
+    assert rows["kept_tokens"].to_pylist() == [4, 4, 0, 0, 0, 0, 4, 4, 0, 0, 4, 4, 4, 4]
+    assert set(rows["weight"].to_pylist()) == {0.0, 1 / 32}
+
+
+# ---------------------------------------------------------------- carried over
+
+CARRY = {"token_budget": 16, "budget_scope": "global", "order": "as_sampled", "left_over": "carry"}
+
+
+def carry_config(**values: Any) -> RlConfig:
+    """Of four live groups of two responses of four tokens, two fill the budget."""
+    return config_of(objective=Objective.model_validate({**CARRY, **values}))
+
+
+def test_a_step_asks_fewer_prompts_by_as_many_as_were_carried_over(start: Start) -> None:
+    config = carry_config()
+    process = start(config)
+    for step in (1, 2, 3):
+        process.collect(step)
+    asked = asked_of(config, 4, 2, 2)
+    rows = [process.journal.read(step) for step in (1, 2, 3)]
+    # what is left of a step are the two groups behind those that filled its budget
+    assert groups_in(rows[0]) == list(enumerate(asked[0]))
+    assert groups_in(rows[1]) == list(enumerate([*asked[0][2:], *asked[1]]))
+    assert groups_in(rows[2]) == list(enumerate([*asked[1], *asked[2]]))
+    for step in rows[1:]:
+        assert step["kept_tokens"].to_pylist() == [4, 4, 4, 4, 0, 0, 0, 0]
+    assert rows[1]["asked_step"].to_pylist() == rows[1]["born_step"].to_pylist() == [1] * 4 + [2] * 4
+    assert rows[1]["policy_version"].to_pylist() == [0] * 4 + [1] * 4
+    assert rows[1]["token_versions"].to_pylist() == [[0] * 4] * 4 + [[1] * 4] * 4
+    assert rows[1]["new_tokens"].to_pylist() == [0] * 4 + [4] * 4
+    same = ["problem_id", "sample", "token_ids", "logprobs", "reference_logprobs", "seed", "status", "advantage"]
+    assert rows[1].slice(0, 4).select(same).equals(rows[0].slice(4, 4).select(same))
+    for step in rows:
+        keys = list(zip(*(step[name].to_pylist() for name in ("group", "sample")), strict=True))
+        assert keys == sorted(set(keys))
+
+
+def test_new_prompts_of_a_step_have_seeds_of_their_numbers_behind_the_carried_ones(start: Start) -> None:
+    config = carry_config()
+    process = start(config)
+    for step in (1, 2):
+        process.collect(step)
+    new = newborn(process.journal.read(2))
+    expected = [derive_seed(config.seed, "rl", "sample", 2, group, sample) for group in (2, 3) for sample in (0, 1)]
+    assert new["seed"].to_pylist() == expected
+
+
+def test_what_was_carried_and_not_chosen_is_dropped_when_it_is_too_old(start: Start, tmp_path: Path) -> None:
+    # a group a step is chosen: of four, three are left; then two of these and the new one, or the new one alone
+    for max_age, ages in ((1, [1, 0, 0, 0]), (2, [2, 2, 1, 0])):
+        config = carry_config(token_budget=8, max_age=max_age)
+        process = start(config, out=tmp_path / f"{max_age}")
+        for step in (1, 2, 3):
+            process.collect(step)
+        found = responses_of(process.journal.read(3), config=config)
+        assert [response.age for response in found[::2]] == ages
+
+
+def test_a_step_asks_one_new_prompt_however_many_were_carried(start: Start) -> None:
+    config = carry_config(token_budget=4)
+    process = start(config)
+    for step in (1, 2):
+        process.collect(step)
+    first, after = asked_of(config, 4, 1)
+    # one response of four groups was chosen, of which the other is left
+    assert groups_in(process.journal.read(2)) == list(enumerate([*first, *after]))
+
+
+def test_figures_and_the_watch_count_a_carried_response_once(start: Start) -> None:
+    config = carry_config()
+    process = start(config)
+    for step in (1, 2, 3):
+        process.collect(step)
+    figures = [step_figures(process.journal.read(step), config=config) for step in (1, 2, 3)]
+    assert [one["response/count"] for one in figures] == [8.0, 4.0, 4.0]
+    assert [one["response/new_tokens"] for one in figures] == [32.0, 16.0, 16.0]
+    assert [one["budget/tokens_carried"] for one in figures] == [0.0, 16.0, 16.0]
+    assert [one["budget/tokens_used"] for one in figures] == [16.0, 16.0, 16.0]
+    assert [verdicts for verdicts, _ in process.collector.watch.recent] == [8, 4, 4]
+
+
+def test_steps_with_carried_responses_that_are_there_move_the_stream_alike(start: Start, tmp_path: Path) -> None:
+    config = carry_config(updates_per_batch=2, token_budget=12, max_age=2)
+    straight = start(config, out=tmp_path / "straight")
+    first = start(config)
+    for step in (1, 2, 3, 4):
+        straight.collect(step)
+    for step in (1, 2, 3):
+        first.collect(step)
+    again = start(config)
+    cursors = [again.collect(step).cursor for step in (1, 2, 3)]
+    assert cursors[-1] == first.collector.stream.cursor
+    assert again.sampler.sampled == []
+    again.collect(4)
+    assert again.journal.path(4).read_bytes() == straight.journal.path(4).read_bytes()
 
 
 # ---------------------------------------------------------------- going on
@@ -316,6 +471,22 @@ def test_where_the_judge_fails_too_often_responses_are_kept_and_judged_anew(star
     straight = start(config, out=tmp_path / "straight")
     straight.collect(1)
     assert mended.journal.read(1).equals(straight.journal.read(1))
+
+
+def test_prompts_that_were_asked_for_the_judges_failures_are_asked_anew(start: Start, tmp_path: Path) -> None:
+    # where the judge fails nothing is informative, and four prompts more are asked; without failures one
+    config = config_of(objective=Objective(token_budget=40, budget_scope="global"), min_judge_failures=4)
+    first = start(config, broken)
+    with pytest.raises(RuntimeError, match="the judge failed on 8 of 16 responses"):
+        first.collect(1)
+    assert [len(chunk.problems) for chunk in first.sampler.sampled] == [2, 2, 2, 2]
+    mended = start(config)
+    mended.collect(1)
+    assert [len(chunk.problems) for chunk in mended.sampler.sampled] == [1]
+    straight = start(config, out=tmp_path / "straight")
+    straight.collect(1)
+    assert len(straight.journal.read(1)) == 10
+    assert mended.journal.path(1).read_bytes() == straight.journal.path(1).read_bytes()
 
 
 def test_verdicts_on_chunks_without_a_failure_stand(start: Start) -> None:

@@ -4,8 +4,6 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,21 +14,34 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from data.schema import ROLLOUT_SCHEMA, read_table, write_table
+from ring_model.checkpoint import load_model
 from ring_model.configuration import BailingMoeConfig
-from stages.config import Objective
+from stages.config import Objective, PartialRollouts, RlConfig
 from stages.rl.samples import with_columns
 from stages.training.compute import forward_flops, row_work, sampling_work
 from tests.stages.conftest import Ended, arm_config, arm_job, run_arm, start_arm
+from tests.stages.rl.killing import files_of, kill, rows_of, steps_of, wait_for_step
 
 pytestmark = pytest.mark.slow
 CONFIG = arm_config(probe_every=2, probe_problems=3)
 KILLS = {1: 6, 2: 4}  # by ranks; RING_KILLS sets more
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    """What would be sealed."""
-    paths = (path for path in sorted(out.rglob("*")) if path.is_file() and ".state" not in path.parts)
-    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+# A model that has learnt nothing is never right: responses differ by what their length costs.
+LIVE = {"overlong_share": 1.0, "sampling": {"max_new_tokens": 24, "chunk_problems": 2, "max_rows": 4}}
+WAYS = {
+    "ahead": arm_config(**LIVE, max_lag=1),
+    "partial": arm_config(**LIVE, partial_rollouts=PartialRollouts(pool_rows=8, round_tokens=6, max_updates=1)),
+    "carry": arm_config(**LIVE, left_over="carry", updates_per_batch=2),
+    "all": arm_config(
+        **LIVE,
+        max_lag=1,
+        left_over="carry",
+        updates_per_batch=2,
+        mismatch="tis",
+        probe_every=2,
+        probe_problems=3,
+        partial_rollouts=PartialRollouts(pool_rows=8, round_tokens=6, max_updates=2),
+    ),
+}
 
 
 def weights(out: Path, folder: str = "model") -> dict[str, torch.Tensor]:
@@ -41,14 +52,6 @@ def furthest(one: Path, two: Path) -> float:
     mine, theirs = weights(one), weights(two)
     assert mine.keys() == theirs.keys()
     return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
-
-
-def steps_of(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
-
-
-def rows_of(out: Path) -> pa.Table:
-    return pa.concat_tables([read_table(path, ROLLOUT_SCHEMA) for path in sorted((out / "rollouts").iterdir())])
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +151,8 @@ def test_flops_are_those_of_the_responses_and_of_the_rows_that_were_trained_on(u
 
 def test_the_model_at_the_end_of_each_phase_is_kept(undisturbed) -> None:
     out = undisturbed.out
-    assert {path.name for path in out.iterdir() if (path / "config.json").exists()} == {"model", "phase-01-one"}
+    models = {path.name for path in out.iterdir() if (path / "config.json").exists()}
+    assert models == {"model", "phase-01-one", "best"}
     assert any(not torch.equal(value, weights(out)[name]) for name, value in weights(out, "phase-01-one").items())
 
 
@@ -167,6 +171,21 @@ def test_the_probe_is_asked_at_the_start_every_second_step_and_at_the_end(undist
         "values"
     ].keys()
     assert all(0 <= event["values"]["speed/idle_rows_share"] < 1 for event in logged[1:])
+
+
+def test_the_model_with_the_best_probe_is_kept_with_its_step(arm_inputs, undisturbed) -> None:
+    record = json.loads((undisturbed.out / ".state" / "record.json").read_text())
+    scores = {row["step"]: row["greedy"] for row in record["tables"]["probes"]}
+    best = json.loads((undisturbed.out / "best" / "best.json").read_text())
+    assert best == {
+        "step": max(scores, key=lambda step: (scores[step], -step)),
+        "attempt": 0,
+        "score": max(scores.values()),
+    }
+    assert (record["metrics"]["probe/best"], record["metrics"]["probe/best_step"]) == (best["score"], best["step"])
+    assert best["step"] == 0  # so that its weights are known
+    start = load_file(arm_inputs["sft"] / "epoch-01" / "model.safetensors")
+    assert all(torch.equal(value, start[name]) for name, value in weights(undisturbed.out, "best").items())
 
 
 def test_what_is_no_step_of_the_arm_is_removed_and_told(arm_inputs, undisturbed, tmp_path: Path) -> None:
@@ -196,64 +215,33 @@ def test_an_arm_killed_over_and_over_ends_with_the_same_bytes_and_makes_nothing_
     arm_inputs, undisturbed, tmp_path: Path
 ) -> None:
     number = int(os.environ.get("RING_KILLS", KILLS[1]))
-    done = killed_arm(arm_inputs, tmp_path / "arm", ranks=1, number=number)
+    done = killed_arm(CONFIG, arm_inputs, tmp_path / "arm", ranks=1, number=number)
     assert done.code == 0, done.errors
     assert files_of(done.out) == files_of(undisturbed.out)
 
 
 def test_two_ranks_killed_over_and_over_end_with_the_bytes_of_two_that_were_not(arm_inputs, tmp_path: Path) -> None:
-    straight = run_arm(CONFIG, arm_inputs, tmp_path / "straight", ranks=2)
+    straight = run_arm(WAYS["all"], arm_inputs, tmp_path / "straight", ranks=2)
     number = int(os.environ.get("RING_KILLS", KILLS[2]))
-    done = killed_arm(arm_inputs, tmp_path / "arm", ranks=2, number=number)
+    done = killed_arm(WAYS["all"], arm_inputs, tmp_path / "arm", ranks=2, number=number)
     assert (straight.code, done.code) == (0, 0), done.errors
     assert files_of(done.out) == files_of(straight.out)
 
 
-def killed_arm(inputs: Mapping[str, Path], out: Path, *, ranks: int, number: int) -> Ended:
+def killed_arm(config: RlConfig, inputs: Mapping[str, Path], out: Path, *, ranks: int, number: int) -> Ended:
     """An arm that is killed so many times, each a little after something of a seeded step was written, and then left alone."""
     moments = random.Random(ranks)
     plan = sorted((moments.randint(1, 5), moments.uniform(0.0, 0.3)) for _ in range(number))
     made: dict[Path, tuple[int, int]] = {}
     for step, delay in plan:
-        process = start_arm(arm_job(CONFIG, inputs, out, ranks=ranks))
+        process = start_arm(arm_job(config, inputs, out, ranks=ranks))
         wait_for_step(out, step, process)
         time.sleep(delay)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        wait_for_end_of(out)
+        kill(process, out)
         made = unchanged(made, out)
-    done = run_arm(CONFIG, inputs, out, ranks=ranks)
+    done = run_arm(config, inputs, out, ranks=ranks)
     unchanged(made, out)
     return done
-
-
-def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Until something of the step is there, or the arm has ended."""
-    name, deadline = f"step-{step:06d}", time.monotonic() + 120
-    while not any(
-        (out / folder / file).exists() for folder, file in (("rollouts", f"{name}.parquet"), (".state/chunks", name))
-    ):
-        assert time.monotonic() < deadline, f"nothing of {name}"
-        if process.poll() is not None:
-            return
-        time.sleep(0.002)
-
-
-def wait_for_end_of(out: Path) -> None:
-    """Until no process works there: workers die with the stage, a moment later."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        commands = (path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdigit())
-        if not any(str(out).encode() in read_if_there(command) for command in commands):
-            return
-        time.sleep(0.02)
-
-
-def read_if_there(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
 
 
 def unchanged(made: dict[Path, tuple[int, int]], out: Path) -> dict[Path, tuple[int, int]]:
@@ -274,6 +262,89 @@ def unchanged(made: dict[Path, tuple[int, int]], out: Path) -> dict[Path, tuple[
         else:
             assert ".state" in path.parts, f"{path} went"
     return there
+
+
+# ---------------------------------------------------------------- ahead, in rounds, carried over
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> RlConfig:
+    return WAYS[request.param]
+
+
+@pytest.fixture(scope="module")
+def straight(way: RlConfig, arm_inputs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    done = run_arm(way, arm_inputs, tmp_path_factory.mktemp("straight") / "arm")
+    assert done.code == 0, done.errors
+    return done
+
+
+def test_killed_over_and_over_an_arm_of_any_way_ends_with_the_same_bytes(way, straight, arm_inputs, tmp_path) -> None:
+    number = int(os.environ.get("RING_KILLS", "3"))
+    done = killed_arm(way, arm_inputs, tmp_path / "arm", ranks=1, number=number)
+    assert done.code == 0, done.errors
+    assert files_of(done.out) == files_of(straight.out)
+
+
+def test_a_journal_of_any_way_tells_rows_apart_and_adds_up_to_the_ledger(way, straight) -> None:
+    rows, steps = rows_of(straight.out), steps_of(straight.out)
+    keys = list(zip(*(rows[name].to_pylist() for name in ("step", "group", "sample")), strict=True))
+    assert keys == sorted(set(keys))
+    assert sum(rows["new_tokens"].to_pylist()) == steps[-1]["tokens/generated"]
+    assert sum(rows["kept_tokens"].to_pylist()) == steps[-1]["tokens/trained"]
+    assert sum(rows["kept_tokens"].to_pylist()) == 5 * 40 * way.objective.updates_per_batch  # every Phi was filled
+    whole = dict(zip(rows["seed"].to_pylist(), rows["num_tokens"].to_pylist(), strict=True))
+    assert sum(whole.values()) == steps[-1]["tokens/generated"]
+    for tokens, versions, first in zip(
+        *(rows[name].to_pylist() for name in ("num_tokens", "token_versions", "policy_version")), strict=True
+    ):
+        assert len(versions) == tokens
+        assert versions == sorted(versions) and versions[0] == first
+    behind = [
+        asked - 1 - version
+        for asked, version in zip(rows["asked_step"].to_pylist(), rows["policy_version"].to_pylist(), strict=True)
+    ]
+    lag = way.objective.max_lag
+    assert behind == [min(asked - 1, lag) for asked in rows["asked_step"].to_pylist()]
+    assert ("partial/unfinished" in steps[0]) == (way.objective.partial_rollouts is not None)
+    ages = {
+        step - born for step, born in zip(rows["step"].to_pylist(), rows["born_step"].to_pylist(), strict=True) if born
+    }
+    assert ages == ({0, 1} if way.objective.left_over == "carry" else {0})
+
+
+def slow_differences(rows: pa.Table, model: Path) -> list[float]:
+    """Of every token that entered the loss, |log p0 - log q|, p0 from a row of logits after the other of the trainer's weights."""
+    policy, found = load_model(model), []
+    for row in rows.to_pylist():
+        tokens, prompt = row["token_ids"][: row["kept_tokens"]], row["prompt_ids"]
+        if not tokens:
+            continue
+        with torch.no_grad():
+            logits_NV = policy.logits(policy(torch.tensor([prompt + tokens])).hidden_ND).double()
+        for place, (token, logprob) in enumerate(zip(tokens, row["logprobs"], strict=False), start=len(prompt) - 1):
+            found.append(abs(float(logits_NV[place].log_softmax(dim=0)[token]) - logprob))
+    return found
+
+
+def test_weights_one_version_old_show_as_the_difference_that_the_journal_tells(arm_inputs, tmp_path: Path) -> None:
+    done = run_arm(WAYS["ahead"], arm_inputs, tmp_path / "arm")
+    assert done.code == 0, done.errors
+    steps, rows = steps_of(done.out), rows_of(done.out)
+    assert [step["mismatch/mean_abs_difference"] > 1e-3 for step in steps] == [False, True, True, True, True]
+    third = rows.filter(pa.array([step == 3 for step in rows["step"].to_pylist()]))
+    assert set(third["policy_version"].to_pylist()) == {1}
+    slow = slow_differences(third, done.out / "phase-01-one")  # the trainer's weights in step 3
+    assert len(slow) == 40
+    assert steps[2]["mismatch/mean_abs_difference"] == pytest.approx(sum(slow) / 40, abs=1e-5)
+    assert steps[2]["mismatch/max_abs_difference"] == pytest.approx(max(slow), abs=1e-5)
+    # log k is against what drew a token: against the weights that it was trained with there is a difference, against its own none
+    first = rows.filter(pa.array([step == 1 for step in rows["step"].to_pylist()]))
+    assert max(slow_differences(first, arm_inputs["sft"] / "epoch-01")) < 1e-5
+
+
+def test_a_sampler_with_the_trainers_weights_differs_by_rounding(undisturbed) -> None:
+    assert max(step["mismatch/max_abs_difference"] for step in steps_of(undisturbed.out)) < 1e-4
 
 
 # ---------------------------------------------------------------- numbers that are not finite

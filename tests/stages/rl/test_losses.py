@@ -16,6 +16,7 @@ ROUTER = RouterOutput(
     load_LE=torch.ones(1, 2) / 2,
     entropy_L=torch.zeros(1),
     z_loss=torch.tensor(5.0),
+    expert_LNK=torch.zeros(1, 0, 1, dtype=torch.int64),
 )
 BARE = {"kl_coefficient": 0.0, "entropy_coefficient": 0.0, "balance_coefficient": 0.0, "z_coefficient": 0.0}
 PLAIN = Objective(**BARE)

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from data.schema import Problem
+from stages.config import RlArm
 from stages.rl.progress import Progress, pool_rows
 from stages.rl.prompts import Pool
 from stages.training.compute import SAMPLING, TOTAL, TRAINING
@@ -99,6 +100,24 @@ def test_where_all_went_well_there_is_no_note() -> None:
     progress = Progress()
     progress.count(1, "p", figures(0.5))
     assert progress.notes() == ()
+
+
+def test_the_scores_of_a_phase_are_of_the_probes_since_it_began() -> None:
+    progress = counted()  # phase two took steps 3 and 4
+    for step, score in enumerate((0.125, 0.25, 0.375, None, 0.5)):
+        progress.note_probe(step, {} if score is None else {"probe/greedy": score})
+    assert progress.scores_of("two") == [0.375, 0.5]
+
+
+def test_a_phase_that_ended_early_is_told_with_its_steps_and_the_arms_tokens() -> None:
+    progress, steps = counted(), {"one": 2, "two": 9}
+    phases = [{"name": name, "steps": count, "mixture": {"math": 1.0}} for name, count in steps.items()]
+    planned = RlArm.model_validate({"kind": "rl", "name": "arm", "phases": phases})
+    assert progress.early_ends(planned) == ()
+    progress.ended = {"two": 2}
+    assert progress.early_ends(planned) == (
+        "phase two ended at a plateau of the probe after 2 of 9 steps; the others were not taken, and the arm trained on 100 tokens",
+    )
 
 
 def test_progress_is_plain_and_begins_again_from_what_was_saved() -> None:

@@ -204,3 +204,49 @@ def test_a_stream_goes_on_from_any_cursor_as_if_it_had_never_stopped(cut: int) -
         asked = [name for name in straight if name.startswith(domain)]
         places = [[n for n, one in enumerate(asked) if one == name] for name in set(asked)]
         assert all(later // size == earlier // size + 1 for at in places for earlier, later in pairwise(at))
+
+
+@pytest.mark.parametrize("left_at", range(13))
+def test_an_attempt_takes_what_is_left_of_a_pass_and_the_next_ones_in_another_order(left_at: int) -> None:
+    pool, size = domain_pool(math=5), 5
+    first, second = PromptStream(pool, seed=3), PromptStream(pool, seed=3)
+    before = taken(first, MATH, left_at)
+    second = PromptStream(pool, seed=3, cursor=first.cursor)
+    second.begin(1)
+    straight, asked = before + taken(first, MATH, 20 - left_at), before + taken(second, MATH, 20 - left_at)
+    assert straight != asked
+    for start in range(0, 20, size):
+        assert len(set(asked[start : start + size])) == size
+    again = PromptStream(pool, seed=3, cursor=second.cursor)
+    again.begin(1)
+    assert taken(again, MATH, 10) == taken(second, MATH, 10)
+
+
+def test_a_stream_says_whether_an_attempt_begins() -> None:
+    stream = PromptStream(domain_pool(math=5), seed=3)
+    assert [stream.begin(attempt) for attempt in (0, 0, 2, 2, 3)] == [False, False, True, False, True]
+    again = PromptStream(domain_pool(math=5), seed=3, cursor=stream.cursor)
+    assert not again.begin(3)
+
+
+def test_the_first_attempt_has_the_order_of_a_stream_that_knows_none() -> None:
+    plain, begun = PromptStream(domain_pool(math=5), seed=3), PromptStream(domain_pool(math=5), seed=3)
+    begun.begin(0)
+    assert taken(begun, MATH, 12) == taken(plain, MATH, 12)
+    assert begun.cursor == plain.cursor
+
+
+def test_every_attempt_has_an_order_of_its_own_behind_what_the_attempts_before_it_took() -> None:
+    stream = PromptStream(domain_pool(math=40), seed=3)
+    kept = taken(stream, MATH, 10)
+    cursor, orders = stream.cursor, []
+    for attempts in ((0,), (1,), (2,), (1, 2)):
+        again = PromptStream(domain_pool(math=40), seed=3, cursor=cursor)
+        asked = kept.copy()
+        for attempt in attempts:
+            again.begin(attempt)
+            asked += taken(again, MATH, 30 // len(attempts))
+        assert len(set(asked)) == 40
+        orders.append(asked)
+    assert len({tuple(order) for order in orders}) == 4
+    assert orders[3][:25] == orders[1][:25]  # of attempt 1 what came before attempt 2 began

@@ -58,3 +58,22 @@ def test_the_divergence_of_a_response_is_taken_from_its_reward_where_that_is_its
         update={"objective": Objective(kl_coefficient=0.5, kl_place="reward", kl_estimator="k2")}
     )
     assert rewards_of(rows, config=squared).tolist() == pytest.approx([1 - 0.5 * (0.25**2 + 0.5**2) / 2])
+
+
+@pytest.mark.parametrize(("longest", "share"), [(3, 0.2), (7, 0.3), (12, 0.7), (48, 0.1), (20_480, 0.2)])
+def test_the_longest_response_loses_exactly_one(longest: int, share: float) -> None:
+    assert overlong_penalty(np.array([longest]), longest=longest, share=share).tolist() == [1.0]
+
+
+def test_a_response_that_is_not_finished_is_not_compared_with_a_reference_that_was_not_asked() -> None:
+    rows = rollouts(
+        [
+            {"sample": 0, "num_tokens": 2, "status": "correct", "reference_logprobs": [-0.75, -0.5]},
+            {"sample": 1, "num_tokens": 5, "status": "unfinished"},
+            {"sample": 2, "num_tokens": 1, "status": "expired"},
+        ]
+    )
+    objective = Objective(kl_coefficient=0.5, kl_place="reward", kl_estimator="k1")
+    found = rewards_of(rows, config=arm_config().model_copy(update={"objective": objective}))
+    assert found[:1].tolist() == pytest.approx([1 + 0.125])
+    assert np.isnan(found[1:]).all()

@@ -8,7 +8,7 @@ import pytest
 
 from data.schema import ROLLOUT_SCHEMA, SAMPLE_SCHEMA, Problem, read_table
 from stages.config import Objective, RlConfig
-from stages.rl.samples import Group, Journal, responses_of, sampled_rows, with_choice
+from stages.rl.samples import Group, Journal, carried, newborn, responses_of, sampled_rows, with_choice
 from stages.rl.selection import Response, choose_shares
 from stages.seeds import derive_seed
 from tests.stages.conftest import arm_config
@@ -140,6 +140,135 @@ def test_the_order_of_the_choice_is_drawn_from_the_seed_and_the_step() -> None:
 
 def keys_of(rows: pa.Table) -> list[tuple[int, int]]:
     return list(zip(rows["group"].to_pylist(), rows["sample"].to_pylist(), strict=True))
+
+
+# ---------------------------------------------------------------- what is carried over
+
+
+def carrying(**values: object) -> RlConfig:
+    """A budget of two responses of four tokens, in the order in which they were asked."""
+    objective = {"token_budget": 8, "budget_scope": "global", "order": "as_sampled", "left_over": "carry", **values}
+    return config_of(objective=Objective.model_validate(objective))
+
+
+def next_step(rows: pa.Table, config: RlConfig) -> pa.Table:
+    """What the step of the rows leaves, with the choice of the next."""
+    left = carried(rows, config=config)
+    return with_choice(left, step=rows["step"][0].as_py() + 1, config=config)
+
+
+# Group 0 fills the budget; group 1 is live, group 2 has equal rewards, in group 3 the judge failed once, so that it has no advantage
+LEFT = groups([RIGHT, WRONG], [WRONG, RIGHT], [WRONG, WRONG], [FAILED, RIGHT])
+
+
+def test_judged_responses_with_an_advantage_of_which_nothing_was_chosen_are_carried() -> None:
+    config = carrying()
+    rows = with_choice(LEFT, step=1, config=config)
+    assert rows["kept_tokens"].to_pylist() == [4, 4, 0, 0, 0, 0, 0, 0]
+    left = carried(rows, config=config)
+    assert left.schema == ROLLOUT_SCHEMA
+    assert list(zip(left["problem_id"].to_pylist(), left["sample"].to_pylist(), strict=True)) == [("p1", 0), ("p1", 1)]
+    assert (left["step"].to_pylist(), left["group"].to_pylist()) == ([2, 2], [0, 0])
+    assert (left["asked_step"].to_pylist(), left["born_step"].to_pylist()) == ([1, 1], [1, 1])
+    assert left["new_tokens"].to_pylist() == [0, 0]
+    changed = {"step", "group", "new_tokens"}
+    same = [name for name in ROLLOUT_SCHEMA.names if name not in changed]
+    assert left.select(same).equals(rows.slice(2, 2).select(same))
+    assert len(carried(rows, config=carrying(left_over="drop"))) == 0
+
+
+def test_what_was_cut_at_phi_is_used_up() -> None:
+    config = carrying(token_budget=6)
+    rows = with_choice(LEFT, step=1, config=config)
+    assert rows["kept_tokens"].to_pylist()[:4] == [4, 2, 0, 0]
+    assert carried(rows, config=config)["problem_id"].to_pylist() == ["p1", "p1"]
+    short = carrying(token_budget=12)
+    rows = with_choice(LEFT, step=1, config=short)
+    left = carried(rows, config=short)
+    assert (left["problem_id"].to_pylist(), left["sample"].to_pylist()) == (["p1"], [1])
+
+
+def test_an_advantage_is_frozen_at_birth_though_its_group_is_torn_apart() -> None:
+    # alone a response would be its own mean, with an advantage of 0
+    config = carrying(token_budget=12)
+    rows = with_choice(LEFT, step=1, config=config)
+    assert rows["advantage"].to_pylist()[2:4] == [-0.5, 0.5]
+    after = next_step(rows, config)
+    assert after["advantage"].to_pylist() == [0.5]
+    assert after["kept_tokens"].to_pylist() == [4]
+    assert responses_of(after, config=config) == [Response(0, 1, 4, advantage=0.5, judged=True, age=1)]
+
+
+def test_a_carried_response_expires_by_age() -> None:
+    config = carrying(token_budget=4, max_age=2)
+    rows = with_choice(LEFT, step=1, config=config)
+    ages = []
+    while len(rows):
+        ages.append([response.age for response in responses_of(rows, config=config)])
+        rows = next_step(rows, config)
+    # step 2 takes the second of group 0, step 3 the first of group 1; its second would be three steps old in step 4
+    assert ages == [[0] * 8, [1, 1, 1], [2, 2]]
+
+
+def test_the_oldest_come_first_in_the_next_step_and_weigh_as_all_others() -> None:
+    config = carrying()
+    left = carried(with_choice(LEFT, step=1, config=config), config=config)
+    new = rollouts(
+        [
+            {"step": 2, "group": 1, "sample": number, "problem_id": "new", "status": status}
+            for number, status in enumerate(("correct", "wrong"))
+        ]
+    )
+    rows = with_choice(pa.concat_tables([left, new]), step=2, config=config)
+    assert rows["kept_tokens"].to_pylist() == [4, 4, 0, 0]
+    assert rows["weight"].to_pylist() == [1 / 8, 1 / 8, 0.0, 0.0]
+    assert newborn(rows)["problem_id"].to_pylist() == ["new", "new"]
+    assert carried(rows, config=config)["born_step"].to_pylist() == [2, 2]
+
+
+def test_a_carried_prompt_keeps_its_virtual_rank_and_gets_the_next_number() -> None:
+    rows = rollouts(
+        [
+            {"group": group, "sample": number, "problem_id": f"p{group}", "budget_rank": group % 2, "status": status}
+            for group in range(6)
+            for number, status in enumerate(("correct", "wrong"))
+        ]
+    )
+    config = carrying(budget_scope="rank", budget_ranks=2)
+    left = carried(with_choice(rows, step=1, config=config), config=config)
+    assert left["problem_id"].to_pylist() == ["p2", "p2", "p3", "p3", "p4", "p4", "p5", "p5"]
+    assert left["group"].to_pylist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert left["budget_rank"].to_pylist() == [0, 0, 1, 1, 0, 0, 1, 1]
+
+
+def test_a_group_in_the_making_goes_on_whole_whether_others_are_carried_or_not() -> None:
+    rows = rollouts(
+        [
+            {"group": 0, "sample": 0, "status": "correct"},
+            {"group": 0, "sample": 1, "status": "wrong"},
+            {"group": 1, "sample": 0, "status": "correct", "born_step": 0},
+            {"group": 1, "sample": 1, "status": "unfinished", "born_step": 0},
+            {"group": 2, "sample": 0, "status": "expired", "born_step": 0},
+            {"group": 2, "sample": 1, "status": "unfinished", "born_step": 0},
+        ]
+    )
+    for left_over in ("drop", "carry"):
+        config = carrying(left_over=left_over)
+        chosen = with_choice(rows, step=1, config=config)
+        assert chosen["kept_tokens"].to_pylist() == [4, 4, 0, 0, 0, 0]
+        assert all(map(math.isnan, chosen["advantage"].to_pylist()[2:]))
+        left = carried(chosen, config=config)
+        assert left["status"].to_pylist() == ["correct", "unfinished", "expired", "unfinished"]
+        assert left["group"].to_pylist() == [0, 0, 1, 1]
+        assert left["born_step"].to_pylist() == [0] * 4
+
+
+def test_the_choice_of_a_step_that_is_read_back_is_the_same() -> None:
+    config = carrying(updates_per_batch=2)
+    rows = with_choice(LEFT, step=1, config=config)
+    assert rows["update"].to_pylist() == [1, 1, 2, 2, 0, 0, 0, 0]
+    again = with_choice(rows, step=1, config=config)
+    assert again.drop_columns(["reward"]).equals(rows.drop_columns(["reward"]))  # a reward of nothing is nan
 
 
 # ---------------------------------------------------------------- files

@@ -1,6 +1,7 @@
 """The gradient of a step: against a slow one in float64, and however the step is cut, ordered and padded."""
 
 import itertools
+import math
 import random
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ring_model.checkpoint import released_tensors
+from ring_model.generation import generate
 from ring_model.modelling import BailingMoe
 from ring_model.policy import pack_rows, response_logprobs
 from stages.config import PRESETS, Objective, RlConfig
@@ -79,10 +81,10 @@ WEIGHTS = {  # of a token of a response of n, of N responses with T tokens in al
     "token_mean": lambda n, N, T: 1 / T,
     "constant": lambda n, N, T: 1 / (N * 12),
 }  # fmt: skip
-KEPT = {
-    "none": lambda k: 1.0,
-    "tis": lambda k: min(k, 2.0),
-    "icepop": lambda k: k if 0.5 <= k <= 5 else 0.0,
+KEPT = {  # M(k)
+    "none": lambda k, _: 1.0,
+    "tis": lambda k, tis: min(k, tis.cap),
+    "icepop": lambda k, icepop: k if icepop.low <= k <= icepop.high else 0.0,
 }
 
 
@@ -111,7 +113,7 @@ def slow_gradient(rows: pa.Table, config: RlConfig, *, moves: float | None) -> s
         eps_high=objective.clip_high,
         unit=objective.ratio,
         ends=ENDS,
-        kept=KEPT[objective.mismatch.kind],
+        kept=lambda k: KEPT[objective.mismatch.kind](k, objective.mismatch),
     )  # fmt: skip
     old = policy() if moves is None else older_policy(moves)
     models = [double_weights(model) for model in (policy(), old, reference())]
@@ -172,6 +174,85 @@ def test_the_gradient_of_an_update_is_that_of_a_loop_over_tokens_in_float64(proc
     assert sums["kl"] == pytest.approx(slow.kl if config.objective.kl_coefficient else 0.0, rel=1e-4)
 
 
+# ---------------------------------------------------------------- another number format
+
+
+def sampled_by(dtype: torch.dtype) -> pa.Table:
+    """Four prompts of three responses, as a sampler of the policy's own weights draws them whose large products are of this format."""
+    draw, model = random.Random(6), policy()
+    model.compute_dtype = dtype
+    prompts = [
+        [draw.randrange(1, CONFIG.vocab_size) for _ in range(length)] for length in (4, 2, 6, 3) for _ in range(3)
+    ]
+    made = generate(model, prompts, seeds=range(12), max_new_tokens=12, temperature=TEMPERATURE, eos_id=0)
+    return rollouts(
+        [
+            {
+                "group": number // 3, "sample": number % 3, "budget_rank": number // 3 % 2, "prompt_ids": prompt,
+                "token_ids": one.token_ids, "logprobs": one.logprobs.tolist(), "num_tokens": len(one.token_ids),
+                "reference_logprobs": logprobs_of(reference(), prompt, one.token_ids),
+                "status": "wrong" if number % 3 else "correct",
+            }
+            for number, (prompt, one) in enumerate(zip(prompts, made, strict=True))
+        ]
+    )  # fmt: skip
+
+
+def log_k_of(rows: pa.Table) -> list[float]:
+    """Of every token that is kept, the trainer's log-probability less the sampler's."""
+    return [
+        own - drawn
+        for row in rows.to_pylist()
+        if row["kept_tokens"]
+        for own, drawn in zip(
+            logprobs_of(policy(), row["prompt_ids"], row["token_ids"][: row["kept_tokens"]]),
+            row["logprobs"][: row["kept_tokens"]],
+            strict=True,
+        )
+    ]
+
+
+@pytest.mark.slow
+def test_a_sampler_of_the_same_numbers_does_not_differ(process) -> None:
+    config = config_of()
+    rows = with_choice(sampled_by(torch.float32), step=1, config=config)
+    *_, figures = process.submit(gradients, chosen_of(rows, update=1), config=config).result()
+    assert figures["mismatch/max_abs_difference"] < 1e-5
+    assert figures["mismatch/effective_share"] == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mismatch", "rejects"),
+    [
+        ({"kind": "none"}, lambda k: False),
+        ({"kind": "tis", "cap": 1.01}, lambda k: False),
+        ({"kind": "icepop", "low": 0.99, "high": 1.01}, lambda k: not 0.99 <= k <= 1.01),
+    ],
+)
+def test_a_sampler_that_computes_in_bfloat16_shows_and_is_corrected_token_by_token(process, mismatch, rejects) -> None:
+    config = config_of(mismatch=mismatch)
+    rows = with_choice(sampled_by(torch.bfloat16), step=1, config=config)
+    found, sums, figures = process.submit(gradients, chosen_of(rows, update=1), config=config).result()
+    log_k = log_k_of(rows)
+    assert len(log_k) == sums["tokens"] == 40
+    ks = [math.exp(one) for one in log_k]
+    assert figures["mismatch/mean_abs_difference"] == pytest.approx(sum(map(abs, log_k)) / 40, rel=1e-3)
+    assert figures["mismatch/mean_abs_difference"] > 1e-3
+    assert figures["mismatch/max_abs_difference"] == pytest.approx(max(map(abs, log_k)), rel=1e-3)
+    assert figures["mismatch/effective_share"] == pytest.approx(sum(ks) ** 2 / (40 * sum(k * k for k in ks)), rel=1e-6)
+    rejected = sum(map(rejects, ks))
+    assert figures["mismatch/rejected_share"] == rejected / 40
+    assert (2 <= rejected <= 38) == (mismatch["kind"] == "icepop")
+    slow = slow_gradient(rows, config, moves=None)
+    assert furthest(found, slow.gradient) < 2e-5  # what float32 rounds of the smallest
+    uncorrected = slow_gradient(rows, config_of(), moves=None)
+    assert (furthest(found, uncorrected.gradient) > 1e-3) == (mismatch["kind"] != "none")
+
+
+# ---------------------------------------------------------------- how it is cut
+
+
 @pytest.fixture(scope="module")
 def whole(process) -> tuple[dict[str, Tensor], dict[str, float], dict[str, float]]:
     """Gradient, sums and mismatch of STEP in one micro-batch."""
@@ -199,7 +280,7 @@ def test_neither_micro_batches_nor_the_order_of_responses_change_the_gradient(
 @pytest.mark.slow
 def test_a_longer_neighbour_that_weighs_nothing_changes_no_gradient(process) -> None:
     config = config_of(balance_coefficient=0.0, z_coefficient=0.0)
-    longer = Chosen([1] * 20, [2] * 30, [-1.0] * 30, [-1.0] * 30, advantage=1.0, weight=0.0)
+    longer = Chosen("math", [1] * 20, [2] * 30, [-1.0] * 30, [-1.0] * 30, advantage=1.0, weight=0.0)
     alone, *_ = process.submit(gradients, chosen_step(), config=config).result()
     padded, *_ = process.submit(gradients, [longer, *chosen_step()], config=config).result()
     assert furthest(padded, alone) < 1e-5
@@ -280,10 +361,10 @@ def test_a_response_enters_as_far_as_it_is_kept_and_one_of_which_nothing_is_does
         ]
     )
     assert chosen_of(rows, update=1) == [
-        Chosen([1, 2, 3], [10, 11, 12, 13], [-0.5, -1.0, -1.5, -2.0], [], 1.5, 0.25),
-        Chosen([5, 6], [10], [-0.5], [], -0.5, 0.125),
+        Chosen("math", [1, 2, 3], [10, 11, 12, 13], [-0.5, -1.0, -1.5, -2.0], [], 1.5, 0.25),
+        Chosen("math", [5, 6], [10], [-0.5], [], -0.5, 0.125),
     ]
-    assert chosen_of(rows, update=2) == [Chosen([1, 2, 3], [10, 11], [-0.5, -1.0], [-3.0, -4.0], 1.0, 0.5)]
+    assert chosen_of(rows, update=2) == [Chosen("math", [1, 2, 3], [10, 11], [-0.5, -1.0], [-3.0, -4.0], 1.0, 0.5)]
     assert chosen_of(rows, update=3) == []
     assert [one.num_tokens for one in chosen_of(rows, update=1)] == [3 + 4, 2 + 1]
 

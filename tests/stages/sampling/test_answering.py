@@ -19,7 +19,7 @@ from stages.config import Sampling
 from stages.sampling.answering import answer_chunk, next_token_logprobs, token_logprobs
 from stages.sampling.judging import ANSWER_SCHEMA
 from stages.sampling.prompting import prompt_ids
-from stages.sampling.requests import GREEDY, Chunk, Policy
+from stages.sampling.requests import GREEDY, Begun, Chunk, Policy
 from stages.sampling.workers import Worker
 from tests.stages.conftest import PROBLEMS, SIZES
 from tests.stages.sampling.conftest import chunk_of
@@ -200,3 +200,81 @@ def test_the_tokenizer_is_that_of_the_policy(worker: Worker, tiny_model: Path, t
     compute = Tokenizer.from_folder(tiny_model).encode("compute")
     assert theirs == [prompt + compute for prompt in mine]
     assert answered(worker, chunk)["prompt_ids"].to_pylist() == mine
+
+
+# ---------------------------------------------------------------- in rounds, and beside a reference
+
+
+def begun_of(rows: pa.Table) -> tuple[Begun, ...]:
+    columns = (rows[name].to_pylist() for name in ("token_ids", "logprobs", "entropy"))
+    return tuple(
+        Begun(tuple(tokens), tuple(logprobs), entropy) for tokens, logprobs, entropy in zip(*columns, strict=True)
+    )
+
+
+def rounds_of(worker: Worker, chunk: Chunk, *, most_more: int) -> tuple[dict[int, dict], list[int]]:
+    """The last that is told of each row by its seed, and how many rows each round asked."""
+    found: dict[int, dict] = {}
+    problems, seeds, begun, asked = tuple(chunk.asked), chunk.seeds, (Begun(),) * len(chunk.asked), []
+    while seeds:
+        asked.append(len(seeds))
+        part = replace(chunk, problems=problems, samples=(0,), seeds=seeds, begun=begun, most_more=most_more)
+        rows = answered(worker, part)
+        found |= {row["seed"]: row for row in rows.to_pylist()}
+        goes_on = rows["unfinished"].to_pylist()
+        problems = tuple(one for one, waits in zip(problems, goes_on, strict=True) if waits)
+        seeds = tuple(one for one, waits in zip(seeds, goes_on, strict=True) if waits)
+        begun = tuple(one for one, waits in zip(begun_of(rows), goes_on, strict=True) if waits)
+    return found, asked
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_total_tokens": 24}])
+def test_a_chunk_in_rounds_gives_the_responses_of_one_at_once(
+    worker: Worker, tiny_model: Path, tmp_path: Path, limits: dict
+) -> None:
+    chunk = chunk_of(
+        tmp_path, tiny_model, PROBLEMS[:3], num_samples=3, sampling=LONG, reference=Policy.of(tiny_model), **limits
+    )
+    at_once = answered(worker, chunk)
+    assert "unfinished" not in at_once.column_names
+    found, asked = rounds_of(worker, chunk, most_more=7)
+    assert asked[0] == 9 and asked == sorted(asked, reverse=True) and len(asked) > 1
+    for row in at_once.to_pylist():
+        cut = found[row["seed"]]
+        same = ("problem_id", "prompt_ids", "response", "token_ids", "num_tokens", "truncated")
+        assert {name: cut[name] for name in same} == {name: row[name] for name in same}
+        assert cut["logprobs"] == pytest.approx(row["logprobs"], abs=1e-5)
+        assert cut["entropy"] == pytest.approx(row["entropy"], abs=1e-5)
+        assert cut["reference_logprobs"] == pytest.approx(row["reference_logprobs"], abs=1e-5)
+        assert len(cut["reference_logprobs"]) == row["num_tokens"]
+
+
+def test_what_was_drawn_by_other_weights_stays_and_the_rest_is_drawn_by_these(
+    worker: Worker, tiny_model: Path, other_model: Path, tmp_path: Path
+) -> None:
+    chunk = chunk_of(tmp_path, tiny_model, PROBLEMS[:2], num_samples=1, sampling=LONG, most_more=5)
+    first = answered(worker, chunk)
+    assert first["unfinished"].to_pylist() == [True, True]
+    assert first["num_tokens"].to_pylist() == [5, 5]
+    second = answered(worker, replace(chunk, policy=Policy.of(other_model), begun=begun_of(first)))
+    model = load_model(other_model)
+    for before, row in zip(first.to_pylist(), second.to_pylist(), strict=True):
+        assert row["token_ids"][:5] == before["token_ids"]
+        assert row["logprobs"][:5] == before["logprobs"]
+        whole = slow_logprobs(model, (*row["prompt_ids"], *row["token_ids"]))
+        assert row["logprobs"][5:] == pytest.approx(whole[len(row["prompt_ids"]) + 4 :], abs=1e-5)
+        assert row["logprobs"][:5] != pytest.approx(whole[len(row["prompt_ids"]) - 1 :][:5], abs=1e-3)
+
+
+def test_a_reference_tells_its_own_log_probability_of_every_token_of_what_is_finished(
+    worker: Worker, tiny_model: Path, other_model: Path, tmp_path: Path
+) -> None:
+    chunk = chunk_of(tmp_path, tiny_model, PROBLEMS[:3], sampling=LONG, reference=Policy.of(other_model))
+    model = load_model(other_model)
+    for row in answered(worker, chunk).to_pylist():
+        whole = slow_logprobs(model, (*row["prompt_ids"], *row["token_ids"]))
+        assert row["reference_logprobs"] == pytest.approx(whole[len(row["prompt_ids"]) - 1 :], abs=1e-5)
+    unfinished = answered(worker, replace(chunk, most_more=2))
+    for row in unfinished.to_pylist():
+        assert len(row["reference_logprobs"]) == (0 if row["unfinished"] else row["num_tokens"])
+    assert True in unfinished["unfinished"].to_pylist()

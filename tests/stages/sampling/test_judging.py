@@ -3,11 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
 
 from data.schema import SAMPLE_SCHEMA, Problem
 from ring_model.tokenizer import Tokenizer
+from stages.sampling.answering import REFERENCE_FIELD, UNFINISHED_FIELD
 from stages.sampling.judging import ANSWER_SCHEMA, VERDICT_COLUMNS, forget_verdicts, judge_chunk
 from stages.sampling.requests import Chunk, write_chunk
 from stages.sampling.workers import Worker
@@ -109,3 +111,24 @@ def test_every_kind_of_failure_is_forgotten(worker: Worker, tiny_model: Path, tm
     write_chunk(samples.set_column(place, "status", [["correct", status, "wrong"]]), chunk.path)
     forget_verdicts([one.path for one in [chunk]])
     assert not chunk.is_done and chunk.answers.exists()
+
+
+def test_what_goes_on_is_not_judged_and_what_else_was_told_of_it_stays(
+    worker: Worker, tiny_model: Path, tmp_path: Path
+) -> None:
+    chunk = answered_chunk(tmp_path, tiny_model, problem("four", "4"), problem("seven", ""))
+    answers = feather.read_table(chunk.answers, memory_map=False)
+    goes_on = [True, False, False, True, False, True]
+    answers = answers.append_column(UNFINISHED_FIELD, pa.array(goes_on))
+    answers = answers.append_column(REFERENCE_FIELD, pa.array([[]] * 6, REFERENCE_FIELD.type))
+    write_chunk(answers, chunk.answers)
+    judge_chunk(worker, chunk)
+    samples = chunk.read()
+    expected = ["unfinished", "wrong", "no_answer", "unfinished", "bad_gold", "unfinished"]
+    assert samples["status"].to_pylist() == expected
+    assert samples["score"].to_pylist() == [0.0] * 6
+    assert samples.select(answers.column_names) == answers
+    forget_verdicts([chunk.path])
+    assert feather.read_table(chunk.answers, memory_map=False) == answers
+    judge_chunk(worker, chunk)
+    assert chunk.read()["status"].to_pylist() == expected

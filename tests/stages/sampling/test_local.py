@@ -85,7 +85,8 @@ def test_published_weights_are_a_folder_of_their_version_and_older_ones_go(tiny_
             read = load_model(policy.weights)
             expected = model_of(tiny_model, seed).state_dict()
             assert all(torch.equal(tensor, expected[name]) for name, tensor in read.state_dict().items())
-        sampler.publish(model_of(tiny_model, 6), version=12, oldest=12)  # as after a kill
+    with LocalSampler(Runtime(), published=published, tokenizer=tiny_model) as sampler:  # as after a kill
+        sampler.publish(model_of(tiny_model, 6), version=12, oldest=12)
         assert [folder.name for folder in published.iterdir()] == ["000012"]
 
 
@@ -138,6 +139,14 @@ def running(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         (generator,) = mine - judges
         (judge,) = mine & judges
         yield Running(sampler, generator, judge)
+
+
+def test_a_version_that_is_published_again_has_another_folder(tiny_model: Path, tmp_path: Path) -> None:
+    with LocalSampler(Runtime(), published=tmp_path, tokenizer=tiny_model) as sampler:
+        versions = ((2, 2), (3, 2), (3, 2), (4, 3), (3, 2))
+        policies = [sampler.publish(model_of(tiny_model, 1), version=one, oldest=oldest) for one, oldest in versions]
+    assert [policy.weights.name for policy in policies] == ["000002", "000003", "000003.1", "000004", "000003.2"]
+    assert [folder.name for folder in tmp_path.iterdir()] == ["000003.2"]
 
 
 @pytest.mark.slow

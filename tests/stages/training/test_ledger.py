@@ -11,6 +11,7 @@ from stages.training.ledger import (
     STEPS,
     StepLedger,
     flops_spent,
+    last_steps,
     replay,
     steps_of,
     tokens_trained,
@@ -51,6 +52,24 @@ def test_a_beginning_leaves_nothing_of_a_run_before_it(tmp_path: Path) -> None:
     written(tmp_path, {"step": 1})
     written(tmp_path)
     assert list(steps_of(tmp_path)) == []
+
+
+def test_a_ledger_that_is_cut_goes_on_behind_the_cut(tmp_path: Path) -> None:
+    size = written(tmp_path, {"step": 1})
+    ledger = StepLedger(tmp_path, size=size, writes=True)
+    ledger.write({"step": 2, "of": "an attempt that was left"})
+    ledger.cut(size)
+    assert ledger.size == size
+    ledger.write({"step": 2})
+    ledger.close()
+    assert list(steps_of(tmp_path)) == [{"step": 1}, {"step": 2}]
+    assert ledger.size == (tmp_path / STEPS).stat().st_size
+
+
+@pytest.mark.parametrize(("count", "steps"), [(0, []), (1, [3]), (2, [2, 3]), (3, [1, 2, 3]), (9, [1, 2, 3])])
+def test_the_last_lines_are_read_in_order(tmp_path: Path, count: int, steps: list[int]) -> None:
+    written(tmp_path, *({"step": step} for step in (1, 2, 3)))
+    assert [row["step"] for row in last_steps(tmp_path, count)] == steps
 
 
 def test_a_rank_that_does_not_write_makes_no_file_and_counts_no_byte(tmp_path: Path) -> None:

@@ -10,10 +10,16 @@ import torch
 
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise, route, router_output
+from ring_model.policy import PackedRows, pack_rows, response_logprobs
 from stages.training.routing import (
+    domain_metrics,
+    load_by_domain,
+    load_rows,
     no_routing,
+    no_selections,
     router_losses,
     routing_metrics,
+    selections_by_domain,
     step_load,
     uniform_load,
     weighed_routing,
@@ -108,3 +114,46 @@ def test_a_rank_without_tokens_gives_the_names_of_the_others_and_nothing() -> No
 
 def test_before_the_first_step_every_expert_has_the_same_load() -> None:
     assert uniform_load(CONFIG) == [[0.2] * 5, [0.2] * 5]
+
+
+# ---------------------------------------------------------------- by domain
+
+DOMAINS = ["math", "code", "math"]
+PROMPTS, RESPONSES = [[5, 1, 3], [4], [5, 1, 3]], [[7, 2], [8, 9, 1], [6]]  # first and last share a prompt
+
+
+@pytest.mark.parametrize("are_shared", [True, False])
+def test_selections_by_domain_are_those_of_its_rows_by_themselves_and_a_shared_prompt_counts_in_each(
+    are_shared: bool,
+) -> None:
+    model = initialise(BailingMoe(CONFIG), seed=0)
+    rows = pack_rows(PROMPTS, RESPONSES)
+    if not are_shared:
+        rows = PackedRows(rows.tokens_BT, rows.lengths_B, rows.prompt_lengths_B, torch.arange(3))
+    scored = response_logprobs(model, rows)
+    found = selections_by_domain(scored.router, scored.layout, DOMAINS, CONFIG)
+    slow = dict.fromkeys(found, 0.0)
+    for domain, prompt, response in zip(DOMAINS, PROMPTS, RESPONSES, strict=True):
+        alone = response_logprobs(model, pack_rows([prompt], [response])).router
+        for layer, expert_NK in enumerate(alone.expert_LNK.tolist()):
+            for expert in (one for chosen in expert_NK for one in chosen):
+                slow[f"{domain}/{layer * 5 + expert}"] += 1.0
+    assert found == slow
+    assert sum(count for name, count in found.items() if name.startswith("math")) == 2 * 2 * (5 + 4)
+
+
+def test_loads_of_a_domain_are_shares_of_its_own_selections_and_one_without_tokens_has_none() -> None:
+    totals = no_selections(("code", "math"), CONFIG) | {"math/0": 3.0, "math/4": 1.0, "math/5": 4.0}
+    loads = load_by_domain(totals, ("code", "math"), CONFIG)
+    assert loads == {"math": [[0.75, 0.0, 0.0, 0.0, 0.25], [1.0, 0.0, 0.0, 0.0, 0.0]]}
+    # the busiest has .75 of a fifth's 1: 3.75 times; three of five are dead
+    assert domain_metrics(loads) == {
+        "router/max_violation_layer_00_math": 2.75,
+        "router/max_violation_layer_01_math": 4.0,
+        "router/dead_experts_layer_00_math": 3.0,
+        "router/dead_experts_layer_01_math": 4.0,
+    }
+    assert load_rows([[0.5, 0.5]], {"math": [[1.0, 0.0]]}) == [
+        {"layer": 0, "expert": 0, "load": 0.5, "math": 1.0},
+        {"layer": 0, "expert": 1, "load": 0.5, "math": 0.0},
+    ]

@@ -24,6 +24,7 @@ from stages.config import Runtime
 from stages.stage import STATE, StageLog
 from stages.training.ledger import STEPS, steps_of
 from stages.training.model_card import CARD
+from stages.training.restore_points import RestorePoints
 from stages.training.trainer import Trainer
 from tests.stages.conftest import lines_of
 
@@ -44,7 +45,15 @@ class Progress:
 class Run:
     """A stage over the tiny model, from its resume point on."""
 
-    def __init__(self, model: Path, out: Path, *, num_steps: int = 10, **runtime: Any) -> None:
+    def __init__(
+        self,
+        model: Path,
+        out: Path,
+        *,
+        num_steps: int = 10,
+        restore_points: RestorePoints | None = None,
+        **runtime: Any,
+    ) -> None:
         self.stream = io.StringIO()
         self.trainer = Trainer.start(
             load_model(model),
@@ -53,6 +62,7 @@ class Run:
             runtime=Runtime(**{"checkpoint_seconds": 0, **runtime}),
             out=out,
             log=StageLog(self.stream),
+            restore_points=restore_points,
         )
         self.progress = self.trainer.resume(Progress())
 
@@ -264,6 +274,64 @@ def test_a_resume_point_is_due_after_so_many_seconds_and_skipped_after_the_last_
     assert found["writes"] and found["due"] and not found["due later"]
     assert found["first"] and found["last"] == found["first"]
     assert list(found["seconds"]) == ["save"] and 0 < found["seconds"]["save"] < 60
+
+
+def goes_back(model: Path, out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    kept = RestorePoints(out / STATE / "restore-points", every=2, keep=1)
+    run = Run(model, out, num_steps=6, restore_points=kept)
+    course = []
+    for step in range(5):
+        found[step] = run.trainer.restore_point_is_due(step)
+        run.trainer.save_restore_point(run.progress)
+        course.append(run.weights())
+        if step < 4:
+            run.step()
+        if step == 2:
+            run.trainer.save(run.progress)
+    found["kept"], found["resume point"] = kept.steps, (out / STATE / "training").exists()
+    run.trainer.forget_after(2)
+    found["left"] = kept.steps
+    run.progress = run.trainer.go_back(0, Progress)
+    found["back"], found["lines"] = same(run.weights(), course[0]), len(list(steps_of(out)))
+    run.step()
+    found["again"], found["progress"] = same(run.weights(), course[1]), run.progress.step
+    found["steps"] = [row["step"] for row in steps_of(out)]
+    return found
+
+
+@pytest.mark.slow
+def test_a_run_goes_back_to_a_checkpoint_with_its_weights_moments_counters_and_ledger(
+    elsewhere: Elsewhere, tiny_model: Path, tmp_path: Path
+) -> None:
+    found = elsewhere(goes_back, tiny_model, tmp_path)
+    assert [found[step] for step in range(5)] == [True, False, True, False, True]
+    assert found["kept"] == [0, 4]
+    assert not found["resume point"]  # the checkpoint after it is newer
+    assert found["left"] == [0]
+    assert found["back"] and found["lines"] == 0
+    assert found["again"] and found["progress"] == 1 and found["steps"] == [1]
+
+
+def from_newest(model: Path, out: Path) -> tuple[bool, list[dict[str, Any]]]:
+    kept = RestorePoints(out / STATE / "restore-points", every=2, keep=3)
+    run = Run(model, out, restore_points=kept)
+    for _ in range(3):
+        run.trainer.save_restore_point(run.progress)
+        run.step()
+    assert kept.steps == [0, 2]
+    again = Run(model, out, restore_points=kept)
+    again.step()
+    return same(again.weights(), run.weights()), again.events
+
+
+@pytest.mark.slow
+def test_without_a_resume_point_a_run_goes_on_from_its_newest_checkpoint(
+    elsewhere: Elsewhere, tiny_model: Path, tmp_path: Path
+) -> None:
+    is_same, events = elsewhere(from_newest, tiny_model, tmp_path)
+    assert is_same
+    assert {"event": "resumed", "text": "step 2 of 10"} in events
 
 
 # ---------------------------------------------------------------- weights that are not finite
