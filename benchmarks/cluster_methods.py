@@ -108,9 +108,13 @@ def responses_of(rows: Sequence[Row], objective: Objective, *, num_ranks: int) -
     ]
 
 
+def _choice_seed(world: World, step: int) -> int:
+    return derive_seed(world.seed, "cluster", "choice", step)
+
+
 def train(rows: Sequence[Row], method: Method, *, world: World, step: int) -> Trained:
     """Choose tokens as the project does, and train them where they were sampled or where they are dealt to."""
-    cluster, seed = world.cluster, derive_seed(world.seed, "cluster", "choice", step)
+    cluster, seed = world.cluster, _choice_seed(world, step)
     responses = responses_of(rows, method.objective, num_ranks=cluster.num_ranks)
     shares = choose_shares(responses, objective=method.objective, longest=world.lengths.limit, seed=seed)
     kept = {response.key: shares.get(response.key, NOTHING).kept_tokens for response in responses}
@@ -172,11 +176,11 @@ def _extra_waves(world: World, objective: Objective, rows: Sequence[Row], *, fir
     """Token-budgeted dynamic sampling as `stages.rl.collect` does it: wave after wave, at most as many prompts as the step has."""
     cluster, asked, so_far = world.cluster, 0, list(rows)
     decoders = [Decoder(cluster, cluster.responses_per_rank) for _ in range(cluster.num_ranks)]
-    by_rank = objective.num_budgets == cluster.num_ranks
+    by_rank, seed = objective.num_budgets == cluster.num_ranks, _choice_seed(world, step)
     while True:
         responses = responses_of(so_far, objective, num_ranks=cluster.num_ranks)
         prompts = cluster.prompts_per_step
-        ranks = lacking_groups(responses, objective, wanted=prompts, most=prompts - asked)
+        ranks = lacking_groups(responses, objective, wanted=prompts, most=prompts - asked, seed=seed)
         if not ranks:
             return
         places = ranks if by_rank else [number % cluster.num_ranks for number in range(len(ranks))]

@@ -170,7 +170,7 @@ def test_a_mean_takes_no_second_model(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", MEAN, str(tmp_path)], capture_output=True, text=True, check=True)
     beyond, largest = int(done.stdout.split()[0]), 4 * 9000 * 512
     assert sum(parameter.nbytes for parameter in model.parameters()) > 200_000_000
-    assert beyond < 5 * largest + 12_000_000  # a tensor as it is read, in float64, and the sum; room for the allocator
+    assert beyond < 5 * largest + 24_000_000  # a tensor as it is read, in float64, and the sum; room for the allocator
 
 
 def test_a_damaged_file_and_an_empty_folder_are_refused(model: BailingMoe, tmp_path: Path) -> None:

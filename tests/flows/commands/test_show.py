@@ -59,7 +59,8 @@ def test_changed_shows_what_the_recipe_and_set_give_and_no_default(capsys):
     assert shown["rl.objective.token_budget"] == "300" and shown["name"] == '"smoke"'
     assert "rl.objective.advantage_epsilon" not in shown  # nobody gives it
     assert "evaluation.confidence" not in shown  # given, and the default
-    assert any(line.startswith("rl.objective.token_budget = 300  # --set") for line in lines)
+    place = next(number for number, line in enumerate(lines) if line.startswith("rl.objective.token_budget = 300"))
+    assert "# --set: " in " ".join(lines[place : place + 2])  # what is too long for a line goes below
 
 
 def test_a_path_of_ones_own_is_shown_too(tmp_path, capsys):
