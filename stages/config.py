@@ -640,6 +640,11 @@ class Objective(Record):
         return f"{preset.source}, preset {self.kind}" if name in preset.values else super().origin_of(name)
 
     @property
+    def takes_older_samples(self) -> bool:
+        """Whether a step may train on what weights before its own drew."""
+        return self.left_over == "carry" or self.partial_rollouts is not None or self.max_lag > 0
+
+    @property
     def num_budgets(self) -> int:
         """Virtual ranks of a step, each with a Phi of its own."""
         return self.budget_ranks if self.weights == "budget" and self.budget_scope == "rank" else 1

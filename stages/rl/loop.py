@@ -222,8 +222,8 @@ class _Run:
                 self.progress.domain_load = load_by_domain(totals.sums, update.domains, self._sizes)
                 found.append(self._update_figures(totals, norm=norm))
                 differences.merge(totals.differences)
-            else:
-                self._note_skipped(step)
+        if not found:
+            self._note_skipped(step)
         self.effort.seconds["train"] = time.monotonic() - started
         return {**mean_figures(found), **({"train/learning_rate": rate} if found else {}), **differences.figures()}
 
@@ -247,10 +247,12 @@ class _Run:
 
     def _update_figures(self, totals: Totals, *, norm: float) -> dict[str, float]:
         sums = totals.sums
+        objective = self.config.objective
+        has_kl = objective.kl_coefficient and objective.kl_place == "loss"
         return {
             "train/loss": sums["loss"],
             "train/gradient_norm": norm,
-            "policy/kl": sums["kl"] / sums["tokens"],
+            **({"policy/kl": sums["kl"] / sums["tokens"]} if has_kl else {}),
             "loss/clip_fraction": sums["clipped"] / sums["tokens"],
             **router_losses(sums, self._sizes),
             **routing_metrics(sums, self._sizes),

@@ -28,6 +28,11 @@ def run(config: RlConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: 
     tokenizer = Tokenizer.from_folder(start)
     pool = load_pool(inputs["curation"], inputs["selection"], arm=arms[0], config=config, tokenizer=tokenizer)
     log.message(f"{pool.num_problems:,} problems may be asked; left out: {pool.left_out_words}")
+    if config.objective.takes_older_samples and config.objective.mismatch.kind == "none":
+        log.message(
+            "responses that older weights drew are trained on as if the present ones had drawn them; rl.objective.mismatch"
+            " can correct for it, and mismatch/... in the ledger says how far they are apart"
+        )
     probe = Probe.load(inputs["curation"], config=config, out=out)
     record = train_arm(arms[0], pool, config=config, start=start, probe=probe, runtime=runtime, out=out, log=log)
     if start == chosen:
