@@ -230,6 +230,38 @@ class _Slots:
             setattr(self, name, getattr(self, name)[keep])
 
 
+class _Waiting:
+    """Samples that no row has yet, in the order in which their prompts are computed."""
+
+    def __init__(
+        self,
+        model: BailingMoe,
+        prompts: Sequence[Sequence[int]],
+        *,
+        seeds: Sequence[int],
+        begun: Sequence[int],
+        limits: Sequence[int],
+    ) -> None:
+        self._keys = [tuple(prompt) for prompt in prompts]
+        self._seeds, self._begun, self._limits = seeds, begun, limits
+        self._prefilled = _Prefilled(model, self._keys)
+        rank = {prompt: index for index, prompt in enumerate(self._prefilled.order)}
+        self._samples = deque(sorted(range(len(prompts)), key=lambda sample: (rank[self._keys[sample]], sample)))
+
+    def fill(self, slots: _Slots) -> None:
+        """Give every free row a sample, as far as there are any."""
+        for row in slots.free_rows()[: len(self._samples)]:
+            sample = self._samples.popleft()
+            slots.place(
+                row,
+                sample=sample,
+                seed=self._seeds[sample],
+                begun=self._begun[sample],
+                limit=self._limits[sample],
+                state=self._prefilled.take(self._keys[sample]),
+            )
+
+
 @torch.inference_mode()
 def generate(
     model: BailingMoe,
@@ -267,21 +299,15 @@ def generate(
     _check(prompts, seeds, max_new_tokens, temperature, top_p, max_rows, room)
     if not prompts:
         return []
-    keys = [tuple(prompt) for prompt in prompts]
-    prefilled = _Prefilled(model, keys)
-    rank = {prompt: index for index, prompt in enumerate(prefilled.order)}
-    queue = deque(sorted(range(len(keys)), key=lambda sample: (rank[keys[sample]], sample)))
     most = most_more or max_new_tokens
-    limits = [min(max_new_tokens - done, room - len(key), most) for key, done in zip(keys, begun, strict=True)]
-    slots = _Slots(model, keys, limits, num_rows=min(max_rows, len(keys)))
+    limits = [min(max_new_tokens - done, room - len(one), most) for one, done in zip(prompts, begun, strict=True)]
+    waiting = _Waiting(model, prompts, seeds=seeds, begun=begun, limits=limits)
+    slots = _Slots(model, prompts, limits, num_rows=min(max_rows, len(prompts)))
     completions: dict[int, Completion] = {}
     tally = Counter() if tally is None else tally
     decoder = Decoder(model)
-    while len(completions) < len(keys):
-        for row in slots.free_rows()[: len(queue)]:
-            sample = queue.popleft()
-            state = prefilled.take(keys[sample])
-            slots.place(row, sample=sample, seed=seeds[sample], begun=begun[sample], limit=limits[sample], state=state)
+    while len(completions) < len(prompts):
+        waiting.fill(slots)
         if 4 * slots.num_active <= 3 * len(slots.sample_R):
             slots.compact()
         logits_RV = decoder.logits(slots.hidden_RD)
@@ -296,7 +322,7 @@ def generate(
             slots.widen(int(position_R.max()) + 1)
             slots.hidden_RD = decoder.step(chosen.token_R, position_R=position_R, cache=slots.cache)
     tally["tokens"] += sum(len(made.token_ids) for made in completions.values())
-    return [completions[sample] for sample in range(len(keys))]
+    return [completions[sample] for sample in range(len(prompts))]
 
 
 def _room(model: BailingMoe, max_total_tokens: int | None) -> int:

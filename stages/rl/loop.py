@@ -18,23 +18,21 @@ import pyarrow as pa
 import torch
 
 from ring_model.checkpoint import load_model
-from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, freeze_routers
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.ahead import Ahead
 from stages.rl.best import Best
 from stages.rl.collect import Collector, Effort
-from stages.rl.figures import mean_figures, step_figures
+from stages.rl.figures import step_figures
 from stages.rl.flops import step_flops
-from stages.rl.mismatch import Differences
 from stages.rl.probe import Probe
 from stages.rl.progress import Progress, pool_rows
 from stages.rl.prompts import Pool, PromptStream
 from stages.rl.publishing import Publisher
 from stages.rl.ratios import ends_sentence
 from stages.rl.samples import Journal
-from stages.rl.update import Totals, Update, accumulate_gradients, chosen_of
+from stages.rl.updates import take_updates, updates_of
 from stages.rl.watch import at_plateau
 from stages.rl.watcher import Verdict, Watcher, restore_points_of
 from stages.sampling.local import LocalSampler
@@ -42,15 +40,7 @@ from stages.sampling.prompting import MODEL, prompt_ids
 from stages.sampling.requests import Policy
 from stages.sampling.scores import JudgeWatch
 from stages.stage import STATE, StageLog, StageRecord
-from stages.training.routing import (
-    domain_metrics,
-    load_by_domain,
-    load_rows,
-    router_losses,
-    routing_metrics,
-    step_load,
-    uniform_load,
-)
+from stages.training.routing import load_rows, uniform_load
 from stages.training.schedule import linear_rate, optimizer_settings
 from stages.training.trainer import Trainer
 
@@ -204,60 +194,16 @@ class _Run:
         self.effort.seconds["wait"] = time.monotonic() - started
 
     def update(self, step: int, rows: pa.Table) -> dict[str, float]:
-        """The step's optimiser updates on what the rows say of each; none where no token entered its loss."""
+        """The step's optimiser updates on what the rows say of each."""
         started, phase = time.monotonic(), self.arm.phase_of(step)
-        config = self.config.for_phase(phase)
-        rate = linear_rate(step, num_steps=self.planned.num_steps, optimizer=config.optimizer)
+        config, trainer = self.config.for_phase(phase), self.trainer
         if phase.optimizer == "reset" and self.arm.begins_phase(step):
-            self.trainer.engine.reset_optimizer()
-        updates = [self._update_of(rows, number, config) for number in range(1, config.objective.updates_per_batch + 1)]
-        old = [None, *(update.old_logprobs() for update in updates[1:])]
-        found: list[dict[str, float]] = []
-        differences = Differences.none()
-        for update, logprobs in zip(updates, old, strict=True):
-            if update.chosen:
-                totals = accumulate_gradients(update, load=self.progress.load, old=logprobs)
-                norm = self.trainer.apply(step, loss=totals.sums["loss"], learning_rate=rate)
-                self.progress.load, self.progress.gradient_norm = step_load(totals.sums, self._sizes), norm
-                self.progress.domain_load = load_by_domain(totals.sums, update.domains, self._sizes)
-                found.append(self._update_figures(totals, norm=norm))
-                differences.merge(totals.differences)
-        if not found:
-            self._note_skipped(step)
+            trainer.engine.reset_optimizer()
+        rate = linear_rate(step, num_steps=self.planned.num_steps, optimizer=config.optimizer)
+        updates = updates_of(rows, config=config, trainer=trainer, sentence_ends=self.sentence_ends)
+        figures = take_updates(step, updates, trainer=trainer, progress=self.progress, learning_rate=rate)
         self.effort.seconds["train"] = time.monotonic() - started
-        return {**mean_figures(found), **({"train/learning_rate": rate} if found else {}), **differences.figures()}
-
-    def _update_of(self, rows: pa.Table, number: int, config: RlConfig) -> Update:
-        trainer = self.trainer
-        return Update(
-            chosen_of(rows, update=number),
-            config,
-            trainer.engine,
-            self.sentence_ends,
-            trainer.runtime.micro_batch_tokens,
-        )
-
-    @property
-    def _sizes(self) -> BailingMoeConfig:
-        return self.trainer.engine.model.config
-
-    def _note_skipped(self, step: int) -> None:
-        self.progress.skipped += 1
-        self.trainer.log.message(f"step {step}: no response enters the loss, so the weights stay as they are")
-
-    def _update_figures(self, totals: Totals, *, norm: float) -> dict[str, float]:
-        sums = totals.sums
-        objective = self.config.objective
-        has_kl = objective.kl_coefficient and objective.kl_place == "loss"
-        return {
-            "train/loss": sums["loss"],
-            "train/gradient_norm": norm,
-            **({"policy/kl": sums["kl"] / sums["tokens"]} if has_kl else {}),
-            "loss/clip_fraction": sums["clipped"] / sums["tokens"],
-            **router_losses(sums, self._sizes),
-            **routing_metrics(sums, self._sizes),
-            **domain_metrics(self.progress.domain_load),
-        }
+        return figures
 
     def record(self, step: int, rows: pa.Table, trained: dict[str, float]) -> None:
         """Count the step and write its line: figures of its rows, of its update, and of the probe where it is due."""
@@ -265,7 +211,9 @@ class _Run:
         figures = step_figures(rows, config=self.config.for_phase(phase))
         progress.count(step, phase.name, figures)
         counts = {"tokens/trained": progress.tokens_trained, "tokens/generated": progress.tokens_generated}
-        spent = progress.spend(step_flops(rows, model=self._sizes, objective=self.config.objective))
+        spent = progress.spend(
+            step_flops(rows, model=self.trainer.engine.model.config, objective=self.config.objective)
+        )
         self.values = {**figures, **trained, **counts, **spent}
         self.values |= self._probe(step)
         self.trainer.write_step(progress, {"phase": phase.name, **self.values})
