@@ -168,9 +168,10 @@ def test_a_mean_takes_no_second_model(tmp_path: Path) -> None:
     model = initialise(BailingMoe(replace(SMALL, **sizes, num_hidden_layers=3)), seed=0)
     save_model(model, tmp_path)
     done = subprocess.run([sys.executable, "-c", MEAN, str(tmp_path)], capture_output=True, text=True, check=True)
-    beyond, largest = int(done.stdout.split()[0]), 4 * 9000 * 512
-    assert sum(parameter.nbytes for parameter in model.parameters()) > 200_000_000
-    assert beyond < 5 * largest + 24_000_000  # a tensor as it is read, in float64, and the sum; room for the allocator
+    beyond, whole = int(done.stdout.split()[0]), sum(parameter.nbytes for parameter in model.parameters())
+    assert whole > 200_000_000
+    # a tensor of 18 MB as it is read, in float64, and the sum: 92 MB, and up to 30 of the allocator; a second model were all of it
+    assert beyond < 0.7 * whole
 
 
 def test_a_damaged_file_and_an_empty_folder_are_refused(model: BailingMoe, tmp_path: Path) -> None:
