@@ -120,7 +120,8 @@ def responses_of(rows: pa.Table, *, config: RlConfig) -> list[Response]:
     judged = (~waits & ~np.isin(rows["status"].to_pylist(), list(NO_REWARD))).tolist()
     ages = (rows["step"].to_numpy() - rows["born_step"].to_numpy()).tolist()
     known = rows["advantage"].to_numpy()
-    advantages = np.where(np.isnan(known), _advantages(rows, config=config), known)
+    lacks = np.isnan(known)
+    advantages = np.where(lacks, _advantages(rows, config=config), known) if lacks.any() else known.copy()
     advantages[waits] = 0.0
     columns = (rows[name].to_pylist() for name in ("group", "sample", "num_tokens", "budget_rank"))
     return [

@@ -150,7 +150,7 @@ def _micro_batch(
         scored.logprobs_M,
         scored.entropies_M,
         scored.router,
-        token_batch(chosen, update, old_M=old_M),
+        token_batch(chosen, rows, update, old_M=old_M),
         objective=objective,
         load_LE=load_LE,
         router_share=router_share,
@@ -163,14 +163,16 @@ def _micro_batch(
     return figures, output.differences
 
 
-def token_batch(chosen: Sequence[Chosen], update: Update, *, old_M: torch.Tensor | None) -> TokenBatch:
+def token_batch(
+    chosen: Sequence[Chosen], rows: PackedRows, update: Update, *, old_M: torch.Tensor | None
+) -> TokenBatch:
     """What is known of the tokens of a micro-batch before its forward pass."""
     device, objective = update.engine.device, update.config.objective
     responses = [one.token_ids for one in chosen]
-    lengths = torch.tensor([len(response) for response in responses])
+    response_M = rows.response_rows()
 
     def spread(values: Sequence[float]) -> torch.Tensor:
-        return torch.tensor(values).repeat_interleave(lengths).to(device)
+        return torch.tensor(values, dtype=torch.float32, device=device)[response_M]
 
     def joined(values: Sequence[Sequence[float]]) -> torch.Tensor:
         return torch.tensor([value for some in values for value in some], dtype=torch.float32).to(device)
@@ -180,10 +182,10 @@ def token_batch(chosen: Sequence[Chosen], update: Update, *, old_M: torch.Tensor
         sampler_logprobs_M=joined([one.logprobs for one in chosen]),
         old_logprobs_M=old_M,
         reference_logprobs_M=joined([one.reference_logprobs for one in chosen]) if wants_reference else None,
-        advantages_M=spread([one.advantage for one in chosen]).float(),
-        weights_M=spread([one.weight for one in chosen]).float(),
+        advantages_M=spread([one.advantage for one in chosen]),
+        weights_M=spread([one.weight for one in chosen]),
         unit_M=torch.tensor(unit_of_tokens(responses, objective=objective, ends=update.sentence_ends), device=device),
-        response_M=spread(list(range(len(chosen)))),
+        response_M=response_M,
     )
 
 
