@@ -138,7 +138,7 @@ class _Run:
         trainer.engine.barrier()
         progress = trainer.resume(Progress(load=uniform_load(model.config)))
         tokenizer = Tokenizer.from_folder(start)
-        ends = frozenset(id_ for id_ in range(tokenizer.vocab_size) if ends_sentence(tokenizer.decode([id_])))
+        ends = _sentence_ends(tokenizer) if config.objective.ratio == "sentence" else frozenset()
         best = Best(out) if probe is not None and config.keep_best else None
         journal = Journal(out)
         run = cls(arm, arm, config, trainer, start, tokenizer, journal, probe, progress, ends, best, watcher=watcher)
@@ -341,6 +341,10 @@ class _Run:
             metrics, notes = metrics | self.watcher.metrics(), (*notes, *self.watcher.notes())
         tables = {name: rows for name, rows in tables.items() if rows}
         return StageRecord(metrics, tables=tables, notes=notes, timings=trainer.timings)
+
+
+def _sentence_ends(tokenizer: Tokenizer) -> frozenset[int]:
+    return frozenset(id_ for id_ in range(tokenizer.vocab_size) if ends_sentence(tokenizer.decode([id_])))
 
 
 def _require_positions(arm: RlArm, model: BailingMoe, start: Path) -> None:
