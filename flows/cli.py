@@ -56,6 +56,10 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
         "flows.commands.rollouts:rollouts",
         "Show what an RL arm answered in a step, a page at a time: verdict, reason, advantage, and what of each response entered the loss.",
     ),
+    "rescore": (
+        "flows.commands.rescore:rescore_result",
+        "Judge the stored responses of a result again, without sampling; show what changes, by the same rules or by others.",
+    ),
     "data": ("flows.commands.data:app", "Ask what curation did."),
     "model": ("flows.commands.model:app", "Look at a model, or ask it."),
     "sandbox": ("flows.commands.sandbox:app", "Where answers that are code run."),
