@@ -8,7 +8,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from flows.launch import Chain, Display, Result
 from flows.request import Plan, Request, plan_request
 from flows.stage_task import StageCall, submit
 from flows.terminal import active_display
-from stages.config import STAGES, StageName
+from stages.config import STAGES, Runtime, StageName
 from stages.errors import TrackingError
 from stages.plan import PlannedStage, kept_results, outdated, plan_chain
 from stages.recipe import flatten
@@ -79,10 +79,19 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
     """Plan the chain, run its stages, record its results."""
     started = time.monotonic()
     plan = plan_request(request)
-    chain = open_chain(plan, display=display)
+    recipe = plan.resolved.recipe
+    asked = {"request.until": request.until, "request.rerun": request.rerun, "request.overrides": request.overrides}
+    chain = open_chain(
+        plan.specs,
+        name=recipe.name,
+        runtime=recipe.runtime,
+        params={**flatten(recipe), **asked},
+        rerun=_reruns(plan),
+        display=display,
+    )
     try:
         with _foretold(plan, chain=chain):
-            results = run_stages(plan, chain=chain)
+            results = run_stages(plan.specs, rerun=_reruns(plan), chain=chain)
         document = _document(plan, results, chain=chain, started=started)
         chain.tracker.finish_chain(
             chain.run_id,
@@ -106,7 +115,8 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
 def _foretold(plan: Plan, *, chain: Chain) -> Generator[None]:
     """Beside the chain: say how long it will take, then every second what is left. Nothing where all is there already."""
     stale = outdated(plan.specs, store=chain.store)
-    todo = [spec for spec in plan.specs if spec.key in stale or _is_rerun(spec, plan.request)]
+    rerun = _reruns(plan)
+    todo = [spec for spec in plan.specs if spec.key in stale or spec.key in rerun]
     is_over = threading.Event()
 
     def tell() -> None:
@@ -138,56 +148,52 @@ def _what_stopped(chain: Chain) -> str:
     )
 
 
-def open_chain(plan: Plan, *, display: Display) -> Chain:
-    """Open the home folder and the chain's run in MLflow."""
+def open_chain(
+    specs: Sequence[PlannedStage],
+    *,
+    name: str,
+    runtime: Runtime,
+    params: Mapping[str, Any],
+    rerun: Collection[str],
+    display: Display,
+) -> Chain:
+    """Open the home folder and the run in MLflow of what is to be done, under the experiment `name`. `rerun` are keys of stages."""
     home = ring_home()
     store = Store(home)
     store.root.mkdir(parents=True, exist_ok=True)
     context = FlowRunContext.get()
     flow_run = str(context.flow_run.id) if context and context.flow_run else None
-    recipe, request = plan.resolved.recipe, plan.request
-    tracker = Tracker(home, recipe.name)
+    tracker = Tracker(home, name)
     for note in tracker.notes:
         display.message("records", note)
-    here = machine_kind(recipe.runtime.device)
-    elsewhere = _kept_elsewhere(plan, store=store, here=here)
-    name = f"{recipe.name} {time.strftime('%Y-%m-%d %H:%M')} {(flow_run or '--------')[:8]}"
-    params = {
-        **flatten(recipe),
-        "request.until": request.until,
-        "request.rerun": request.rerun,
-        "request.overrides": request.overrides,
-    }
+    here = machine_kind(runtime.device)
+    elsewhere = _kept_elsewhere(specs, rerun=rerun, store=store, here=here)
+    title = f"{name} {time.strftime('%Y-%m-%d %H:%M')} {(flow_run or '--------')[:8]}"
     tags = {"ring.prefect_flow_run": flow_run or "", "ring.machine": here, "ring.made_elsewhere": json.dumps(elsewhere)}
-    run_id = tracker.start_chain(name, tags=tags, params=params)
+    run_id = tracker.start_chain(title, tags=tags, params=params)
     if elsewhere:
         display.message("machine", elsewhere_line(elsewhere, here=here))
     return Chain(
-        plan.specs,
-        store=store,
-        tracker=tracker,
-        run_id=run_id,
-        runtime=recipe.runtime,
-        display=display,
-        prefect_run=flow_run,
+        specs, store=store, tracker=tracker, run_id=run_id, runtime=runtime, display=display, prefect_run=flow_run
     )
 
 
-def _kept_elsewhere(plan: Plan, *, store: Store, here: str) -> dict[str, str]:
+def _kept_elsewhere(
+    specs: Sequence[PlannedStage], *, rerun: Collection[str], store: Store, here: str
+) -> dict[str, str]:
     """Stages whose result this run takes as it stands and another kind of machine made, with that kind."""
-    rerun = {spec.key for spec in plan.specs if _is_rerun(spec, plan.request)}
-    kept = kept_results(plan.specs, store=store)
+    kept = kept_results(specs, store=store)
     return made_elsewhere({key: one.document for key, one in kept.items() if key not in rerun}, here=here)
 
 
-def run_stages(plan: Plan, *, chain: Chain) -> dict[str, Result]:
+def run_stages(specs: Sequence[PlannedStage], *, rerun: Collection[str], chain: Chain) -> dict[str, Result]:
     """Submit each stage as soon as its inputs are there; stages that do not need each other run side by side."""
     calls: dict[str, StageCall] = {}
     futures: dict[str, PrefectFuture[str]] = {}
-    for spec in plan.specs:
+    for spec in specs:
         upstream = [futures[key] for key in spec.inputs]
         _await(upstream)
-        calls[spec.key] = StageCall(spec=spec, chain=chain, rerun=_is_rerun(spec, plan.request))
+        calls[spec.key] = StageCall(spec=spec, chain=chain, rerun=spec.key in rerun)
         futures[spec.key] = submit(calls[spec.key], upstream=upstream)
     _await(list(futures.values()))
     return {key: _finish(call) for key, call in calls.items()}
@@ -200,8 +206,10 @@ def _await(futures: list[PrefectFuture[str]]) -> None:
         future.result()
 
 
-def _is_rerun(spec: PlannedStage, request: Request) -> bool:
-    return spec.stage == request.rerun and request.arm in (None, spec.arm)
+def _reruns(plan: Plan) -> set[str]:
+    """Keys of the stages that are asked to run although their results are there."""
+    request = plan.request
+    return {spec.key for spec in plan.specs if spec.stage == request.rerun and request.arm in (None, spec.arm)}
 
 
 def _finish(call: StageCall) -> Result:
