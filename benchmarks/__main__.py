@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
-Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster and source_mutants.
+Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster, golds, manifests and source_mutants.
 """
 
 import importlib
@@ -23,6 +23,8 @@ BENCHMARKS = (
 WITH_ARGUMENTS = {
     "cluster": "benchmarks.cluster",
     "experiment": "benchmarks.experiments",
+    "golds": "benchmarks.golds",
+    "manifests": "benchmarks.manifests",
     "source_mutants": "benchmarks.source_mutants",
 }  # -> module
 DEFAULT = ("throughput", "rl_arm", "checkpoint", "orchestration", "sandbox")

@@ -26,10 +26,29 @@ from data.schema import Problem, problems_from_table
 from flows.tables import rows_table
 
 MATHEMATICS = (
-    "gsm8k", "math_train", "math_test4500", "math500", "aime_1983_2023", "aime24", "aime25", "hmmt25", "amc", "cn_math_2024",
-    "deepmath_sample", "college_math", "cmath", "mgsm_zh", "kaoyan", "olympiadbench_math_en", "minerva_math", "olymmath", "gaokao_math",
-    "gaokao2023en", "gaokao2024_mix", "agieval_gaokao_math",
-)  # fmt: skip
+    "gsm8k",
+    "math_train",
+    "math_test4500",
+    "math500",
+    "aime_1983_2023",
+    "aime24",
+    "aime25",
+    "hmmt25",
+    "amc",
+    "cn_math_2024",
+    "deepmath_sample",
+    "college_math",
+    "cmath",
+    "mgsm_zh",
+    "kaoyan",
+    "olympiadbench_math_en",
+    "minerva_math",
+    "olymmath",
+    "gaokao_math",
+    "gaokao2023en",
+    "gaokao2024_mix",
+    "agieval_gaokao_math",
+)  # fmt: skip - files, train rows among them; `python -m benchmarks golds` has the benchmarks as they are evaluated
 SCIENCE = ("scibench", "abench_physics", "gaokao_science", "theoremqa")
 NUM_FALSE_PAIRS, NUM_ORDINARY, NUM_HANGING = 700, 2000, 20
 HANG = "\\prod_{{k=1}}^{{9999}} (k^2+{n})"  # below every limit that is looked at before, and minutes in SymPy

@@ -244,7 +244,7 @@ class CurationConfig(Record):
     seed: int = ours(0, "seed of every draw")
     sources: tuple[Source, ...] = ours((), "where problems come from, in order of priority")
     columns: dict[str, str] = ours({}, "as `columns` of a source of files, for those of --data-dir (--columns)")
-    benchmarks: tuple[str, ...] = ours((), "names of evaluation sets in `data/benchmarks.py` that leak nowhere")
+    benchmarks: tuple[str, ...] = ours((), "names of evaluation sets in `data/benchmarks/catalogue.py` that leak nowhere")
     skip: tuple[CurationStep, ...] = ours((), "steps of the funnel that are left out")
     duplicates: Duplicates = ours(Duplicates(), "when two rows count as one problem")
     decontamination: Decontamination = ours(Decontamination(), "when a row counts as a leak")

@@ -4,7 +4,8 @@ In: the data set and a map from our columns to theirs. Out: `Problem` records. T
 else becomes JSON text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from data.domains.extraction import final_answer
@@ -34,7 +35,7 @@ def load_hub(
 
     """
     _check_ours(columns, where=f"hub source {name!r}")
-    rows = _load(repo, revision=revision, subset=subset, split=split, where=f"hub source {name!r}")
+    rows = load_rows(repo, revision=revision, subset=subset, split=split, where=f"hub source {name!r}")
     missing = [theirs for theirs in columns.values() if theirs not in rows.column_names]
     if missing:
         raise ValueError(
@@ -68,11 +69,18 @@ def _check_ours(columns: Mapping[str, str], *, where: str) -> None:
         )
 
 
-def _load(repo: str, *, revision: str, subset: str, split: str, where: str) -> Any:  # noqa: ANN401 - datasets has no type stubs
+def load_rows(repo: str, *, revision: str, subset: str = "", split: str, where: str, files: Sequence[str] = ()) -> Any:  # noqa: ANN401 - datasets has no type stubs
+    """The rows of one split as `datasets` gives them. `files` are JSON lines of a repository that has no configuration to open.
+
+    Raises ValueError, which begins with `where`, for what cannot be loaded.
+    """
     from datasets import load_dataset  # heavy, and only chains with a hub source need it
     from datasets.exceptions import DatasetsError
 
     try:
+        if files:
+            root = repo if Path(repo).is_dir() else f"hf://datasets/{repo}@{revision}"
+            return load_dataset("json", data_files=[f"{root}/{file}" for file in files], split="train")
         return load_dataset(repo, subset or None, revision=revision, split=split)
     except (DatasetsError, OSError, ValueError) as error:
         raise ValueError(

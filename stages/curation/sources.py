@@ -205,7 +205,7 @@ def _hub_problems(source: HubSource) -> Iterable[Problem]:
     )
     if not source.benchmark:
         return problems
-    measured = find_benchmark(source.benchmark).sources[0]
+    measured = find_benchmark(source.benchmark).name
     return (replace(problem, split="eval", source=measured) for problem in problems)
 
 
@@ -238,7 +238,7 @@ def _place(row: Row, source: Source, loading: _Loading) -> None:
 
 def _set_aside(candidate: Candidate, loading: _Loading) -> None:
     for name, rows in loading.benchmarks.items():
-        if candidate.problem.source in find_benchmark(name).sources:
+        if find_benchmark(name).owns(candidate.problem.source, candidate.problem.metadata):
             rows.append(replace(candidate.problem, source=name))
             return
     loading.add(candidate, ("evaluation row", f"{candidate.problem.source} is no benchmark of the recipe"))
