@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ring_model.configuration import BailingMoeConfig
+from ring_model.configuration import GENERATION_FILE, BailingMoeConfig
 from ring_model.modelling import BailingMoe, Layer
 
 _READ_AT_ONCE = 1 << 22  # bytes of a file that is mapped: a map that stays keeps what was read in memory
@@ -53,10 +53,13 @@ def _mlp_tensors(prefix: str, gate_up: Tensor, down: Tensor) -> Iterator[tuple[s
     yield f"{prefix}.down_proj.weight", down
 
 
-def save_model(model: BailingMoe, folder: Path | str, *, max_shard_bytes: int = 5 * 10**9) -> None:
+def save_model(
+    model: BailingMoe, folder: Path | str, *, end_ids: Sequence[int] = (), max_shard_bytes: int = 5 * 10**9
+) -> None:
     """Write the model in float32; the folder is made when missing. Tokenizer files are `Tokenizer.save`'s.
 
-    One file when everything fits into `max_shard_bytes`, else shards and an index.
+    One file when everything fits into `max_shard_bytes`, else shards and an index. `end_ids` are what responses end with, the
+    tokenizer's; without any, `generation_config.json` names those of the model's config.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,8 +74,8 @@ def save_model(model: BailingMoe, folder: Path | str, *, max_shard_bytes: int = 
         _write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
     config = replace(model.config, torch_dtype="float32")
     config.save(folder)
-    ids = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id}
-    _write_json(folder / "generation_config.json", ids)
+    ends = config.eos_token_id if not end_ids else end_ids[0] if len(end_ids) == 1 else list(end_ids)
+    _write_json(folder / GENERATION_FILE, {"eos_token_id": ends, "pad_token_id": config.pad_token_id})
 
 
 def load_model(folder: Path | str, device: torch.device | str = "cpu") -> BailingMoe:

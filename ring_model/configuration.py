@@ -12,6 +12,7 @@ from typing import Any, Self
 
 MODEL_TYPE = "bailing_moe"
 ARCHITECTURE = "BailingMoeForCausalLM"
+GENERATION_FILE = "generation_config.json"
 HEAD_NORM_EPS = 1e-7  # added to the norms of `norm_head` (paper section 1)
 
 ONLY_VALUE: dict[str, Any] = {
@@ -101,10 +102,10 @@ class BailingMoeConfig:
     """Longest row, in tokens, that the model was made for."""
     initializer_range: float = 0.006
     """Standard deviation of the initial matrices."""
-    eos_token_id: int = 126081
-    """Id that ends a response."""
-    pad_token_id: int = 126081
-    """Id that fills rows up."""
+    eos_token_id: int | tuple[int, ...] | None = 126081
+    """Id that ends a response, or several of them; None where the file says so."""
+    pad_token_id: int | None = 126081
+    """Id that fills rows up; None where the file says so."""
     torch_dtype: str = "float32"
     """Number type of the stored tensors; `BailingMoe` holds float32."""
 
@@ -127,7 +128,7 @@ class BailingMoeConfig:
                     f"{name} = {getattr(self, name)} must be a multiple of 4: grouped products need 16-byte rows"
                 )
         for name in ("eos_token_id", "pad_token_id"):
-            if not 0 <= getattr(self, name) < self.vocab_size:
+            if not all(0 <= index < self.vocab_size for index in _ids(getattr(self, name), name)):
                 raise ValueError(f"{name} = {getattr(self, name)} must be an id below vocab_size = {self.vocab_size}")
 
     @property
@@ -192,6 +193,8 @@ class BailingMoeConfig:
                 f"config.json: unknown keys {', '.join(unknown)}: they may change the arithmetic; "
                 "remove those that are known not to"
             )
+        if isinstance(values.get("eos_token_id"), list):
+            values["eos_token_id"] = _ids(values["eos_token_id"], "config.json: eos_token_id")
         config = cls(**{name: value for name, value in values.items() if name in names})
         _require_equal(values, "head_dim", config.head_dim, "hidden_size / num_attention_heads")
         shared = "num_shared_experts * moe_intermediate_size"
@@ -209,11 +212,7 @@ class BailingMoeConfig:
         path = Path(folder) / "config.json"
         if not path.is_file():
             raise ValueError(f"{path} does not exist; a model folder holds config.json and model*.safetensors")
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from error
-        return cls.from_dict(values)
+        return cls.from_dict(_read(path))
 
     def to_dict(self) -> dict[str, Any]:
         """The keys that `config.json` holds, the constants of the released files among them."""
@@ -224,6 +223,42 @@ class BailingMoeConfig:
         """Write `config.json` into an existing folder; the same config gives the same bytes."""
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
         (Path(folder) / "config.json").write_text(text, encoding="utf-8")
+
+
+def end_ids_of(folder: Path | str) -> tuple[int, ...]:
+    """Ids that end a response by the model's files, each once: those of `generation_config.json` or, where it names none, of `config.json`.
+
+    Empty where neither names one. That is transformers' order.
+
+    Raises:
+        ValueError: a file is not JSON, or what it names are no ids.
+
+    """
+    for name in (GENERATION_FILE, "config.json"):
+        path = Path(folder) / name
+        found = _ids(_read(path).get("eos_token_id"), f"{name}: eos_token_id") if path.is_file() else ()
+        if found:
+            return found
+    return ()
+
+
+def _ids(value: object, name: str) -> tuple[int, ...]:
+    """An id, several in a list, or none."""
+    listed = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    found = [index for index in listed if isinstance(index, int) and not isinstance(index, bool)]
+    if len(found) < len(listed):
+        raise ValueError(f"{name} = {value!r} must be an id or a list of ids")
+    return tuple(dict.fromkeys(found))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is not a JSON object")  # noqa: TRY004 - one error for one bad file
+    return values
 
 
 def _rope_at_the_top(values: Mapping[str, Any]) -> dict[str, Any]:

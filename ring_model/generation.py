@@ -33,13 +33,13 @@ class Completion:
     """One sampled response of n tokens."""
 
     token_ids: list[int]
-    """Response ids, the end token included when it was produced."""
+    """Response ids, the end token included when one was produced."""
     logprobs: np.ndarray
     """float32 [n]: log-probability of each token at the sampling temperature, over the full vocabulary."""
     entropies: np.ndarray
     """float32 [n]: entropy in nats, at temperature 1, of the distribution before each token."""
     finished: bool
-    """True when the response ends with the end token, False when it was cut at max_new_tokens."""
+    """True when the response ends with an end token, False when it was cut at max_new_tokens."""
 
 
 def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -193,10 +193,11 @@ class _Slots:
         self.entropy_RT[rows, self.emitted_R] = chosen.entropy_R.cpu().numpy()
         self.emitted_R += is_active_R
 
-    def take_done(self, eos_id: int) -> Iterator[tuple[int, Completion]]:
+    def take_done(self, end_ids: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Free the rows that are complete and yield (sample, completion)."""
         last_R = self.token_RT[np.arange(len(self.sample_R)), np.maximum(self.emitted_R - 1, 0)]
-        done_R = (self.sample_R >= 0) & ((last_R == eos_id) | (self.emitted_R == self.limit_R))
+        ended_R = np.isin(last_R, end_ids)
+        done_R = (self.sample_R >= 0) & (ended_R | (self.emitted_R == self.limit_R))
         for row in np.flatnonzero(done_R):
             length = self.emitted_R[row]
             yield (
@@ -205,7 +206,7 @@ class _Slots:
                     token_ids=self.token_RT[row, :length].tolist(),
                     logprobs=self.logprob_RT[row, :length].copy(),
                     entropies=self.entropy_RT[row, :length].copy(),
-                    finished=bool(last_R[row] == eos_id),
+                    finished=bool(ended_R[row]),
                 ),
             )
             self.sample_R[row], self.start_R[row], self.emitted_R[row] = -1, 1, 0
@@ -271,7 +272,7 @@ def generate(
     max_new_tokens: int,
     temperature: float,
     top_p: float = 1.0,
-    eos_id: int,
+    eos_id: int | Sequence[int],
     max_rows: int = 128,
     max_total_tokens: int | None = None,
     num_begun: Sequence[int] | None = None,
@@ -280,7 +281,7 @@ def generate(
 ) -> list[Completion]:
     """Sample one response per prompt (repeat a prompt for several), each with its own seed in [0, 2**64).
 
-    A response ends with `eos_id`, at `max_new_tokens`, or where prompt and response together reach `max_total_tokens`
+    A response ends with `eos_id`, or any of several, at `max_new_tokens`, or where prompt and response together reach `max_total_tokens`
     (default: the model's positions). `temperature` 0 is greedy. At most `max_rows` rows are
     decoded at once; a finished row is replaced by the next prompt in the queue. The result does not depend on
     `max_rows` beyond float32 rounding. Where the last `num_begun` ids of a prompt are the beginning of its response, the response goes
@@ -304,6 +305,7 @@ def generate(
     waiting = _Waiting(model, prompts, seeds=seeds, begun=begun, limits=limits)
     slots = _Slots(model, prompts, limits, num_rows=min(max_rows, len(prompts)))
     completions: dict[int, Completion] = {}
+    end_ids = [eos_id] if isinstance(eos_id, int) else list(eos_id)
     tally = Counter() if tally is None else tally
     decoder = Decoder(model)
     while len(completions) < len(prompts):
@@ -316,7 +318,7 @@ def generate(
         slots.record(chosen)
         tally["slots"] += len(slots.sample_R)
         position_R = slots.start_R + slots.emitted_R - 1
-        completions |= slots.take_done(eos_id)
+        completions |= slots.take_done(end_ids)
         if slots.num_active:
             position_R[slots.sample_R < 0] = 0
             slots.widen(int(position_R.max()) + 1)

@@ -46,8 +46,8 @@ class BailingMoeConfig(PreTrainedConfig):
     attention_dropout: float | int = 0.0
     tie_word_embeddings: bool = False
     use_cache: bool = True
-    eos_token_id: int = 126081
-    pad_token_id: int = 126081
+    eos_token_id: int | list[int] | None = 126081
+    pad_token_id: int | None = 126081
 
     def __post_init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - any other key of the file, any argument of transformers
         """Check the values, fill in what follows from others, and make the model classes known.
@@ -80,7 +80,9 @@ class BailingMoeConfig(PreTrainedConfig):
         """The same numbers as this project's own record."""
         names = [field.name for field in fields(configuration.BailingMoeConfig) if field.name != "torch_dtype"]
         dtype = str(self.dtype or "float32").removeprefix("torch.")
-        return configuration.BailingMoeConfig(**{name: getattr(self, name) for name in names}, torch_dtype=dtype)
+        return configuration.BailingMoeConfig.from_dict(
+            {name: getattr(self, name) for name in names} | {"torch_dtype": dtype}
+        )
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What `save_pretrained` writes: every released key, also where it has its default value."""

@@ -1,7 +1,11 @@
 """Text to token ids and back, over the tokenizer files of a model folder.
 
-In: `tokenizer.json`, `tokenizer_config.json` (and `chat_template.jinja` where the template is kept apart), or texts
-from which `build_word_tokenizer` makes a small word-level vocabulary. Out: the same files; transformers opens them.
+In: `tokenizer.json`, `tokenizer_config.json` and the template (see `chat_template`), the end tokens of `generation_config.json` or
+`config.json`, or texts from which `build_word_tokenizer` makes a small word-level vocabulary. Out: `tokenizer.json` and
+`tokenizer_config.json` with the one template that is used; transformers opens them.
+
+Every end token ends a response: the `eos_token` of `tokenizer_config.json`, and the ids that `end_ids_of` finds. The first of them, the
+`eos_token` where there is one, ends the responses that are trained on.
 
 Special tokens are the template's and the pipeline's to set. One that is written in a problem, or by a data set in a solution, is text: it
 is cut in two behind its first character and the pieces are encoded apart. Here we depart from transformers, whose template obeys it.
@@ -9,27 +13,27 @@ is cut in two behind its first character and the pieces are encoded apart. Here 
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import tokenizers
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from ring_model.chat_template import SETTINGS_FILE, THINKING_END, THINKING_START, ChatTemplate, chosen_template
+from ring_model.configuration import end_ids_of
+
 EOS = "<|endoftext|>"
 UNKNOWN = "<unk>"
-THINKING_END = "</think>"
 SPECIAL_TOKENS = (
     EOS,
     UNKNOWN,
     "<role>HUMAN</role>",
     "<role>ASSISTANT</role>",
     "<role>SYSTEM</role>",
-    "<think>",
+    THINKING_START,
     THINKING_END,
 )
 
@@ -49,40 +53,52 @@ _CUT = "\ue000"  # for private use: stands where a text is cut
 class Tokenizer:
     """Encodes text, decodes ids, and renders a problem as a prompt."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, *, settings: dict[str, Any]) -> None:
-        """Wrap a tokenizer and the contents of its `tokenizer_config.json` (`eos_token`, `chat_template`, ...)."""
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        settings: dict[str, Any],
+        more_end_ids: Sequence[int] = (),
+        template_origin: str = SETTINGS_FILE,
+    ) -> None:
+        """Wrap a tokenizer and the contents of its `tokenizer_config.json` (`eos_token`, `chat_template`, ...).
+
+        Raises:
+            ValueError: the template cannot be used, there is no end token, or one is not in the vocabulary.
+
+        """
         self._backend = backend
         self._settings = settings
-        self._template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
-            settings["chat_template"]
+        self._template = ChatTemplate(
+            settings["chat_template"], special_tokens=_named_tokens(settings), origin=template_origin
         )
-        self._eos_id = _special_id(backend, settings, "eos_token")
-        self._special_tokens = _special_tokens(backend, eos_id=self._eos_id)
+        self._end_ids = _end_ids(backend, settings, more_end_ids)
+        self._special_tokens = _special_tokens(backend, end_ids=self._end_ids)
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> Self:
         """Open the tokenizer of a model folder.
 
         Raises:
-            ValueError: a file is missing or unreadable, or there is no chat template or end token.
+            ValueError: a file is missing or unreadable, there is no end token, or no chat template that can be used.
 
         """
         folder = Path(folder)
-        path, settings_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
-        for needed in (path, settings_path):
+        path = folder / "tokenizer.json"
+        for needed in (path, folder / SETTINGS_FILE):
             if not needed.is_file():
                 raise ValueError(f"{needed} does not exist; a model folder holds its tokenizer files")
         try:
-            settings = json.loads(settings_path.read_text(encoding="utf-8"))
+            settings = _read_settings(folder)
             backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # tokenizers raises bare Exception for a damaged file
             raise ValueError(f"the tokenizer files of {folder} cannot be read: {error}") from error
-        template_path = folder / "chat_template.jinja"
-        if template_path.is_file():
-            settings["chat_template"] = template_path.read_text(encoding="utf-8")
-        if not isinstance(settings.get("chat_template"), str):
-            raise ValueError(f"{settings_path} has no chat_template; prompts cannot be rendered without one")  # noqa: TRY004 - one error for one bad file
-        return cls(backend, settings=settings)
+        try:
+            template = chosen_template(folder, settings)
+            settings["chat_template"] = template.text
+            return cls(backend, settings=settings, more_end_ids=end_ids_of(folder), template_origin=template.origin)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
 
     def save(self, folder: Path | str) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`; the folder is made when missing."""
@@ -94,13 +110,23 @@ class Tokenizer:
 
     @property
     def eos_id(self) -> int:
-        """Id of the token that ends a response."""
-        return self._eos_id
+        """Id of the token that ends the responses that are trained on."""
+        return self._end_ids[0]
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids each of which ends a response; `eos_id` is the first."""
+        return self._end_ids
+
+    @property
+    def template(self) -> ChatTemplate:
+        """What prompts are rendered with."""
+        return self._template
 
     @property
     def pad_id(self) -> int:
         """Id that fills rows up; the end token's, as in Ling-lite."""
-        return self._eos_id
+        return self.eos_id
 
     @property
     def vocab_size(self) -> int:
@@ -116,9 +142,14 @@ class Tokenizer:
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def encode_response(self, text: str) -> list[int]:
-        """Ids of what a model is to say after an opened `<think>`: of the special tokens, only `</think>` is one, others are text."""
+        """Ids of what a model is to say, from what follows an opened `<think>`; no end token is added.
+
+        `<think>` comes before it where the template does not open the thinking. Of the special tokens in the text only `</think>` is
+        one, others are text.
+        """
         cut = _unused(text)
-        return self._encode_cut(self._cut_specials(text, cut, keeps=THINKING_END), cut)
+        opening = "" if self._template.opens_thinking else THINKING_START
+        return self._encode_cut(opening + self._cut_specials(text, cut, keeps=THINKING_END), cut)
 
     def _encode_cut(self, text: str, cut: str) -> list[int]:
         return [index for piece in text.split(cut) for index in self.encode(piece)]
@@ -149,19 +180,14 @@ class Tokenizer:
         return token
 
     def render_prompt(self, problem: str) -> list[int]:
-        """Ids of the chat template around one problem, whose text is text, up to and including the opened thinking.
+        """Ids of the chat template around one problem, whose text is text, up to where the response begins.
 
         Raises:
             ValueError: the template of the folder fails.
 
         """
         cut = _unused(problem)
-        messages = [{"role": "user", "content": self._cut_specials(problem, cut)}]
-        try:
-            text = self._template.render(messages=messages, add_generation_prompt=True, eos_token=EOS)
-        except TemplateError as error:
-            raise ValueError(f"the chat template cannot render a problem: {error}") from error
-        return self._encode_cut(text, cut)
+        return self._encode_cut(self._template.render(self._cut_specials(problem, cut)), cut)
 
 
 def build_word_tokenizer(texts: Iterable[str], *, phrases: Sequence[str] = ()) -> Tokenizer:
@@ -216,17 +242,46 @@ def _unused(text: str) -> str:
     return _CUT * (1 + max(map(len, re.findall(f"{_CUT}+", text)), default=0))
 
 
-def _special_tokens(backend: tokenizers.Tokenizer, *, eos_id: int) -> list[str]:
-    """What the vocabulary marks as special, the end token, and ours where it has them unmarked, as some have `<think>`."""
+def _special_tokens(backend: tokenizers.Tokenizer, *, end_ids: Sequence[int]) -> list[str]:
+    """What the vocabulary marks as special, the end tokens, and ours where it has them unmarked, as some have `<think>`."""
     marked = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
     ours = {token for token in SPECIAL_TOKENS if backend.token_to_id(token) is not None}
-    return sorted(marked | ours | {str(backend.id_to_token(eos_id))})
+    return sorted(marked | ours | {str(backend.id_to_token(index)) for index in end_ids})
 
 
-def _special_id(backend: tokenizers.Tokenizer, settings: dict[str, Any], key: str) -> int:
-    value = settings.get(key)
-    text = value["content"] if isinstance(value, dict) else value
-    index = backend.token_to_id(text) if isinstance(text, str) else None
+def _end_ids(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], more: Sequence[int]) -> tuple[int, ...]:
+    """The `eos_token` of the settings, then those of the model; each once."""
+    named = _named_tokens(settings).get("eos_token")
+    own = [] if named is None else [_id_of(backend, named)]
+    if unknown := [index for index in more if backend.id_to_token(index) is None]:
+        raise ValueError(f"eos_token_id = {unknown[0]} of the model has no token in tokenizer.json")
+    if not own and not more:
+        raise ValueError(
+            f"no end token: {SETTINGS_FILE} has no eos_token, and neither generation_config.json nor config.json an eos_token_id"
+        )
+    return tuple(dict.fromkeys([*own, *more]))
+
+
+def _id_of(backend: tokenizers.Tokenizer, token: str) -> int:
+    index = backend.token_to_id(token)
     if index is None:
-        raise ValueError(f"tokenizer_config.json: {key} = {text!r} is not a token of tokenizer.json")
+        raise ValueError(f"{SETTINGS_FILE}: eos_token = {token!r} is not a token of tokenizer.json")
     return index
+
+
+def _named_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
+    """`bos_token`, `eos_token` and the like by name, as templates write them; each is a text, or a record with its `content`."""
+    found = {name: value for name, value in settings.items() if name.endswith("_token")}
+    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in found.items()}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """`tokenizer_config.json` and, where transformers reads it, what `special_tokens_map.json` names over it."""
+    settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    if not isinstance(settings, dict):
+        raise TypeError(f"{SETTINGS_FILE} is not a JSON object")
+    named = folder / "special_tokens_map.json"
+    if "added_tokens_decoder" in settings or not named.is_file():
+        return settings
+    return settings | _named_tokens(json.loads(named.read_text(encoding="utf-8")))

@@ -19,8 +19,8 @@ _FINAL_MARK = "####"
 def after_thinking(response: str, *, requires_thinking: bool) -> str | None:
     """The text after the last `</think>`; None when the thinking was not finished.
 
-    A prompt opens the thinking, so a response without any tag has not finished it; a plain solution, judged with
-    `requires_thinking=False`, counts as a whole.
+    The prompt opens the thinking, or the response does, as the model's template has it; the text that counts is the same. A response
+    without any tag has not finished its thinking; a plain solution, judged with `requires_thinking=False`, counts as a whole.
     """
     closings = list(_CLOSING_THINK.finditer(response))
     if closings:

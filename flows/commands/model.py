@@ -27,9 +27,10 @@ def info(
     context: int = 32768,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Print parameters, files, and memory for training under ZeRO 0 to 3 and for serving.
+    """Print parameters, files, the chat template, end tokens, and memory for training under ZeRO 0 to 3 and for serving.
 
-    Weights, where there are any, are compared with config.json by name and shape, without being read.
+    Weights, where there are any, are compared with config.json by name and shape, without being read. The tokenizer is opened where
+    there is one, and its template tried; one that cannot be used is refused with the reason.
 
     Parameters
     ----------
@@ -56,6 +57,8 @@ def info(
     out = plain_console()
     out.print(near(folder), highlight=False, soft_wrap=True)
     out.print(f"{_summary(document)}\n", highlight=False)
+    if document["tokenizer"] is not None:
+        out.print(f"{_tokenizer_summary(document['tokenizer'])}\n", highlight=False, soft_wrap=True)
     out.print(rows_table(document["parts"], title=""))
     training = [{"training": row["what"], "size": _size(row["bytes"])} for row in document["training"]]
     out.print(rows_table(training, title=f"each of {ranks} ranks, {micro_batch_tokens:,} tokens a micro-batch"))
@@ -115,6 +118,17 @@ def _summary(document: dict[str, Any]) -> str:
     return f"{counts}; {files}, {_size(weights['bytes'])}, names and shapes as config.json asks"
 
 
+def _tokenizer_summary(tokenizer: dict[str, Any]) -> str:
+    opener = (
+        "opened by the template"
+        if tokenizer["opens_thinking"]
+        else "opened by the model: its responses begin with <think>"
+    )
+    ends = ", ".join(f"{end['token']} ({end['id']})" for end in tokenizer["end_tokens"])
+    trained = ", of which the first ends what is trained on" if len(tokenizer["end_tokens"]) > 1 else ""
+    return f"chat template: {tokenizer['template']}\nthinking: {opener}\nend tokens: {ends}{trained}"
+
+
 def _size(count: int) -> str:
     """GiB where there is one, else MB."""
     return f"{count / 2**30:,.2f} GiB" if count >= 2**30 else f"{count / 1e6:,.1f} MB"
@@ -129,6 +143,7 @@ def _document(folder: Path, *, ranks: int, micro_batch_tokens: int, context: int
         "parameters": config.num_parameters,
         "active_parameters": config.num_active_parameters,
         "weights": _weights(folder),
+        "tokenizer": _tokenizer(folder),
         "parts": [{"part": part, "parameters": count} for part, count in config.parameters_by_part().items()],
         "training": _training(config, ranks=ranks, num_tokens=micro_batch_tokens),
         "serving": _serving(config, num_tokens=context),
@@ -143,6 +158,19 @@ def _weights(folder: Path) -> dict[str, int] | None:
 
     check_folder(folder)
     return {"files": len(files), "bytes": sum(file.stat().st_size for file in files)}
+
+
+def _tokenizer(folder: Path) -> dict[str, Any] | None:
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        return None
+    from ring_model.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.from_folder(folder)
+    return {
+        "template": tokenizer.template.origin,
+        "opens_thinking": tokenizer.template.opens_thinking,
+        "end_tokens": [{"id": index, "token": tokenizer.decode([index])} for index in tokenizer.end_ids],
+    }
 
 
 def _training(config: BailingMoeConfig, *, ranks: int, num_tokens: int) -> list[dict[str, Any]]:

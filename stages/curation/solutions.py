@@ -1,7 +1,8 @@
 r"""Solutions of public sets in the one form that SFT trains on: what follows an opened `<think>`.
 
-`<think> thought </think> answer` loses its opening tag. A worked solution becomes the thought, followed by its own last box; GSM8K's
-`#### 72` counts as one and its calculator marks `<<48/2=24>>` go. A reference program follows an empty thought.
+`<think> thought </think> answer` loses its opening tag, which training sets where the model's template does not. A worked solution
+becomes the thought, followed by its own last box; GSM8K's `#### 72` counts as one and its calculator marks `<<48/2=24>>` go. A
+reference program follows an empty thought.
 """
 
 import re

@@ -38,7 +38,7 @@ def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
         max_new_tokens=chunk.sampling.max_new_tokens,
         temperature=0.0 if chunk.is_greedy else chunk.sampling.temperature,
         top_p=1.0 if chunk.is_greedy else chunk.sampling.top_p,
-        eos_id=tokenizer.eos_id,
+        eos_id=tokenizer.end_ids,
         max_rows=chunk.sampling.max_rows,
         max_total_tokens=chunk.max_total_tokens,
         num_begun=[len(before.token_ids) for before in begun],
@@ -112,7 +112,7 @@ def response_logprobs_of(
 
 
 def response_text(tokenizer: Tokenizer, completion: Completion) -> str:
-    """The response as the judge reads it: without the closing eos."""
+    """The response as the judge reads it: without the end token that closed it."""
     ids = completion.token_ids
     return tokenizer.decode(ids[:-1] if completion.finished else ids)
 

@@ -16,7 +16,7 @@ class Response:
     """What a model said."""
 
     prompt: str  # the problem with its domain's instruction, before the chat template
-    response: str  # after the `<think>` that the template opens
+    response: str  # behind the prompt; it begins with `<think>` where the template does not open the thinking
     tokens: int
     finished: bool  # it ended by itself
 
@@ -30,7 +30,7 @@ def respond(folder: Path, problem: Problem, *, max_new_tokens: int) -> Response:
         seeds=[0],
         max_new_tokens=max_new_tokens,
         temperature=0.0,
-        eos_id=tokenizer.eos_id,
+        eos_id=tokenizer.end_ids,
     )
     text = response_text(tokenizer, completion)
     return Response(prompt_text(problem), text, tokens=len(completion.token_ids), finished=completion.finished)

@@ -20,7 +20,7 @@ def prompt_text(problem: Problem) -> str:
 
 
 def prompt_ids(tokenizer: Tokenizer, problem: Problem) -> list[int]:
-    """Token ids up to and including the generation prompt (`<think>`)."""
+    """Token ids up to where the response begins: with the thinking opened, where the template opens it (`ring_model.chat_template`)."""
     return tokenizer.render_prompt(prompt_text(problem))
 
 

@@ -1,7 +1,8 @@
 """Rows of supervised training and the order in which they are seen.
 
-In: problems with a verified solution (the text after the prompt's `<think>`). Out: rows of token ids, and per epoch a list
-of batches of row indices, fixed before training starts by the seed alone.
+In: problems with a verified solution (the text after an opened `<think>`). Out: rows of token ids, in which that tag stands once, in
+the prompt or as the response's beginning (`ring_model.chat_template`), and per epoch a list of batches of row indices, fixed before
+training starts by the seed alone.
 """
 
 import random

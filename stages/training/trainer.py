@@ -193,7 +193,7 @@ class Trainer:
             require_finite_weights(self.engine.model)
         except NonFiniteError as error:
             raise self.diverged(step, f"its update broke the model: {error}") from error
-        save_model(self.engine.model, folder)
+        save_model(self.engine.model, folder, end_ids=tokenizer.end_ids)
         tokenizer.save(folder)
         write_card(folder)
 

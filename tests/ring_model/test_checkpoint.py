@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from slow_model import SMALL
 
 from ring_model.checkpoint import fill_with_mean, load_model, save_model
+from ring_model.configuration import end_ids_of
 from ring_model.modelling import BailingMoe, initialise
 
 
@@ -46,6 +47,25 @@ def test_names_and_shapes_are_the_released_ones(model: BailingMoe, tmp_path: Pat
     assert tensors["model.layers.1.mlp.shared_experts.down_proj.weight"].shape == (16, 16)
     ids = json.loads((tmp_path / "generation_config.json").read_text())
     assert ids == {"eos_token_id": 0, "pad_token_id": 0}
+
+
+@pytest.mark.parametrize(
+    ("own", "end_ids", "expected"),
+    [(0, (), 0), (0, (3,), 3), (0, (3, 0), [3, 0]), ((2, 5), (), [2, 5]), (None, (), None), (None, (4, 1), [4, 1])],
+)
+def test_the_end_tokens_stand_in_generation_config_and_those_of_the_config_stay(
+    model: BailingMoe, tmp_path: Path, own: int | tuple[int, ...] | None, end_ids: tuple[int, ...], expected: object
+) -> None:
+    model.config = replace(model.config, eos_token_id=own)
+    save_model(model, tmp_path, end_ids=end_ids)
+    assert json.loads((tmp_path / "generation_config.json").read_text()) == {
+        "eos_token_id": expected,
+        "pad_token_id": 0,
+    }
+    assert load_model(tmp_path).config == model.config
+    assert end_ids_of(tmp_path) == (
+        () if expected is None else tuple(expected) if isinstance(expected, list) else (expected,)
+    )
 
 
 def test_same_weights_give_the_same_bytes(model: BailingMoe, tmp_path: Path) -> None:

@@ -85,3 +85,17 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="is not JSON"):
         BailingMoeConfig.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(7, 7), ([7, 2], (7, 2)), ([7, 7], (7,)), ([], ()), (None, None)])
+def test_end_tokens_may_be_one_or_several_or_none(tmp_path: Path, given: object, kept: object) -> None:
+    config = BailingMoeConfig.from_dict({"eos_token_id": given, "pad_token_id": None})
+    assert (config.eos_token_id, config.pad_token_id) == (kept, None)
+    config.save(tmp_path)
+    assert BailingMoeConfig.from_folder(tmp_path) == config
+
+
+@pytest.mark.parametrize("given", ["7", [7, "2"], [[7]], 2.0, True, {"a": 7}, [7, 126464], -1])
+def test_end_tokens_that_are_no_ids_are_refused(given: object) -> None:
+    with pytest.raises(ValueError, match="eos_token_id"):
+        BailingMoeConfig.from_dict({"eos_token_id": given})

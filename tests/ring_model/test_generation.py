@@ -84,6 +84,19 @@ def test_a_response_ends_at_its_end_token_or_its_limit(model: BailingMoe) -> Non
         assert len(completion.logprobs) == len(completion.entropies) == len(completion.token_ids)
 
 
+@pytest.mark.parametrize("max_rows", [3, 128])
+def test_a_response_ends_at_the_first_of_several_end_tokens(model: BailingMoe, max_rows: int) -> None:
+    one = sample(model, PROMPTS * 10)
+    several = sample(model, PROMPTS * 10, eos_id=[0, 5, 9], max_rows=max_rows)
+    ends = []
+    for whole, made in zip(one, several, strict=True):
+        places = [place for place, token in enumerate(whole.token_ids) if token in (0, 5, 9)]
+        assert made.token_ids == whole.token_ids[: places[0] + 1 if places else None]
+        assert made.finished == bool(places)
+        ends += [made.token_ids[-1]] if places else []
+    assert set(ends) == {0, 5, 9}
+
+
 def test_the_limit_of_prompt_and_response_together_is_each_rows_own(model: BailingMoe) -> None:
     limited = sample(model, PROMPTS * 3, max_total_tokens=14)
     for prompt, made, free in zip(PROMPTS * 3, limited, sample(model, PROMPTS * 3), strict=True):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,23 @@ def test_greedy_generation_equals_ours_whatever_the_cache(
     for row, made in zip(out.tolist(), ours, strict=True):
         assert row[: len(made.token_ids)] == made.token_ids
         assert set(row[len(made.token_ids) :]) <= {CONFIG.pad_token_id}
+
+
+def test_generation_ends_at_each_of_several_end_tokens_as_ours_does(model: BailingMoe, tmp_path: Path) -> None:
+    seen = generate(model, ROWS, seeds=range(4), max_new_tokens=20, temperature=0.0, eos_id=0)
+    ends = [0, *dict.fromkeys(made.token_ids[6] for made in seen if len(made.token_ids) > 6)]
+    assert len(ends) > 2
+    model.config = replace(model.config, eos_token_id=(0, 1))
+    save_model(model, tmp_path, end_ids=ends)
+    ported = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert ported.config.eos_token_id == [0, 1]
+    assert ported.config.released() == model.config
+    ours = generate(model, ROWS, seeds=range(4), max_new_tokens=20, temperature=0.0, eos_id=ends)
+    for row, made in zip(ROWS, ours, strict=True):
+        ids = torch.tensor([row])
+        out = ported.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False)
+        assert out[0, len(row) :].tolist() == made.token_ids
+    assert any(made.finished and made.token_ids[-1] != 0 for made in ours)
 
 
 def test_a_left_padded_batch_generates_what_each_row_does_alone(ported: PreTrainedModel) -> None:

@@ -1,7 +1,9 @@
 """Text goes to ids and comes back, and transformers opens the same files."""
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -188,3 +190,78 @@ def test_cutting_a_long_text_is_linear() -> None:
         started = time.process_time()
         made.render_prompt(text)
         assert time.process_time() - started < 2
+
+
+# ---------------------------------------------------------------- end tokens
+
+
+def folder_with(folder: Path, settings: dict[str, Any], **files: dict[str, Any]) -> Path:
+    """A saved tokenizer with other settings (None takes a key out), and JSON files of a model beside it."""
+    tokenizer().save(folder)
+    path = folder / "tokenizer_config.json"
+    changed = json.loads(path.read_text()) | settings
+    path.write_text(json.dumps({key: value for key, value in changed.items() if value != "absent"}))
+    for name, values in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(values))
+    return folder
+
+
+ENDS = {
+    "a text": ({"eos_token": "<unk>"}, {}, ["<unk>"]),
+    "a record": ({"eos_token": {"__type": "AddedToken", "content": "<unk>"}}, {}, ["<unk>"]),
+    "null, and an id": ({"eos_token": None}, {"config": {"eos_token_id": 1}}, ["<unk>"]),
+    "absent, and a list": ({"eos_token": "absent"}, {"generation_config": {"eos_token_id": [1, 3]}}, ["<unk>", SPECIAL_TOKENS[3]]),
+    "its own first": ({}, {"generation_config": {"eos_token_id": [1, 0, 1]}}, [EOS, "<unk>"]),
+    "a list in config.json": ({}, {"config": {"eos_token_id": [3, 1]}}, [EOS, SPECIAL_TOKENS[3], "<unk>"]),
+    "generation_config.json before config.json": (
+        {}, {"generation_config": {"eos_token_id": 1}, "config": {"eos_token_id": [3]}}, [EOS, "<unk>"],
+    ),
+    "config.json where the other names none": (
+        {}, {"generation_config": {"eos_token_id": None}, "config": {"eos_token_id": 3}}, [EOS, SPECIAL_TOKENS[3]],
+    ),
+    "nothing more": ({}, {"generation_config": {"temperature": 0.6}, "config": {"eos_token_id": []}}, [EOS]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "files", "expected"), ENDS.values(), ids=ENDS)
+def test_every_end_token_of_a_folder_is_known_its_own_first(
+    tmp_path: Path, settings: dict, files: dict, expected: list[str]
+) -> None:
+    made = Tokenizer.from_folder(folder_with(tmp_path, settings, **files))
+    assert [made.decode([index]) for index in made.end_ids] == expected
+    assert made.eos_id == made.pad_id == made.end_ids[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "files", "message"),
+    [
+        ({"eos_token": None}, {}, "no end token"),
+        ({"eos_token": "<end>"}, {}, "eos_token = '<end>' is not a token"),
+        ({}, {"generation_config": {"eos_token_id": [1, 999]}}, "eos_token_id = 999 of the model has no token"),
+        ({}, {"config": {"eos_token_id": "1"}}, "config.json: eos_token_id = '1' must be an id or a list of ids"),
+        ({}, {"config": {"eos_token_id": [True]}}, r"config.json: eos_token_id = \[True\] must be"),
+    ],
+)
+def test_end_tokens_that_are_none_are_refused(tmp_path: Path, settings: dict, files: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Tokenizer.from_folder(folder_with(tmp_path, settings, **files))
+
+
+def test_every_end_token_written_in_a_problem_is_text(tmp_path: Path) -> None:
+    made = Tokenizer.from_folder(folder_with(tmp_path, {}, generation_config={"eos_token_id": made_id("compute")}))
+    assert made.end_ids == (0, made_id("compute"))
+    assert made_id("compute") not in made.render_prompt("compute 7")
+
+
+def made_id(token: str) -> int:
+    index = tokenizer().token_id(token)
+    assert index is not None
+    return index
+
+
+def test_broken_settings_are_told(tmp_path: Path) -> None:
+    tokenizer().save(tmp_path)
+    for text in ("[]", "{", "null"):
+        (tmp_path / "tokenizer_config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"the tokenizer files of .* cannot be read"):
+            Tokenizer.from_folder(tmp_path)

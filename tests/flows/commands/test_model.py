@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from flows.models import find_model
 from ring_model.checkpoint import save_model
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
+from ring_model.tokenizer import build_word_tokenizer
 from stages.records.artifact import Store
 
 SMALL = BailingMoeConfig(
@@ -46,6 +48,28 @@ def test_weights_are_counted_and_a_wrong_one_is_named(tmp_path: Path) -> None:
     wrong = ring(str(tmp_path))
     assert wrong.returncode == 2
     assert "lm_head.weight has shape (20, 16), not (21, 16)" in wrong.stderr
+
+
+def test_the_template_the_thinking_and_the_end_tokens_are_told(tmp_path: Path) -> None:
+    tokenizer = build_word_tokenizer(["solve 8 x"])
+    sizes = {**asdict(SMALL), "vocab_size": tokenizer.vocab_size}
+    save_model(initialise(BailingMoe(BailingMoeConfig(**sizes)), seed=0), tmp_path, end_ids=[0, 3])
+    tokenizer.save(tmp_path)
+    document = json.loads(ring(str(tmp_path), "--json").stdout)["tokenizer"]
+    ends = [{"id": 0, "token": "<|endoftext|>"}, {"id": 3, "token": "<role>ASSISTANT</role>"}]
+    assert document == {"template": "tokenizer_config.json", "opens_thinking": True, "end_tokens": ends}
+    (tmp_path / "chat_template.jinja").write_text("<role>HUMAN</role>{{ messages[0].content }}<role>ASSISTANT</role>")
+    said = ring(str(tmp_path)).stdout
+    assert "chat template: chat_template.jinja, 'default'\n" in said
+    assert "thinking: opened by the model: its responses begin with <think>\n" in said
+    assert (
+        "end tokens: <|endoftext|> (0), <role>ASSISTANT</role> (3), of which the first ends what is trained on\n"
+        in said
+    )
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }} {{ strftime_now('%Y') }}")
+    refused = ring(str(tmp_path))
+    assert refused.returncode == 2
+    assert "asks for the date" in refused.stderr
 
 
 def test_a_missing_folder_and_an_impossible_number_are_told(tmp_path: Path) -> None:

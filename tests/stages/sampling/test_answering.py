@@ -67,6 +67,27 @@ def test_every_row_says_what_was_asked_and_what_the_model_did(worker: Worker, ti
     assert set(rows["truncated"].to_pylist()) == {True, False}
 
 
+def test_every_end_token_ends_a_response_and_is_no_part_of_its_text(
+    worker: Worker, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "several"
+    save_model(load_model(tiny_model), folder, end_ids=[0, 9, 12, 30])
+    Tokenizer.from_folder(tiny_model).save(folder)
+    one, several = (
+        answered(worker, chunk_of(tmp_path, made, num_samples=4, sampling=LONG)) for made in (tiny_model, folder)
+    )
+    tokenizer = Tokenizer.from_folder(folder)
+    ends = []
+    for whole, row in zip(one.to_pylist(), several.to_pylist(), strict=True):
+        places = [place for place, token in enumerate(whole["token_ids"]) if token in tokenizer.end_ids]
+        tokens = whole["token_ids"][: places[0] + 1 if places else None]
+        assert row["token_ids"] == tokens
+        assert row["truncated"] == (not places)
+        assert row["response"] == tokenizer.decode(tokens[:-1] if places else tokens)
+        ends += [tokens[-1]] if places else []
+    assert len(set(ends)) > 1
+
+
 def test_a_chunk_is_what_generate_gives_for_its_settings(worker: Worker, tiny_model: Path, tmp_path: Path) -> None:
     sampling = Sampling(max_new_tokens=12, max_rows=3, temperature=0.7, top_p=0.3)
     chunk = chunk_of(tmp_path, tiny_model, PROBLEMS[:2], sampling=sampling)

@@ -4,6 +4,7 @@ A process can join a group of ranks once, so what is asked of an engine happens 
 """
 
 import io
+import json
 import math
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from ring_model.checkpoint import load_model
+from ring_model.checkpoint import load_model, save_model
 from ring_model.engine import NonFiniteError, OptimizerSettings
 from ring_model.modelling import BailingMoe
 from ring_model.policy import pack_rows, response_logprobs
@@ -389,6 +390,16 @@ def test_an_exported_folder_is_the_model_with_its_tokenizer_and_card(
     assert (tmp_path / "model" / CARD).is_file()
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "model" / name).read_bytes() == (tiny_model / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_an_exported_folder_keeps_every_end_token(elsewhere: Elsewhere, tiny_model: Path, tmp_path: Path) -> None:
+    several = tmp_path / "several"
+    save_model(load_model(tiny_model), several, end_ids=[0, 9, 12])
+    Tokenizer.from_folder(tiny_model).save(several)
+    elsewhere(exported, several, tmp_path)
+    assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["eos_token_id"] == [0, 9, 12]
+    assert Tokenizer.from_folder(tmp_path / "model").end_ids == (0, 9, 12)
 
 
 def ended(model: Path, out: Path) -> tuple[bool, str]:
