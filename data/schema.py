@@ -49,8 +49,11 @@ SAMPLE_SCHEMA = pa.schema(
         ("extracted", pa.string()),
         ("reason", pa.string()),
         ("seed", pa.int64()),
-        ("entropy", pa.float32()),  # mean over the response's tokens, nats
-        ("num_tokens", pa.int32()),
+        ("entropy", pa.float32()),  # mean over the response's tokens, nats; nan where a server does not tell
+        (
+            "num_tokens",
+            pa.int32(),
+        ),  # null where a server does not tell; the lists of ids and log-probabilities are then empty
         ("truncated", pa.bool_()),
     ]
 )

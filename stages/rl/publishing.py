@@ -7,7 +7,7 @@ from ring_model.engine import NonFiniteError
 from ring_model.modelling import BailingMoe
 from stages.sampling.answering import next_token_logprobs
 from stages.sampling.requests import Policy
-from stages.sampling.sampler import Sampler
+from stages.sampling.sampler import PublishingSampler
 
 CHECK_EVERY = 20
 """Versions between two comparisons; the first of a process is compared, too."""
@@ -19,7 +19,7 @@ TOLERANCE = 0.01
 class Publisher:
     """Publishes a model's weights when they are wanted."""
 
-    def __init__(self, model: BailingMoe, sampler: Sampler, *, prompt: Sequence[int], max_lag: int) -> None:
+    def __init__(self, model: BailingMoe, sampler: PublishingSampler, *, prompt: Sequence[int], max_lag: int) -> None:
         """`prompt`: at least two token ids, on which both sides must agree. `max_lag`: versions behind the last that are still asked."""
         self._model, self._sampler, self._prompt, self._max_lag = model, sampler, prompt, max_lag
         self._version = -1

@@ -1,12 +1,12 @@
-"""A sampler of this machine: worker processes that generate, others that judge what is there while the first go on.
+"""A sampler of this machine for our own models: worker processes that generate, others that judge what is there while the first go on.
 
-Each kind has at most `runtime.workers` processes. No more chunks are generated than the judges keep up with.
+Each kind has at most `runtime.workers` processes.
 """
 
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,16 +16,14 @@ from ring_model.checkpoint import save_parameters
 from ring_model.modelling import BailingMoe
 from stages.config import Runtime
 from stages.sampling.answering import answer_chunk, token_logprobs
-from stages.sampling.judging import judge_chunk
+from stages.sampling.judges import Answered, Judges
 from stages.sampling.requests import Chunk, Policy
 from stages.sampling.sampler import Done
 from stages.sampling.workers import IN_FLIGHT, Pool, result_of
 
-_MOST_UNJUDGED = 2  # chunks per worker that wait for their verdicts
-
 
 class LocalSampler:
-    """A `Sampler`; used as a context. Processes start at first need and die with this one."""
+    """A `PublishingSampler`; used as a context. Processes start at first need and die with this one."""
 
     def __init__(self, runtime: Runtime, *, published: Path, tokenizer: Path | None = None) -> None:
         """`published` takes the folders of published weights, to which the tokenizer of a model folder belongs."""
@@ -33,7 +31,7 @@ class LocalSampler:
         self._times: Counter[int] = Counter()  # that a version was published
         self._stack = ExitStack()
         self._generators = self._stack.enter_context(Pool(runtime, imports=answer_chunk.__module__))
-        self._judges = self._stack.enter_context(Pool(runtime, imports=judge_chunk.__module__))
+        self._judges = self._stack.enter_context(Judges(runtime))
 
     def __enter__(self) -> Self:
         return self
@@ -68,34 +66,7 @@ class LocalSampler:
 
     def sample(self, chunks: Sequence[Chunk]) -> Iterator[Done]:
         """See `Sampler.sample`. Chunks are handed out in their order."""
-        missing = [chunk for chunk in chunks if not chunk.is_done]
-        for chunk in missing:
-            chunk.path.parent.mkdir(parents=True, exist_ok=True)
-        waiting = deque(chunk for chunk in missing if not chunk.answers.exists())
-        judging = {self._judge(chunk): chunk for chunk in missing if chunk.answers.exists()}
-        generating: dict[Future[tuple[float, dict[str, int]]], Chunk] = {}
-        generated: dict[Path, tuple[float, dict[str, int]]] = {}
-        while waiting or generating or judging:
-            while waiting and self._has_room(len(generating), len(judging)):
-                chunk = waiting.popleft()
-                generating[self._generators.submit(answer_chunk, chunk.without_answers())] = chunk
-            finished, _ = wait({**generating, **judging}, return_when=FIRST_COMPLETED)
-            for future in finished & generating.keys():
-                chunk = generating.pop(future)
-                generated[chunk.path] = result_of(future)
-                judging[self._judge(chunk)] = chunk
-            for future in finished & judging.keys():
-                chunk = judging.pop(future)
-                yield _done(chunk, generated.pop(chunk.path, (0.0, {})), judged=result_of(future))
+        return self._judges.judged(chunks, answer=self._answer, most_answering=IN_FLIGHT * self._runtime.workers)
 
-    def _judge(self, chunk: Chunk) -> Future[float]:
-        return self._judges.submit(judge_chunk, chunk)
-
-    def _has_room(self, num_generating: int, num_judging: int) -> bool:
-        workers = self._runtime.workers
-        return num_generating < IN_FLIGHT * workers and num_judging < _MOST_UNJUDGED * workers
-
-
-def _done(chunk: Chunk, generated: tuple[float, dict[str, int]], *, judged: float) -> Done:
-    seconds, counts = generated
-    return Done(chunk, {"generate": seconds, "judge": judged}, counts)
+    def _answer(self, chunk: Chunk) -> Future[Answered]:
+        return self._generators.submit(answer_chunk, chunk)

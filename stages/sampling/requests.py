@@ -26,7 +26,7 @@ EXPIRED = "expired"  # status of a response that was given up before it was fini
 class Policy:
     """The weights that answer."""
 
-    weights: Path  # model folder
+    weights: Path  # model folder; of a model that a server answers for, its name there
     tokenizer: Path  # folder of the tokenizer's files
 
     @classmethod

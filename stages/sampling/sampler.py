@@ -23,10 +23,7 @@ class Done:
 
 
 class Sampler(Protocol):
-    """Weights of a version go out, chunks come back judged; nothing of a model or a judge lives where it is called."""
-
-    def publish(self, model: BailingMoe, *, version: int, oldest: int) -> Policy:
-        """Make weights known, so that chunks can name them; those of versions before `oldest` may be forgotten."""
+    """Chunks go in and come back judged; nothing of a model or a judge lives where it is called."""
 
     def sample(self, chunks: Sequence[Chunk]) -> Iterator[Done]:
         """Sample and judge the chunks whose files are not there, each as soon as it can be; yields them as they are done.
@@ -34,8 +31,17 @@ class Sampler(Protocol):
         Raises:
             RuntimeError: a worker died.
             FloatingPointError: the weights give no finite log-probabilities.
+            ValueError: the model cannot be asked so: a prompt leaves no room, a server refuses.
+            ConnectionError: a server does not answer.
 
         """
+
+
+class PublishingSampler(Sampler, Protocol):
+    """A sampler whose weights change while it is used, as RL needs: those of a version go out, and chunks name them."""
+
+    def publish(self, model: BailingMoe, *, version: int, oldest: int) -> Policy:
+        """Make weights known, so that chunks can name them; those of versions before `oldest` may be forgotten."""
 
     def check(self, policy: Policy, tokens: Sequence[int]) -> list[float]:
         """Log-probability of every token but the first, as the sampler computes it: to be compared with one's own."""

@@ -140,14 +140,25 @@ def mean_pass_at_k(scores: Mapping[str, Sequence[float]], *, k: int) -> float:
 
 
 def policy_entropy(table: pa.Table) -> float:
-    """Mean over all response tokens of the full-softmax entropy at temperature 1, in nats (paper 4.3.1, our reading)."""
-    tokens = table["num_tokens"].to_numpy().astype(np.float64)
-    return float(np.dot(table["entropy"].to_numpy().astype(np.float64), tokens) / tokens.sum())
+    """Mean over all response tokens of the full-softmax entropy at temperature 1, in nats (paper 4.3.1, our reading).
+
+    NaN where there is no token, or a response whose entropy or length nobody told.
+    """
+    tokens = _num_tokens(table)
+    total = tokens.sum()
+    return float(np.dot(table["entropy"].to_numpy().astype(np.float64), tokens) / total) if total else math.nan
 
 
 def mean_tokens(table: pa.Table) -> float:
-    """Mean response length in tokens."""
-    return float(table["num_tokens"].to_numpy().mean()) if len(table) else 0.0
+    """Mean response length in tokens, of the responses whose length is known; 0 without a response, NaN where none is known."""
+    known = _num_tokens(table)
+    known = known[~np.isnan(known)]
+    return float(known.mean()) if len(known) else math.nan if len(table) else 0.0
+
+
+def _num_tokens(table: pa.Table) -> np.ndarray:
+    """float64; NaN where a server does not tell."""
+    return table["num_tokens"].to_numpy().astype(np.float64)
 
 
 def status_counts(tables: Iterable[pa.Table]) -> dict[str, int]:

@@ -57,16 +57,17 @@ def gpu_in_turn(number: int, *, num_gpus: int) -> str:
 class Pool:
     """At most `runtime.workers` processes, each started when there is work that no other is free for; used as a context.
 
-    `imports` is the module whose functions they run.
+    `imports` is the module whose functions they run; without `requires_thinking` their judges take responses without thinking tags
+    as a whole.
     """
 
-    def __init__(self, runtime: Runtime, *, imports: str = __name__) -> None:
+    def __init__(self, runtime: Runtime, *, imports: str = __name__, requires_thinking: bool = True) -> None:
         context = multiprocessing.get_context("spawn")
         self._executor = ProcessPoolExecutor(
             runtime.workers,
             mp_context=context,
             initializer=_start,
-            initargs=(runtime, os.getpid(), context.Value("i", 0), imports),
+            initargs=(runtime, os.getpid(), context.Value("i", 0), imports, requires_thinking),
         )
 
     def __enter__(self) -> Self:
@@ -127,18 +128,19 @@ class _Process:
     stack: ExitStack = field(default_factory=ExitStack)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def open(self, runtime: Runtime, *, run: str = "", number: int = 0) -> None:
+    def open(self, runtime: Runtime, *, run: str = "", number: int = 0, requires_thinking: bool = True) -> None:
         """Make a worker; what an earlier run kept is let go."""
         self.stack.close()
         self.worker, self.run = None, run
-        judge = self.stack.enter_context(Judge(unsafe_local_execution=runtime.unsafe_local_execution))
+        unsafe = runtime.unsafe_local_execution
+        judge = self.stack.enter_context(Judge(unsafe_local_execution=unsafe, requires_thinking=requires_thinking))
         self.worker = Worker(runtime, judge, number=number)
 
 
 _process = _Process()
 
 
-def _start(runtime: Runtime, parent: int, started: "Synchronized[int]", imports: str) -> None:
+def _start(runtime: Runtime, parent: int, started: "Synchronized[int]", imports: str, requires_thinking: bool) -> None:
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
     if os.getppid() != parent:  # the parent died before the line above
         os._exit(1)
@@ -146,7 +148,7 @@ def _start(runtime: Runtime, parent: int, started: "Synchronized[int]", imports:
         importlib.import_module(imports)
     with started.get_lock():
         number, started.value = started.value, started.value + 1
-    _process.open(runtime, number=number)
+    _process.open(runtime, number=number, requires_thinking=requires_thinking)
     multiprocessing.util.Finalize(None, _process.stack.close, exitpriority=100)
 
 

@@ -90,18 +90,6 @@ def test_published_weights_are_a_folder_of_their_version_and_older_ones_go(tiny_
         assert [folder.name for folder in published.iterdir()] == ["000012"]
 
 
-def test_no_more_chunks_are_under_way_than_workers_and_judges_keep_up_with(tmp_path: Path) -> None:
-    for workers in (1, 3):
-        sampler = LocalSampler(Runtime(workers=workers), published=tmp_path)
-        rooms = {
-            (generating, judging)
-            for generating in range(5 * workers + 1)
-            for judging in range(5 * workers + 1)
-            if sampler._has_room(generating, judging)
-        }
-        assert rooms == {(generating, judging) for generating in range(4 * workers) for judging in range(2 * workers)}
-
-
 def test_chunks_that_are_there_start_no_process_and_are_not_touched(tiny_model: Path, tmp_path: Path) -> None:
     chunk = chunk_of(tmp_path, tiny_model)
     chunk.path.write_bytes(b"whatever it holds")

@@ -248,3 +248,22 @@ def test_a_stronger_model_is_counted_where_it_was_asked_and_judged():
     assert table["stronger_correct"].to_pylist() == [None, 1, 0, None]
     assert table["stronger_samples"].to_pylist() == [None, 2, 1, None]
     assert table["num_correct"].to_pylist() == [0, 0, 0, 0]
+
+
+def lengths(*num_tokens: int | None, entropy: float = 0.5) -> pa.Table:
+    return pa.table(
+        {"num_tokens": pa.array(num_tokens, pa.int32()), "entropy": pa.array([entropy] * len(num_tokens), pa.float32())}
+    )
+
+
+def test_a_length_that_a_server_does_not_tell_is_left_out_of_the_mean():
+    assert mean_tokens(lengths(2, None, 5)) == 3.5
+    assert math.isnan(mean_tokens(lengths(None, None)))
+    assert mean_tokens(lengths()) == 0.0
+
+
+def test_an_entropy_that_is_not_known_is_no_number():
+    assert policy_entropy(lengths(2, 5)) == 0.5
+    assert math.isnan(policy_entropy(lengths(2, None)))
+    assert math.isnan(policy_entropy(lengths(2, 5, entropy=math.nan)))
+    assert math.isnan(policy_entropy(lengths()))

@@ -1,0 +1,75 @@
+"""Responses of a server as they come, one line of JSON each, kept until their chunk is whole: a killed run asks only for the rest.
+
+A response counts when its line is on the disk. A line without its end was torn by a kill, and goes. Of several lines for one question the
+first counts, and those for other questions (of another model, prompt, or way of sampling) do not.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.sampling.completions import Reply
+from stages.sampling.requests import Chunk
+
+
+class Line(BaseModel):
+    """A response of a server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    problem_id: str  # this and the sample's number are for people
+    sample: int
+    question: str  # digest of all that was asked
+    response: str
+    truncated: bool
+    num_tokens: int | None
+
+    @property
+    def reply(self) -> Reply:
+        """Without what was asked."""
+        return Reply(self.response, self.truncated, self.num_tokens)
+
+
+def journal_path(chunk: Chunk) -> Path:
+    """Beside the chunk."""
+    return chunk.path.with_suffix(".responses.jsonl")
+
+
+def append_line(path: Path, line: Line) -> None:
+    """Write a line to the disk."""
+    with path.open("ab") as journal:
+        journal.write(line.model_dump_json().encode() + b"\n")
+        journal.flush()
+        os.fsync(journal.fileno())
+
+
+def read_replies(path: Path, questions: Sequence[str]) -> dict[str, Reply]:
+    """Question -> reply, of the questions that were answered; a torn last line is cut off the file.
+
+    Raises ValueError for a line that is damaged: no kill does that.
+    """
+    if not path.exists():
+        return {}
+    whole = _without_torn_line(path)
+    lines = [_line(text, path, number) for number, text in enumerate(whole.splitlines(), start=1)]
+    asked = set(questions)
+    return {line.question: line.reply for line in reversed(lines) if line.question in asked}
+
+
+def _without_torn_line(path: Path) -> bytes:
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        os.truncate(path, len(whole))
+    return whole
+
+
+def _line(text: bytes, path: Path, number: int) -> Line:
+    try:
+        return Line.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(
+            f"{path}: line {number} is damaged; remove it, and its response is asked for again: {text[:80]!r}"
+        ) from error
