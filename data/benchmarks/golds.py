@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from data.domains import Judge, Verdict
 from data.schema import Problem
 
+EXPLAINED = {  # id -> why its gold need not be judged right
+    "mbpp/123": "the reference takes 3 of the 4 seconds of processor time that a call has, and more where others use the core",
+    "leetcode_test/126": "the reference imports sortedcontainers, which is not of the standard library",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -42,6 +47,3 @@ def spread(problems: Sequence[Problem], most: int) -> list[Problem]:
     return (
         [problems[index * len(problems) // most] for index in range(most)] if len(problems) > most else list(problems)
     )
-
-
-EXPLAINED: dict[str, str] = {}
