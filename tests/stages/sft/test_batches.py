@@ -45,7 +45,7 @@ SOLUTIONS = {
 def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Tokenizer:
     """With our template, which opens the thinking, and with one that leaves it to the model."""
     phrases = [domain.prompt_suffix for domain in DOMAINS.values()]
-    build_word_tokenizer(["add", *SOLUTIONS.values()], phrases=phrases).save(tmp_path)
+    build_word_tokenizer(["add \\boxed{5}", *SOLUTIONS.values()], phrases=phrases).save(tmp_path)
     if request.param == "released":
         path = tmp_path / "tokenizer_config.json"
         settings = json.loads(path.read_text())
