@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from data.benchmarks.catalogue import BENCHMARKS, Benchmark
 from data.benchmarks.forms import problem_of
-from data.benchmarks.manifest import frozen, require_frozen
+from data.benchmarks.manifest import frozen, require_frozen, require_own_ids
 from data.domains.policy import DEFAULT_POLICY, Policy
 from data.schema import PROBLEM_COLUMNS, Problem
 from data.sources.files import load_files
-from data.sources.formats import Columns, problem_files, read_batches, read_head, stem_of
+from data.sources.formats import Columns, kind_of, problem_files, read_batches, read_head, stem_of
 from data.sources.hub import load_rows
 
 HERE, HUB, GATED, ABSENT = "here", "hub", "gated", "not available here"
@@ -35,6 +35,15 @@ class Whereabouts:
     name: str
     place: Place
     detail: str  # the files, the data set of the hub, or what is missing
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """What lies in a local folder."""
+
+    path: Path
+    sources: Mapping[str, Sequence[Path]]  # `source` of the `eval` rows of our schema -> the files that hold some
+    others: tuple[Path, ...]  # files that are not of our schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +69,16 @@ def load_benchmark(
 
     Raises:
         NotAvailableError: the rows are not in the folder; or the set is on no hub, has no pinned commit, or cannot be reached.
-        ValueError: a row that is none of the set's form, or not the one of the frozen manifest; a folder that cannot be read.
+        ValueError: a row that is none of the set's form, or not the one of the frozen manifest; an id that two rows have; a folder
+            that cannot be read, or holds the set twice.
 
     """
     if data_dir is None:
-        return _from_hub(benchmark, revision or benchmark.revision)
-    problems = _local(benchmark, data_dir)
-    manifest = None if another_version else frozen(benchmark.name)
+        problems, manifest = _from_hub(benchmark, revision or benchmark.revision), None
+    else:
+        problems = _local(benchmark, data_dir)
+        manifest = None if another_version else frozen(benchmark.name)
+    require_own_ids(benchmark.name, problems)
     if manifest is not None:
         require_frozen(benchmark.name, problems, manifest)
     return problems
@@ -76,13 +88,13 @@ def whereabouts(
     benchmarks: Iterable[Benchmark] = BENCHMARKS.values(), *, data_dir: Path | None = None
 ) -> list[Whereabouts]:
     """Where each of them is, without asking the hub. Raises ValueError for a folder that cannot be read."""
-    sources = {} if data_dir is None else _sources_in(data_dir)
-    return [_whereabouts(benchmark, sources, data_dir) for benchmark in benchmarks]
+    folder = None if data_dir is None else _look_into(data_dir)
+    return [_whereabouts(benchmark, folder) for benchmark in benchmarks]
 
 
-def _whereabouts(benchmark: Benchmark, sources: Mapping[str, Sequence[Path]], data_dir: Path | None) -> Whereabouts:
-    if data_dir is not None:
-        found = _files(benchmark, sources, data_dir)
+def _whereabouts(benchmark: Benchmark, folder: _Folder | None) -> Whereabouts:
+    if folder is not None:
+        found = _files(benchmark, folder)
         if names := [path.name for path in (*found.ours, *found.public)]:
             return Whereabouts(benchmark.name, HERE, ", ".join(names))
     missing = _not_on_hub(benchmark, benchmark.revision)
@@ -99,7 +111,12 @@ def _whereabouts(benchmark: Benchmark, sources: Mapping[str, Sequence[Path]], da
 
 
 def _local(benchmark: Benchmark, data_dir: Path) -> list[Problem]:
-    found = _files(benchmark, _sources_in(data_dir), data_dir)
+    found = _files(benchmark, _look_into(data_dir))
+    if found.ours and found.public:
+        raise ValueError(
+            f"benchmark {benchmark.name}: {data_dir} holds it twice, as rows of our schema in {found.ours[0].name} and in its own form in"
+            f" {found.public[0].name}; take one away"
+        )
     if not found.ours and not found.public:
         raise NotAvailableError(
             f"benchmark {benchmark.name}: {data_dir} holds no `eval` row with the source {' or '.join(benchmark.sources)}, and no file"
@@ -121,25 +138,23 @@ def _way_out(benchmark: Benchmark) -> str:
     return "give a folder that holds it (docs/own-data.md)"
 
 
-def _sources_in(data_dir: Path) -> dict[str, list[Path]]:
-    """`source` of the `eval` rows of our schema -> the files that hold some."""
-    found: dict[str, list[Path]] = {}
+def _look_into(data_dir: Path) -> _Folder:
+    sources: dict[str, list[Path]] = {}
+    others = []
     for file in _files_of(data_dir):
-        if set(PROBLEM_COLUMNS) <= set(read_head(file, enough=PROBLEM_COLUMNS).columns):
-            batches = read_batches(file, ("split", "source"))
-            for source in sorted({source for batch in batches for source in _evaluated(batch)}):
-                found.setdefault(source, []).append(file)
-    return found
+        if not set(PROBLEM_COLUMNS) <= set(read_head(file, enough=PROBLEM_COLUMNS).columns):
+            others.append(file)
+            continue
+        batches = read_batches(file, ("split", "source"))
+        for source in sorted({source for batch in batches for source in _evaluated(batch)}):
+            sources.setdefault(source, []).append(file)
+    return _Folder(data_dir, sources, tuple(others))
 
 
 def _files_of(data_dir: Path) -> list[Path]:
-    """The folder's own files; a folder of folders has none."""
-    if (
-        data_dir.is_dir()
-        and any(path.is_dir() for path in data_dir.iterdir())
-        and not any(map(Path.is_file, data_dir.iterdir()))
-    ):
-        return []
+    """The folder's own files; it needs none where folders below it are called after benchmarks."""
+    if data_dir.is_dir() and any((data_dir / name).is_dir() for name in BENCHMARKS):
+        return [path for path in sorted(data_dir.iterdir()) if path.is_file() and kind_of(path) is not None]
     return problem_files(data_dir, what="data folder")
 
 
@@ -153,15 +168,13 @@ def _decoded(cell: Any) -> str:  # noqa: ANN401 - a cell of any type
     return cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)
 
 
-def _files(benchmark: Benchmark, sources: Mapping[str, Sequence[Path]], data_dir: Path) -> _Files:
-    ours = dict.fromkeys(path for source in benchmark.sources for path in sources.get(source, ()))
+def _files(benchmark: Benchmark, folder: _Folder) -> _Files:
+    ours = tuple(dict.fromkeys(path for source in benchmark.sources for path in folder.sources.get(source, ())))
     if not benchmark.form:
-        return _Files(tuple(ours), ())
-    uniform = {path for paths in sources.values() for path in paths}
-    below = data_dir / benchmark.name
+        return _Files(ours, ())
+    below = folder.path / benchmark.name
     own = problem_files(below, what=f"benchmark {benchmark.name}") if below.is_dir() else []
-    named = [path for path in _files_of(data_dir) if path not in uniform and stem_of(path) in benchmark.sources]
-    return _Files(tuple(ours), (*named, *own))
+    return _Files(ours, (*(path for path in folder.others if stem_of(path) in benchmark.sources), *own))
 
 
 def _owned(file: Path, benchmark: Benchmark) -> Iterator[Problem]:

@@ -21,7 +21,7 @@ from data.schema import Problem
 
 FOLDER = Path(__file__).parent / "manifests"
 WHOLE_ROWS = 2000  # sets with more rows have short digests
-_SHORT, _WHOLE = 16, 64  # hex digits
+_SHORT = 16  # hex digits
 _SHOWN = 5  # rows in a message
 
 
@@ -42,13 +42,20 @@ def row_digest(problem: Problem) -> str:
 
 def manifest_of(name: str, problems: Sequence[Problem]) -> Manifest:
     """The manifest that these rows would have. Raises ValueError where two rows have one id."""
-    counts = Counter(problem.id for problem in problems)
-    if double := [own for own, count in counts.items() if count > 1]:
-        raise ValueError(f"{name}: {_some(double, 'row')} more than once; each row needs an id of its own")
+    require_own_ids(name, problems)
     whole = {problem.id: row_digest(problem) for problem in sorted(problems, key=lambda problem: problem.id)}
-    digits = _WHOLE if len(whole) <= WHOLE_ROWS else _SHORT
+    digits = None if len(whole) <= WHOLE_ROWS else _SHORT
     total = hashlib.sha256("\n".join(whole.values()).encode()).hexdigest()
     return Manifest(name, total, {own: digest[:digits] for own, digest in whole.items()})
+
+
+def require_own_ids(name: str, problems: Iterable[Problem]) -> None:
+    """Raises ValueError that names the ids which more than one row has."""
+    counts = Counter(problem.id for problem in problems)
+    if double := [own for own, count in counts.items() if count > 1]:
+        raise ValueError(
+            f"benchmark {name}: {_some(double, 'row')} there more than once; each row needs an id of its own"
+        )
 
 
 def freeze(name: str, problems: Sequence[Problem], *, folder: Path = FOLDER) -> Path:

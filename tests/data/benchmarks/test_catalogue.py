@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.benchmarks import BENCHMARKS, Filter, find_benchmark
-from data.benchmarks.catalogue import PAPER
+from data.benchmarks.catalogue import FURTHER, PAPER
 from data.benchmarks.forms import FORMS
 from data.domains import DOMAINS, Policy
 
@@ -31,6 +31,31 @@ def test_a_benchmark_is_complete(benchmark):
 
 def test_the_papers_sets_are_there_and_come_first():
     assert tuple(benchmark.name for benchmark in PAPER) == NAMES == tuple(BENCHMARKS)[: len(NAMES)]
+
+
+def test_each_problem_is_sampled_as_often_as_the_papers_decimals_need():
+    once = dict.fromkeys(NAMES, 1)
+    often = {
+        "math500": 4,
+        "aime24": 64,
+        "aime25": 64,
+        "cnmo24": 64,
+        "livecodebench": 8,
+        "codeforces": 8,
+        "gpqa_diamond": 16,
+    }
+    assert {benchmark.name: benchmark.samples for benchmark in PAPER} == once | often
+    further = {"amc": 16, "hmmt25": 16, "cn_math_2024": 16, "olymmath": 8}
+    assert {one.name: one.samples for one in FURTHER if one.samples > 1} == further
+
+
+def test_what_asks_for_consent_and_what_counts_points_is_said():
+    assert [one.name for one in BENCHMARKS.values() if one.is_gated] == ["cnmo24", "livemathbench", "gpqa_diamond"]
+    points = {one.name: one.full_points for one in BENCHMARKS.values() if one.metric == "points"}
+    assert points == {"gaokao25_math": 150, "gaokao_math": 150} | dict.fromkeys(
+        ("gaokao25_physics", "gaokao_physics", "gaokao_science")
+    )
+    assert [one.name for one in BENCHMARKS.values() if one.metric == "rating"] == ["codeforces"]
 
 
 def test_a_local_source_belongs_to_one_benchmark_unless_meta_tells_whose_row_it_is():

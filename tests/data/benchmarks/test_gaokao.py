@@ -31,6 +31,7 @@ def _earned(answer, given, **question):
     [
         ("ABD", "A", 3),
         ("ABD", "AB", 3),
+        ("ABCD", "ABC", 3),
         ("AC", "C", 3),
         ("AC", "AB", 0),
         ("AC", "B", 0),
@@ -54,7 +55,7 @@ def test_the_optional_part_of_physics_gives_points_a_letter(score, given, points
 @pytest.mark.parametrize(
     ("score", "gold", "given", "points"),
     [
-        (5, "ABD", "A", 2), (5, "ABD", "BD", 2), (5, "ABD", "AC", 0),
+        (5, "ABD", "A", 2), (5, "ABD", "BD", 2), (5, "ABCD", "ABC", 2), (5, "ABD", "AC", 0),
         (6, "AC", "A", 3), (6, "ABD", "A", 2), (6, "ABD", "AD", 4), (6, "ABD", "ACD", 0),
     ],
 )  # fmt: skip

@@ -105,10 +105,49 @@ def test_a_row_that_is_none_of_the_form_is_named(tmp_path):
         load_benchmark(find_benchmark("math500"), data_dir=tmp_path)
 
 
+def test_rows_of_our_schema_that_are_not_for_evaluation_are_no_set_in_its_own_form(row, folder):
+    place = folder(row(0, source="gsm8k", split="train"), name="gsm8k.parquet")
+    with pytest.raises(NotAvailableError, match="holds no `eval` row with the source gsm8k"):
+        load_benchmark(find_benchmark("gsm8k"), data_dir=place)
+
+
+def test_a_set_that_is_there_twice_is_refused(row, folder):
+    place = folder(row(0), name="ours.parquet")
+    _jsonl(place / "aime24.jsonl", {"problem": "p", "answer": "1"})
+    with pytest.raises(
+        ValueError, match=r"holds it twice, as rows of our schema in ours\.parquet and in its own form in aime24\.jsonl"
+    ):
+        load_benchmark(find_benchmark("aime24"), data_dir=place)
+
+
+def test_rows_with_one_id_are_refused_whatever_version_is_meant(row, folder):
+    folder(row(0), name="a.parquet")
+    place = folder(row(0), name="b.parquet")
+    with pytest.raises(ValueError, match="benchmark aime24: row x/0 is there more than once"):
+        load_benchmark(find_benchmark("aime24"), data_dir=place, another_version=True)
+
+
+def test_a_folder_of_folders_needs_no_file_of_its_own(tmp_path):
+    _jsonl(tmp_path / "in" / "aime24" / "train.jsonl", {"problem": "p", "answer": "1"})
+    (tmp_path / "in" / "README.md").write_text("sets")
+    assert [p.id for p in load_benchmark(find_benchmark("aime24"), data_dir=tmp_path / "in")] == ["aime24/0"]
+    with pytest.raises(NotAvailableError):
+        load_benchmark(find_benchmark("math500"), data_dir=tmp_path / "in")
+    with pytest.raises(ValueError, match=r"data folder .*: no such folder or file"):
+        load_benchmark(find_benchmark("math500"), data_dir=tmp_path / "none")
+
+
 def test_what_a_folder_lacks_is_not_available_and_no_hub_is_asked(row, folder):
     place = folder(row(0))
     with pytest.raises(NotAvailableError, match=r"benchmark math500: .* holds no `eval` row with the source math500"):
         load_benchmark(find_benchmark("math500"), data_dir=place)
+    with pytest.raises(
+        NotAvailableError, match="; put HuggingFaceH4/MATH-500 of the hub there, or leave the folder out"
+    ):
+        load_benchmark(find_benchmark("math500"), data_dir=place)
+    for name in ("kaoyan", "humaneval"):
+        with pytest.raises(NotAvailableError, match="; give a folder that holds it"):
+            load_benchmark(find_benchmark(name), data_dir=place)
     with pytest.raises(NotAvailableError, match=r"none of the rows in .* is one of its"):
         load_benchmark(find_benchmark("gaokao_physics"), data_dir=folder(row(0, source="gaokao_science")))
 

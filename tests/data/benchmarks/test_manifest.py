@@ -40,6 +40,7 @@ def test_the_order_of_rows_is_free(row):
 
 def test_large_sets_have_short_digests_and_a_whole_one_of_all(row, monkeypatch):
     monkeypatch.setattr("data.benchmarks.manifest.WHOLE_ROWS", 1)
+    assert manifest_of("a", [row(1)]).digests == {"x/1": row_digest(row(1))}
     manifest = manifest_of("a", [row(1), row(2)])
     assert manifest.digests["x/1"] == row_digest(row(1))[:16]
     both = "\n".join([row_digest(row(1)), row_digest(row(2))])
@@ -66,7 +67,7 @@ def test_a_change_that_a_short_digest_does_not_show_is_refused(row, monkeypatch)
         (lambda rows: rows[1:], r"row x/0 is missing \(2 rows, 3 frozen\)"),
         (lambda rows: [*rows, replace(rows[0], id="x/9")], r"row x/9 is not in it \(4 rows, 3 frozen\)"),
         (lambda rows: [replace(rows[0], id="x/9"), *rows[1:]], "row x/0 is missing; row x/9 is not in it"),
-        (lambda rows: [*rows, rows[0]], "row x/0 is more than once"),
+        (lambda rows: [*rows, rows[0]], "row x/0 is there more than once"),
     ],
 )
 def test_changed_missing_and_added_rows_are_named(row, change, message):
@@ -81,6 +82,8 @@ def test_many_rows_are_named_in_part(row):
     manifest = manifest_of("a", [row(number) for number in range(8)])
     with pytest.raises(ValueError, match="rows x/1, x/2, x/3, x/4, x/5 and 2 more are missing"):
         require_frozen("a", [row(0)], manifest)
+    with pytest.raises(ValueError, match="rows x/3, x/4, x/5, x/6, x/7 are missing"):
+        require_frozen("a", [row(0), row(1), row(2)], manifest)
 
 
 def test_what_cannot_be_frozen_is_refused(row, tmp_path):
