@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
-Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster and source_mutants.
+Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster, coverage and source_mutants.
 """
 
 import importlib
@@ -22,6 +22,7 @@ BENCHMARKS = (
 )
 WITH_ARGUMENTS = {
     "cluster": "benchmarks.cluster",
+    "coverage": "benchmarks.coverage",
     "experiment": "benchmarks.experiments",
     "source_mutants": "benchmarks.source_mutants",
 }  # -> module
