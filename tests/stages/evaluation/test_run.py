@@ -124,6 +124,7 @@ def of_group(model: str, group: str) -> list[float]:
     return [float(name in RIGHT[model]) for name in GROUPS[group]]
 
 
+@pytest.mark.slow
 def test_every_model_has_every_metric_on_every_group(made) -> None:
     out, record = made
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
@@ -138,6 +139,7 @@ def test_every_model_has_every_metric_on_every_group(made) -> None:
     assert rows == [(model, group, metric) for model in SAYS for group in GROUPS for metric in METRICS]
 
 
+@pytest.mark.slow
 def test_every_pair_is_compared_on_every_group_and_metric(made) -> None:
     _, record = made
     rows = record.tables["comparisons"]
@@ -158,6 +160,7 @@ def test_every_pair_is_compared_on_every_group_and_metric(made) -> None:
         assert record.metrics[name] == row["difference"]
 
 
+@pytest.mark.slow
 def test_all_samples_are_kept_with_the_model_that_gave_them(made) -> None:
     out, _ = made
     rows = pq.read_table(out / "samples.parquet").to_pylist()
@@ -169,6 +172,7 @@ def test_all_samples_are_kept_with_the_model_that_gave_them(made) -> None:
         assert {row["problem_id"] for row in own if row["status"] == "correct"} == RIGHT[model]
 
 
+@pytest.mark.slow
 def test_the_record_counts_verdicts_and_failures(made) -> None:
     _, record = made
     right, every = 3 * 3 * 4, 3 * 7 * 4
@@ -181,6 +185,7 @@ def test_the_record_counts_verdicts_and_failures(made) -> None:
     assert set(record.timings) == {"generate", "judge"}
 
 
+@pytest.mark.slow
 def test_tables_for_people_are_of_the_same_figures(made) -> None:
     out, record = made
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
@@ -200,6 +205,7 @@ def test_tables_for_people_are_of_the_same_figures(made) -> None:
     assert shown == [(name, model, f"{name} please", SAYS[model]) for name in "abcdefg" for model in SAYS]
 
 
+@pytest.mark.slow
 def test_without_arms_there_is_nothing_to_compare_and_a_judge_that_fails_too_often_stops_the_stage(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
