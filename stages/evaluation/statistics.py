@@ -113,7 +113,7 @@ def smallest_by_mcnemar(num_problems: int, *, num_unequal: int, confidence: floa
     since a difference d needs a chance u >= d. Exact power (Duffy 1984): sum over m of Bin(m; n, u) P(Bin(m, (1 + d / u) / 2) >= k_m), with
     k_m the least number of m coin flips that is significant.
     """
-    pairs_M = np.arange(1, num_problems + 1)
+    pairs_M = np.arange(num_problems + 1)
     needed_M = scipy.stats.binom.isf((1 - confidence) / 2, pairs_M, 0.5) + 1
 
     def power(difference: float) -> float:
