@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
 Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster, golds, manifests and source_mutants.
+Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster, coverage and source_mutants.
 """
 
 import importlib
@@ -22,6 +23,7 @@ BENCHMARKS = (
 )
 WITH_ARGUMENTS = {
     "cluster": "benchmarks.cluster",
+    "coverage": "benchmarks.coverage",
     "experiment": "benchmarks.experiments",
     "golds": "benchmarks.golds",
     "manifests": "benchmarks.manifests",

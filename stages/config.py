@@ -978,16 +978,15 @@ def _over(shared: Mapping[str, dict[str, Any]], arm: dict[str, Any]) -> dict[str
 
 
 class EvaluationConfig(Record):
-    """Held-out evaluation (paper 4.1.2): temperature 1.0, top-p 0.95, intervals by bootstrap over problems."""
+    """Held-out evaluation (paper 4.1.2): temperature 1.0, top-p 0.95, intervals over problems."""
 
-    seed: int = ours(0, "seed of every draw and of the bootstrap")
+    seed: int = ours(0, "seed of every draw")
     samples_per_problem: int = ours(
         4,
         "responses at the sampling temperature; pass@1 is their average, pass@k the chance that one of k is right",
         ge=1,
     )
     sampling: Sampling = paper(Sampling(top_p=0.95, max_new_tokens=32_768), "4.1.2", "how responses are drawn")
-    bootstrap_resamples: int = ours(9_999, "resamples of problems", ge=99)
     confidence: float = ours(0.95, "level of the intervals", gt=0, lt=1)
     max_judge_failures: float = _max_judge_failures()
     min_judge_failures: int = _min_judge_failures()

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from benchmarks.experiments.chains import Chain
 from data.schema import problems_from_table, read_table
 from stages.evaluation.groups import problem_groups
+from stages.evaluation.metrics import mean_by_problem
 from stages.sampling.scores import scores_by_problem
 
 METRICS = ("greedy", "pass@1")
@@ -64,8 +65,7 @@ def scores_by_model(samples: pa.Table, models: Sequence[str]) -> dict[tuple[str,
         rows = samples.filter(pc.field("model") == model)
         parts = {METRICS[0]: pc.field("sample") < 0, METRICS[1]: pc.field("sample") >= 0}
         for metric, part in parts.items():
-            by_problem = scores_by_problem(rows.filter(part))
-            found[model, metric] = {name: fmean(values) if values else math.nan for name, values in by_problem.items()}
+            found[model, metric] = mean_by_problem(scores_by_problem(rows.filter(part)))
     return found
 
 

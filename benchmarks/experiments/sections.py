@@ -10,10 +10,10 @@ from benchmarks.experiments.chains import Chain
 from benchmarks.experiments.page import table
 from benchmarks.experiments.scores import ALL, METRICS, Scores, compared_pairs, scores_of
 from benchmarks.experiments.starts import chain_choices, differ, distance_from_best, starts_of
-from benchmarks.experiments.statistics import Interval, mean_estimate, smallest_visible, t_interval
+from benchmarks.experiments.statistics import Interval, difference_estimate, mean_estimate, t_interval
 from benchmarks.experiments.steps import FIGURES, spreads, step_rows
 from flows.commands.show import toml_text
-from stages.evaluation.statistics import Estimate
+from stages.evaluation.statistics import Difference, Estimate
 from stages.recipe import RECIPES, ResolvedRecipe, walk_values
 from stages.records.machine import kind_of
 from stages.stage import Row
@@ -144,8 +144,8 @@ def step_figures(experiment: Experiment) -> Iterator[str]:
 
 def final_scores(experiment: Experiment) -> Iterator[str]:
     """Of every model and seed on all problems, with 95 % intervals."""
-    yield "On `all` held-out problems. By seed: 95 % bootstrap interval over problems. Over seeds: mean and 95 % t-interval."
-    yield "No interval: all values are equal, which does not say how much others would differ."
+    yield "On `all` held-out problems. By seed: 95 % interval over problems. Over seeds: mean and 95 % t-interval."
+    yield "No interval over seeds: all values are equal, which does not say how much others would differ."
     yield ""
     rows = []
     for model in experiment.chains[0].models:
@@ -158,18 +158,19 @@ def final_scores(experiment: Experiment) -> Iterator[str]:
 
 def differences(experiment: Experiment) -> Iterator[str]:
     """Of the pairs that the evaluation compares, by seed, pooled, and over seeds."""
-    yield "Paired by problem, on `all`. `pooled`: problems of all seeds together, 95 % bootstrap interval, which tells of these chains."
-    yield "`visible`: the smallest true difference that the pooled problems would have shown (two-sided 5 %, power 80 %: 2.80 standard"
-    yield "errors). `over seeds`: mean of the seeds' differences and 95 % t-interval, which tells of another seed."
+    yield "Paired by problem, on `all`. `pooled`: problems of all seeds together, 95 % interval, which tells of these chains."
+    yield "`visible`: the smallest true difference that the pooled problems would have shown (two-sided 5 %, power 80 %; of greedy by"
+    yield "McNemar's test). `over seeds`: mean of the seeds' differences and 95 % t-interval, which tells of another seed."
     yield ""
     rows = []
     for model, against in compared_pairs(experiment.chains[0]):
         for metric in METRICS:
             parts = [scores.differences(model, against, metric) for scores in experiment.scores]
             pooled = [value for part in parts for value in part]
-            cells = [_change(mean_estimate(part)) for part in (*parts, pooled)]
+            found = [difference_estimate(part) for part in (*parts, pooled)]
+            cells = [*map(_change, found), _visible(found[-1])]
             over = _over_seeds([fmean(part) if part else math.nan for part in parts], signed=True)
-            rows.append([f"{model} - {against}", metric, *cells, _number(smallest_visible(pooled)), over])
+            rows.append([f"{model} - {against}", metric, *cells, over])
     yield from table(["difference", "metric", *experiment.seeds, "pooled", "visible", "over seeds"], rows)
 
 
@@ -193,7 +194,7 @@ def by_group(experiment: Experiment) -> Iterator[str]:
     )
     yield from (
         "",
-        "Differences, pooled over seeds, with 95 % bootstrap intervals and in brackets what would have been visible.",
+        "Differences, pooled over seeds, with 95 % intervals and in brackets what would have been visible.",
         "",
     )
     yield from table(["difference", "metric", *groups], _group_rows(experiment, groups))
@@ -206,8 +207,8 @@ def _group_rows(experiment: Experiment, groups: Sequence[str]) -> Iterator[list[
                 [value for one in experiment.scores for value in one.differences(model, against, metric, group)]
                 for group in groups
             ]
-            cells = [f"{_change(mean_estimate(part))} ({_number(smallest_visible(part))})" for part in pooled]
-            yield [f"{model} - {against}", metric, *cells]
+            found = [difference_estimate(part) for part in pooled]
+            yield [f"{model} - {against}", metric, *(f"{_change(one)} ({_visible(one)})" for one in found)]
 
 
 # ---------------------------------------------------------------- starts
@@ -282,6 +283,11 @@ def _change(estimate: Estimate | Interval | None) -> str:
         return NONE
     value = f"{estimate.value:+.3f}"
     return value if estimate.low == estimate.high else f"{value} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
+
+
+def _visible(found: Difference | None) -> str:
+    """The smallest difference that would have shown, if any would."""
+    return NONE if found is None or found.smallest is None else _number(found.smallest)
 
 
 def _over_seeds(means: Sequence[float], *, signed: bool) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.experiments.chains import Chain
 from benchmarks.experiments.scores import Scores
-from benchmarks.experiments.statistics import mean_estimate
+from benchmarks.experiments.statistics import difference_estimate
 from stages.config import SelectionConfig
 from stages.evaluation.statistics import Estimate
 from stages.selection.rule import RULES, Candidate, NoChoiceError
@@ -78,7 +78,13 @@ def chain_choices(chain: Chain) -> dict[str, str]:
 def distance_from_best(
     checkpoint: str, starts: Sequence[Start], scores: Scores, *, metric: str
 ) -> tuple[str, Estimate | None]:
-    """The arm with the best final score, and by how much the one that starts from `checkpoint` differs from it, by problem."""
+    """The arm with the best final score, and by how much the one that starts from `checkpoint` differs from it, by problem.
+
+    An arm does not differ from itself: no interval.
+    """
     best = max((start.arm for start in starts), key=lambda arm: scores.mean(arm, metric))
     chosen = next(start.arm for start in starts if start.checkpoint == checkpoint)
-    return best, mean_estimate(scores.differences(chosen, best, metric))
+    differences = scores.differences(chosen, best, metric)
+    if chosen == best and differences:
+        return best, Estimate(0.0, low=0.0, high=0.0, num_problems=len(differences))
+    return best, difference_estimate(differences)

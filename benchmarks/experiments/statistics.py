@@ -1,20 +1,19 @@
 """From numbers to what may be said of them: spreads, paired differences, and the smallest difference that could have been seen.
 
-Intervals over problems are `stages.evaluation.statistics`' percentile bootstrap; an interval over seeds is Student's.
+Intervals over problems, and what problems could have shown, are `stages.evaluation.statistics`'; an interval over seeds is Student's.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean, stdev
 
 import numpy as np
 import scipy.stats
 
-from stages.evaluation.statistics import Estimate, estimate_mean
+from stages.evaluation.statistics import Difference, Estimate, estimate_difference, estimate_mean
 
-CONFIDENCE, POWER = 0.95, 0.8
-_RESAMPLES = 9_999
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +40,18 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate | None:
-    """The mean over problems with its 95 % bootstrap interval; NaNs are left out; None if nothing is left."""
-    return estimate_mean(np.array(values), seed=0, num_resamples=_RESAMPLES, confidence=CONFIDENCE)
+    """The mean over problems with its 95 % interval; NaNs are left out; None if nothing is left."""
+    return estimate_mean(np.array(values), confidence=CONFIDENCE)
+
+
+def difference_estimate(differences: Sequence[float]) -> Difference | None:
+    """The mean of paired differences with its 95 % interval, and what the problems could have shown."""
+    return estimate_difference(np.array(differences), confidence=CONFIDENCE)
 
 
 def standard_error(values: Sequence[float]) -> float:
     """Of the mean: sample standard deviation / sqrt(n); NaN where all values are equal, of whose spread nothing is known."""
     return stdev(values) / math.sqrt(len(values)) if len(set(values)) > 1 else math.nan
-
-
-def smallest_visible(differences: Sequence[float]) -> float:
-    """The true difference that a two-sided test at 5 % would find in 80 % of such samples: (1.96 + 0.84) x standard error."""
-    normal = NormalDist()
-    factor = normal.inv_cdf(0.5 + CONFIDENCE / 2) + normal.inv_cdf(POWER)
-    return factor * standard_error(differences)
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:

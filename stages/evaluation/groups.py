@@ -19,6 +19,16 @@ def problem_groups(problems: Sequence[Problem], *, trained_levels: Iterable[int 
     return {name: ids for name, ids in sorted(groups.items(), key=lambda item: _rank(item[0])) if ids}
 
 
+def problem_clusters(problems: Iterable[Problem]) -> dict[str, str]:
+    """Problem id -> what it is drawn together with (a contest, an exam paper): `cluster` of its `meta`, else the problem alone."""
+    return {problem.id: _cluster(problem) for problem in problems}
+
+
+def _cluster(problem: Problem) -> str:
+    cluster = problem.metadata.get("cluster")
+    return f"problem {problem.id}" if cluster is None else f"cluster {cluster}"
+
+
 def _names(problem: Problem, highest: int | None) -> list[str]:
     if problem.split == "eval":
         return [problem.source]

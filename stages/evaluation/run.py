@@ -2,13 +2,15 @@
 
 In: `curation` (heldout.parquet; rl.parquet for the levels trained on), `sft`, `selection`, and every arm. Out: samples.parquet
 (SAMPLE_SCHEMA + `model`) and results.json {`<model>/<group>/<metric>`: {value, low, high, n}}; the tables `results`,
-`comparisons` and `ledger`.
+`comparisons`, `responses` and `ledger`.
 
 Groups: `all` and each domain over the levels that RL trains on, `harder` for levels above them, each level and each domain's
-levels, and each benchmark. Metrics: `greedy`, `pass@1` (average over K samples), `pass@K`. Differences are paired by problem.
+levels, and each benchmark. Metrics: `greedy`, `pass@1` (average over K samples), `pass@k` for k = 4, 16 and K, `maj@K` from three
+samples on. Differences are paired by problem. Intervals, p and the smallest difference that would be shown are those of `statistics`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ import pyarrow as pa
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
 from data.sources.procedural import describe
 from stages.config import EvaluationConfig, Runtime
-from stages.evaluation.groups import problem_groups
-from stages.evaluation.statistics import Estimate, estimate_mean
+from stages.evaluation.groups import problem_clusters, problem_groups
+from stages.evaluation.metrics import describe_responses, majority_by_problem, mean_by_problem, pass_at_k_by_problem
+from stages.evaluation.statistics import Difference, estimate_difference, estimate_mean
 from stages.records.artifact import read_manifest, write_json
 from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import chosen_model, model_folder
@@ -28,7 +31,6 @@ from stages.sampling.scores import (
     checker_failures,
     judge_failures,
     num_weak,
-    pass_at_k,
     require_judged,
     scores_by_problem,
     status_counts,
@@ -40,6 +42,8 @@ from stages.training.ledger import flops_spent, tokens_trained
 
 SFT = "sft"
 _SHOWN_PROBLEMS = 8
+_PASS_AT = (4, 16)  # beside the number of samples
+_FEWEST_VOTES = 3  # with two, a majority is the mean
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # model -> metric -> problem id -> value, NaN where not judged
 
 
@@ -58,9 +62,11 @@ def run(
         sampled = sample_and_judge(jobs, sampler=sampler, folder=out / STATE / "samples", log=log)
     write_table(_samples(sampled.tables), out / "samples.parquet")
     scores = {model: _scores(model, sampled.tables, num_samples=config.samples_per_problem) for model in models}
-    results = _results(scores, groups, config)
+    clusters = problem_clusters(problems)
+    results = _results(scores, groups, clusters, confidence=config.confidence)
     write_json(out / "results.json", results)
-    comparisons = _comparisons(scores, groups, config, rl_arms=_rl_arms(inputs))
+    pairs = _pairs([*models], rl_arms=_rl_arms(inputs))
+    comparisons = _comparisons(scores, groups, clusters, pairs=pairs, confidence=config.confidence)
     differences = {
         f"{row['model']} - {row['against']}/{row['group']}/{row['metric']}": row["difference"] for row in comparisons
     }
@@ -78,6 +84,7 @@ def run(
             "summary": _summary(results, models, groups),
             "results": [_result_row(name, entry) for name, entry in results.items()],
             "comparisons": comparisons,
+            "responses": _response_rows(sampled.tables),
             "ledger": _ledger(inputs, results, starts=_starts(inputs)),
             "samples": _shown_samples(sampled.tables, problems),
             "verdicts": [{"status": name, "count": n} for name, n in status_counts(sampled.tables.values()).items()],
@@ -138,86 +145,75 @@ def _shown_samples(tables: Mapping[str, pa.Table], problems: Sequence[Problem]) 
 
 
 def _scores(model: str, tables: Mapping[str, pa.Table], *, num_samples: int) -> dict[str, dict[str, float]]:
-    greedy, sampled = (scores_by_problem(tables[f"{model}.{mode}"]) for mode in ("greedy", "sampled"))
+    sampled = tables[f"{model}.sampled"]
+    scores = scores_by_problem(sampled)
+    sizes = sorted({*(k for k in _PASS_AT if k < num_samples), num_samples} - {1})
+    voted = {f"maj@{num_samples}": majority_by_problem(sampled, k=num_samples)} if num_samples >= _FEWEST_VOTES else {}
     return {
-        "greedy": {key: _mean(values) for key, values in greedy.items()},
-        "pass@1": {key: _mean(values) for key, values in sampled.items()},
-        f"pass@{num_samples}": {
-            key: pass_at_k(len(values), num_correct=round(sum(values)), k=num_samples)
-            for key, values in sampled.items()
-        },
+        "greedy": mean_by_problem(scores_by_problem(tables[f"{model}.greedy"])),
+        "pass@1": mean_by_problem(scores),
+        **{f"pass@{k}": pass_at_k_by_problem(scores, k=k) for k in sizes},
+        **voted,
     }
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")
-
-
-def _estimate(values: Sequence[float], config: EvaluationConfig) -> Estimate | None:
-    return estimate_mean(
-        np.array(values),
-        seed=derive_seed(config.seed, "evaluation", "bootstrap"),
-        num_resamples=config.bootstrap_resamples,
-        confidence=config.confidence,
-    )
-
-
-def _results(scores: Scores, groups: Mapping[str, Sequence[str]], config: EvaluationConfig) -> dict[str, dict]:
+def _results(
+    scores: Scores, groups: Mapping[str, Sequence[str]], clusters: Mapping[str, str], *, confidence: float
+) -> dict[str, dict]:
     results = {}
     for model, metrics in scores.items():
         for group, ids in groups.items():
+            clusters_P = [clusters[problem_id] for problem_id in ids]
             for metric, by_problem in metrics.items():
-                estimate = _estimate([by_problem[problem_id] for problem_id in ids], config)
+                values_P = np.array([by_problem[problem_id] for problem_id in ids])
+                estimate = estimate_mean(values_P, confidence=confidence, clusters_P=clusters_P)
                 if estimate is not None:
-                    results[f"{model}/{group}/{metric}"] = _entry(estimate)
+                    ends = {"low": estimate.low, "high": estimate.high, "n": estimate.num_problems}
+                    results[f"{model}/{group}/{metric}"] = {"value": estimate.value, **ends}
     return results
 
 
-def _entry(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.num_problems}
+def _pairs(models: Sequence[str], *, rl_arms: Sequence[str]) -> list[tuple[str, str]]:
+    """What is compared: every arm against SFT, every RL arm against every control, RL arms against each other."""
+    arms = [model for model in models if model != SFT]
+    controls = [arm for arm in arms if arm not in rl_arms]
+    pairs = [(arm, SFT) for arm in arms] + [(arm, control) for arm in rl_arms for control in controls]
+    return pairs + [(first, second) for index, first in enumerate(rl_arms) for second in rl_arms[index + 1 :]]
 
 
 def _comparisons(
-    scores: Scores, groups: Mapping[str, Sequence[str]], config: EvaluationConfig, *, rl_arms: Sequence[str]
-) -> list[Row]:
-    """Paired differences: every arm against SFT, every RL arm against every control, RL arms against each other."""
-    arms = [model for model in scores if model != SFT]
-    controls = [arm for arm in arms if arm not in rl_arms]
-    pairs = [(arm, SFT) for arm in arms] + [(arm, control) for arm in rl_arms for control in controls]
-    pairs += [(first, second) for index, first in enumerate(rl_arms) for second in rl_arms[index + 1 :]]
-    return [
-        row
-        for model, against in pairs
-        for group, ids in groups.items()
-        for metric in scores[model]
-        if (row := _difference_row(model, against, group, metric, ids, scores=scores, config=config))
-    ]
-
-
-def _difference_row(
-    model: str,
-    against: str,
-    group: str,
-    metric: str,
-    ids: Sequence[str],
-    *,
     scores: Scores,
-    config: EvaluationConfig,
-) -> Row | None:
-    ours, theirs = scores[model][metric], scores[against][metric]
-    estimate = _estimate([ours[problem_id] - theirs[problem_id] for problem_id in ids], config)
-    if estimate is None:
-        return None
+    groups: Mapping[str, Sequence[str]],
+    clusters: Mapping[str, str],
+    *,
+    pairs: Sequence[tuple[str, str]],
+    confidence: float,
+) -> list[Row]:
+    """Paired differences on the problems that were judged for both."""
+    rows = []
+    for model, against in pairs:
+        for group, ids in groups.items():
+            clusters_P = [clusters[problem_id] for problem_id in ids]
+            for metric, ours in scores[model].items():
+                theirs = scores[against][metric]
+                differences_P = np.array([ours[problem_id] - theirs[problem_id] for problem_id in ids])
+                found = estimate_difference(differences_P, confidence=confidence, clusters_P=clusters_P)
+                if found is not None:
+                    names = {"model": model, "against": against, "group": group, "metric": metric}
+                    rows.append(names | _difference(found))
+    return rows
+
+
+def _difference(found: Difference) -> Row:
     return {
-        "model": model,
-        "against": against,
-        "group": group,
-        "metric": metric,
-        "difference": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.num_problems,
-        "excludes_zero": estimate.low > 0 or estimate.high < 0,
+        "difference": found.value,
+        "low": found.low,
+        "high": found.high,
+        "n": found.num_problems,
+        "excludes_zero": found.low > 0 or found.high < 0,
+        "p": found.p,
+        "smallest_difference": found.smallest,
+        "unequal": found.num_unequal,
     }
 
 
@@ -225,8 +221,17 @@ def _difference_row(
 
 
 def _result_row(name: str, entry: Mapping[str, float]) -> Row:
-    model, group, metric = name.split("/")
+    model, _, rest = name.partition("/")
+    group, _, metric = rest.rpartition("/")  # a benchmark may have a / in its name
     return {"model": model, "group": group, "metric": metric, **entry}
+
+
+def _response_rows(tables: Mapping[str, pa.Table]) -> list[Row]:
+    """How the responses of each model are, greedy and sampled."""
+    return [
+        dict(zip(("model", "mode"), name.rsplit(".", 1), strict=True)) | asdict(describe_responses(table))
+        for name, table in tables.items()
+    ]
 
 
 def _summary(results: Mapping[str, Mapping[str, float]], models: Iterable[str], groups: Iterable[str]) -> list[Row]:

@@ -8,7 +8,6 @@ A difference counts where its interval excludes 0; where none does, the size of 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import get_args
 
 from stages.config import Domain
@@ -19,7 +18,6 @@ from stages.training.checkpoints import checkpoint_name
 Tables = Mapping[str, Mapping[str, Sequence[Row]]]  # stage key -> table -> rows
 METRICS = ("greedy", "pass@1")
 _ALL = "all"
-_POWER = 0.8  # chance to see a difference of the size that is named
 _MOST_IN_GROUP = 2  # pairs that are told of a group beside `all`
 _MOST_ALIKE = 3  # pairs that are told one by one
 _MOST_REASONS = 3
@@ -46,7 +44,7 @@ def findings(tables: Tables, *, confidence: float | None) -> Findings:
     evaluation = tables.get("evaluation", {})
     results = [row for row in evaluation.get("results", []) if row["group"] == _ALL and row["metric"] in METRICS]
     comparisons = evaluation.get("comparisons", [])
-    told = [*_differences(comparisons, confidence=confidence)] if confidence else []
+    told = [*_differences(comparisons)] if confidence else []
     return Findings(
         scores=tuple(_scores(results)),
         scored_on=_scored_on(results, confidence=confidence) if confidence and results else "",
@@ -104,7 +102,7 @@ class _Pair:
         return [row for row in self.rows if row not in self.told]
 
 
-def _differences(comparisons: Sequence[Row], *, confidence: float) -> Iterator[str]:
+def _differences(comparisons: Sequence[Row]) -> Iterator[str]:
     """First what can be told apart on `all`, then on the groups that it does not hold, then what cannot be told apart."""
     pairs = _pairs(comparisons)
     over_all = [pair for pair in pairs if pair.group == _ALL]
@@ -113,9 +111,9 @@ def _differences(comparisons: Sequence[Row], *, confidence: float) -> Iterator[s
         yield from _in_group(group, [pair for pair in pairs if pair.group == group])
     alike = [pair for pair in over_all if not pair.told]
     if len(alike) > _MOST_ALIKE:
-        yield _many_not_told_apart(alike, confidence=confidence)
+        yield _many_not_told_apart(alike)
     else:
-        yield from (_not_told_apart(pair, confidence=confidence) for pair in alike)
+        yield from (_not_told_apart(pair) for pair in alike)
 
 
 def _pairs(comparisons: Sequence[Row]) -> list[_Pair]:
@@ -151,29 +149,29 @@ def _difference(row: Row) -> str:
     return f"{sign}{_share(row['difference'])} {_interval(row)}"
 
 
-def _not_told_apart(pair: _Pair, *, confidence: float) -> str:
+def _not_told_apart(pair: _Pair) -> str:
     num_problems = pair.rows[0]["n"]
-    if all(row["low"] == row["high"] == 0 for row in pair.rows):
+    if not any(row["unequal"] for row in pair.rows):
         return f"{pair.model} and {pair.against} score alike on each of the {_count(num_problems, 'problem')}."
     said = f"{pair.model} and {pair.against} cannot be told apart: {_listed(pair.rows)}"
     if num_problems == 1:
         return f"{said}; one problem says nothing."
-    seen = max(_seen(row, confidence=confidence) for row in pair.rows)
-    return f"{said}; a difference of {_share(seen)} would show four times in five."
+    seen = _seen([pair])
+    return f"{said}; {f'a difference of {_share(seen)}' if seen else 'no difference'} would show four times in five."
 
 
-def _many_not_told_apart(pairs: Sequence[_Pair], *, confidence: float) -> str:
+def _many_not_told_apart(pairs: Sequence[_Pair]) -> str:
     """Names alone; the tables have the intervals."""
-    seen = [max(_seen(row, confidence=confidence) for row in pair.rows) for pair in pairs]
+    seen = _seen(pairs)
     names = ", ".join(f"{pair.model} and {pair.against}" for pair in pairs)
-    room = f"differences of {_share(max(seen))} would show four times in five"
+    room = f"{f'differences of {_share(seen)}' if seen else 'no difference'} would show four times in five"
     return f"Cannot be told apart ({room}): {names}."
 
 
-def _seen(row: Row, *, confidence: float) -> float:
-    """The true difference for which an interval as wide as this one excludes 0 with the chance `_POWER`."""
-    wanted = NormalDist().inv_cdf((1 + confidence) / 2)
-    return (row["high"] - row["low"]) / 2 * (wanted + NormalDist().inv_cdf(_POWER)) / wanted
+def _seen(pairs: Sequence[_Pair]) -> float | None:
+    """The difference that would have shown in every metric of every pair; None where in one none would: too few problems."""
+    found = [row["smallest_difference"] for pair in pairs for row in pair.rows]
+    return None if None in found else max(found)
 
 
 def _is_beside(group: str) -> bool:

@@ -122,7 +122,7 @@ def _sections(manifests: Mapping[str, Manifest]) -> Sequence[Row]:
 
 
 _EVALUATION = (
-    "Each point is a mean over problems with its bootstrap interval. "
+    "Each point is a mean over problems with its interval. "
     "`all` leaves out the harder level, which stands by itself as `harder`. "
     "FLOPs in the ledger are the matrix products of training, sampling and the reference pass after SFT, counted from lengths "
     "(docs/how-it-works.md); they say whether a control had as much compute as an arm."
@@ -173,7 +173,8 @@ def _evaluation_charts(manifests: Mapping[str, Manifest]) -> list[tuple[str, str
     results = json.loads((manifests["evaluation"].folder / "results.json").read_text(encoding="utf-8"))
     rows: dict[str, list[tuple[str, str, float, float, float]]] = {"greedy": [], "pass@1": []}
     for name, entry in results.items():
-        model, group, metric = name.split("/")
+        model, _, rest = name.partition("/")
+        group, _, metric = rest.rpartition("/")
         if metric in rows:
             rows[metric].append((group, model, entry["value"], entry["low"], entry["high"]))
     comparisons = [

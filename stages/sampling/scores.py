@@ -131,10 +131,15 @@ def pass_at_k(num_samples: int, *, num_correct: int, k: int) -> float:
     return 1.0 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
 
 
+def num_solved(judged: Sequence[float]) -> int:
+    """Of a problem's scores those in full: partial credit solves nothing, however often it is given."""
+    return sum(score == 1 for score in judged)
+
+
 def mean_pass_at_k(scores: Mapping[str, Sequence[float]], *, k: int) -> float:
     """Mean over problems of pass@k from their judged samples; those with fewer than k are left out. NaN where none has k."""
     values = [
-        pass_at_k(len(judged), num_correct=round(sum(judged)), k=k) for judged in scores.values() if len(judged) >= k
+        pass_at_k(len(judged), num_correct=num_solved(judged), k=k) for judged in scores.values() if len(judged) >= k
     ]
     return float(np.mean(values)) if values else math.nan
 

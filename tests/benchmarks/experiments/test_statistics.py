@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.experiments.statistics import mean_estimate, smallest_visible, spread, standard_error, t_interval
+from benchmarks.experiments.statistics import difference_estimate, mean_estimate, spread, standard_error, t_interval
 
 
 def test_a_spread_is_the_mean_and_the_sample_deviation_over_it() -> None:
@@ -29,22 +29,25 @@ def test_a_standard_error_by_hand() -> None:
     assert math.isnan(standard_error([1.0]))
 
 
-def test_equal_differences_do_not_say_what_would_have_been_visible() -> None:
-    assert math.isnan(smallest_visible([0.0, 0.0, 0.0]))
+def test_equal_values_over_seeds_have_no_interval() -> None:
     assert t_interval([0.5, 0.5]) is None
 
 
-def test_the_smallest_visible_difference_is_28_standard_errors_in_ten() -> None:
-    differences = [1.0, -1.0, 0.0, 0.0] * 25  # variance 50 / 99
-    error = math.sqrt(50 / 99) / 10
-    assert smallest_visible(differences) == pytest.approx((1.959964 + 0.841621) * error, rel=1e-6)
+def test_what_would_have_been_visible_is_28_standard_errors_in_ten() -> None:
+    found = difference_estimate([0.5, -0.5, 0.0, 0.0] * 25)  # 50 differences of a half, and one more on each side
+    assert found is not None
+    error = math.sqrt(52 / 4) / 102
+    assert found.smallest == pytest.approx((1.959964 + 0.841621) * error, rel=1e-6)
 
 
 def test_a_difference_of_the_smallest_visible_size_is_found_four_times_in_five() -> None:
-    """By drawing: normal differences of unit deviation with a true mean of that size, tested at 5 %."""
-    shifted = np.random.default_rng(0).normal(size=(4000, 400)) + smallest_visible([1.0, -1.0] * 200)
-    z = shifted.mean(1) / (shifted.std(1, ddof=1) / 20)
-    assert (np.abs(z) > 1.959964).mean() == pytest.approx(0.8, abs=0.02)
+    """By drawing: normal differences of a deviation of .1 with a true mean of that size; the interval adds a little to their spread."""
+    rng = np.random.default_rng(0)
+    differences = rng.normal(scale=0.1, size=400)
+    found = difference_estimate([*(differences - differences.mean())])
+    assert found is not None and found.smallest is not None
+    means = rng.normal(scale=0.1, size=(4000, 400)).mean(1) + found.smallest
+    assert (means / (0.1 / 20) > 1.959964).mean() == pytest.approx(0.82, abs=0.03)
 
 
 def test_an_interval_over_three_seeds_is_students() -> None:

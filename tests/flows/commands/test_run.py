@@ -26,7 +26,8 @@ def difference(
     model: str, against: str, group: str, metric: str, n: int, value: float, low: float, high: float
 ) -> dict:
     row = {"model": model, "against": against, "group": group, "metric": metric, "difference": value}
-    return {**row, "low": low, "high": high, "n": n, "excludes_zero": low > 0 or high < 0}
+    shown = {"smallest_difference": (high - low) / 2 * 2.8016 / 1.96, "unequal": n // 4}
+    return {**row, "low": low, "high": high, "n": n, "excludes_zero": low > 0 or high < 0, **shown}
 
 
 def evaluation_tables() -> dict:

@@ -1,9 +1,10 @@
 """Which held-out problems are averaged together."""
 
 import json
+from dataclasses import replace
 
 from data.schema import Problem
-from stages.evaluation.groups import problem_groups
+from stages.evaluation.groups import problem_clusters, problem_groups
 
 
 def problem(
@@ -38,3 +39,11 @@ def test_what_is_harder_than_training_and_benchmarks_stand_by_themselves() -> No
 
 def test_without_levels_in_training_nothing_is_harder() -> None:
     assert problem_groups(PROBLEMS, trained_levels=[None])["all"] == ["a", "b", "c"]
+
+
+def test_problems_are_clustered_as_their_meta_says_and_stand_alone_where_it_says_nothing() -> None:
+    named = [replace(PROBLEMS[3], id=name, meta=json.dumps({"cluster": 2024})) for name in ("e", "2024")]
+    other = replace(PROBLEMS[3], id="cluster 2024", meta='{"cluster": "B"}')
+    found = problem_clusters([*PROBLEMS, *named, other])
+    assert found["e"] == found["2024"]
+    assert len(set(found.values())) == len(PROBLEMS) + 2

@@ -1,44 +1,441 @@
-"""The table that compares what arms took."""
+"""An evaluation of models that each say one thing, so that every figure is known; and its tables by hand."""
 
 import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from stages.evaluation.run import _ledger
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from data.schema import Problem, table_from_problems, write_table
+from stages.config import EvaluationConfig, Runtime, Sampling
+from stages.evaluation.run import (
+    _comparisons,
+    _heldout,
+    _jobs,
+    _ledger,
+    _notes,
+    _pairs,
+    _response_rows,
+    _result_row,
+    _results,
+    _rl_arms,
+    _scores,
+    _shown_samples,
+    _starts,
+    _summary,
+    run,
+)
+from stages.evaluation.statistics import estimate_difference, estimate_mean
+from stages.stage import StageLog, StageRecord
 from stages.training.checkpoints import Checkpoint, write_checkpoints
+from tests.stages.rl.scripted import samples
+from tests.stages.saying import save_model_that_says, tokenizer_of
+
+# ---------------------------------------------------------------- a chain of models that each say one thing
 
 
-def _steps(folder: Path, *rows: tuple[int, float]) -> Path:
+def problem(name: str, answer: str, *, level: int = 2, **values: str) -> Problem:
+    kept = {"domain": "math", "split": "heldout", "source": "procedural/lin", "meta": json.dumps({"level": level})}
+    return Problem(**{"id": name, "prompt": f"{name} please", "answer": answer, **kept, **values})
+
+
+HELDOUT = [
+    problem("a", "8"),
+    problem("b", "7"),
+    problem("c", "8"),
+    problem("d", "9"),
+    problem("e", "8"),
+    problem("f", "7", level=3),
+    problem("g", "7", split="eval", source="sums/one", meta="{}"),
+]
+SAYS = {"sft": "8", "seven": "7", "more": "8"}  # model -> its answer; `seven` is an arm of RL, `more` is none
+RIGHT = {"sft": {"a", "c", "e"}, "seven": {"b", "f", "g"}, "more": {"a", "c", "e"}}
+GROUPS = {"all": "abcde", "math": "abcde", "level 2": "abcde", "math level 2": "abcde", "sums/one": "g", "harder": "f"}
+METRICS = ("greedy", "pass@1", "pass@3", "maj@3")
+CONFIG = EvaluationConfig(
+    samples_per_problem=3, confidence=0.9, sampling=Sampling(max_new_tokens=12, top_p=0.5, chunk_problems=3)
+)
+
+
+def manifest(folder: Path, **config: object) -> None:
+    """As far as it is read."""
+    document = {
+        "payload": {"stage": "rl", "arm": folder.name, "config": config}, "fingerprint": "f", "content": "c", "seal": "s", "files": {},
+        "inputs": {}, "metrics": {}, "timings": {}, "notes": [], "code": {}, "recipe": "r", "status": "sealed", "seconds": 1.0,
+        "made_at": "", "mlflow_run_id": "",
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps(document))
+
+
+def steps(folder: Path, *rows: tuple[int, float]) -> Path:
     """Lines of steps.jsonl: tokens and FLOPs so far."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     lines = [{"tokens/trained": tokens, "compute/total_flops": flops} for tokens, flops in rows]
     (folder / "steps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
 
-def test_arms_are_told_with_their_tokens_over_those_of_their_start_and_their_flops_over_the_most(
-    tmp_path: Path,
-) -> None:
-    kept = [
-        Checkpoint(f"epoch-{n:02d}", epoch=n, steps=n, tokens_trained=100 * n, validation_loss=None) for n in (1, 2)
-    ]
-    inputs = {
-        "sft": tmp_path / "sft",
-        "selection": tmp_path / "selection",
-        "rl/mixed": _steps(tmp_path / "mixed", (10, 1e6), (50, 6e6)),
-        "rl/more": _steps(tmp_path / "more", (300, 8e6)),
+def checkpoint(number: int) -> Checkpoint:
+    return Checkpoint(
+        f"epoch-{number:02d}", epoch=number, steps=number, tokens_trained=100 * number, validation_loss=None
+    )
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("chain")
+    tokenizer = tokenizer_of(HELDOUT, answers=("7", "8", "9"))
+    write_table(table_from_problems(HELDOUT), root / "curation" / "heldout.parquet")
+    write_table(table_from_problems([replace(HELDOUT[0], split="rl")]), root / "curation" / "rl.parquet")
+    save_model_that_says("8", HELDOUT, tokenizer, root / "sft" / "epoch-02")
+    write_checkpoints(root / "sft", [checkpoint(1), checkpoint(2)])
+    (root / "selection").mkdir()
+    (root / "selection" / "choice.json").write_text('{"checkpoint": "epoch-02"}')
+    save_model_that_says("7", HELDOUT, tokenizer, root / "seven" / "model")
+    (root / "more").mkdir()
+    (root / "more" / "model").symlink_to(root / "sft" / "epoch-02")
+    (root / "seven" / "rollouts").mkdir()
+    for arm, spent in (("seven", (50, 8e6)), ("more", (20, 2e6))):
+        steps(root / arm, spent)
+        manifest(root / arm)
+    return {name: root / name for name in ("curation", "sft", "selection")} | {
+        f"rl/{arm}": root / arm for arm in ("seven", "more")
     }
-    inputs["selection"].mkdir()
-    inputs["sft"].mkdir()
-    write_checkpoints(inputs["sft"], kept)
-    (inputs["selection"] / "choice.json").write_text('{"checkpoint": "epoch-01"}')
+
+
+def evaluated(
+    inputs: dict[str, Path], out: Path, config: EvaluationConfig = CONFIG, log: StageLog | None = None
+) -> StageRecord:
+    return run(config, inputs=inputs, runtime=Runtime(workers=1), out=out, log=log or StageLog(None))
+
+
+@pytest.fixture(scope="module")
+def made(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StageRecord]:
+    out = tmp_path_factory.mktemp("evaluation")
+    return out, evaluated(inputs, out)
+
+
+def of_group(model: str, group: str) -> list[float]:
+    return [float(name in RIGHT[model]) for name in GROUPS[group]]
+
+
+@pytest.mark.slow
+def test_every_model_has_every_metric_on_every_group(made) -> None:
+    out, record = made
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert list(results) == [f"{model}/{group}/{metric}" for model in SAYS for group in GROUPS for metric in METRICS]
+    for name, entry in results.items():
+        model, group = name.split("/", 1)[0], name.split("/", 1)[1].rpartition("/")[0]
+        known = estimate_mean(np.array(of_group(model, group)), confidence=0.9)
+        assert known is not None
+        assert entry == {"value": known.value, "low": known.low, "high": known.high, "n": known.num_problems}
+        assert record.metrics[name] == known.value
+    rows = [(row["model"], row["group"], row["metric"]) for row in record.tables["results"]]
+    assert rows == [(model, group, metric) for model in SAYS for group in GROUPS for metric in METRICS]
+
+
+@pytest.mark.slow
+def test_every_pair_is_compared_on_every_group_and_metric(made) -> None:
+    _, record = made
+    rows = record.tables["comparisons"]
+    pairs = (("seven", "sft"), ("more", "sft"), ("seven", "more"))
+    assert [(row["model"], row["against"], row["group"], row["metric"]) for row in rows] == [
+        (*pair, group, metric) for pair in pairs for group in GROUPS for metric in METRICS
+    ]
+    for row in rows:
+        ours, theirs = (of_group(row[name], row["group"]) for name in ("model", "against"))
+        differences = [one - other for one, other in zip(ours, theirs, strict=True)]
+        known = estimate_difference(np.array(differences), confidence=0.9)
+        assert known is not None
+        assert row["difference"] == sum(differences) / len(differences)
+        assert (row["low"], row["high"], row["n"]) == (known.low, known.high, len(differences))
+        assert (row["p"], row["smallest_difference"]) == (known.p, known.smallest)
+        assert row["unequal"] == sum(map(abs, differences))
+        name = f"{row['model']} - {row['against']}/{row['group']}/{row['metric']}"
+        assert record.metrics[name] == row["difference"]
+
+
+@pytest.mark.slow
+def test_all_samples_are_kept_with_the_model_that_gave_them(made) -> None:
+    out, _ = made
+    rows = pq.read_table(out / "samples.parquet").to_pylist()
+    assert len(rows) == 3 * 7 * (1 + 3)
+    for model, answer in SAYS.items():
+        own = [row for row in rows if row["model"] == model]
+        assert {row["extracted"] for row in own} == {answer}
+        assert [row["sample"] for row in own] == [-1] * 7 + [0, 1, 2] * 7
+        assert {row["problem_id"] for row in own if row["status"] == "correct"} == RIGHT[model]
+
+
+@pytest.mark.slow
+def test_the_record_counts_verdicts_and_failures(made) -> None:
+    _, record = made
+    right, every = 3 * 3 * 4, 3 * 7 * 4
+    assert record.tables["verdicts"] == [
+        {"status": "correct", "count": right},
+        {"status": "wrong", "count": every - right},
+    ]
+    assert [record.metrics[f"judge/{name}"] for name in ("total_failures", "checker_failures", "weak")] == [0, 0, 0]
+    assert record.notes == ("generated problems: math is linear equations with one unknown",)
+    assert set(record.timings) == {"generate", "judge"}
+
+
+@pytest.mark.slow
+def test_tables_for_people_are_of_the_same_figures(made) -> None:
+    out, record = made
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    (summary, *_) = record.tables["summary"]
+    entry = results["sft/all/greedy"]
+    assert summary["all"] == f"0.600 [{entry['low']:.3f}, {entry['high']:.3f}]"
+    assert [(row["model"], row["greedy"], row["further_tokens"]) for row in record.tables["ledger"]] == [
+        ("sft", 0.6, 0),
+        ("seven", 0.2, 50),
+        ("more", 0.6, 20),
+    ]
+    assert [row["start"] for row in record.tables["ledger"]] == ["epoch-02"] * 3
+    assert [(row["model"], row["mode"], row["num_responses"]) for row in record.tables["responses"]] == [
+        (model, mode, number) for model in SAYS for mode, number in (("greedy", 7), ("sampled", 21))
+    ]
+    shown = [(row["problem"], row["model"], row["prompt"], row["extracted"]) for row in record.tables["samples"]]
+    assert shown == [(name, model, f"{name} please", SAYS[model]) for name in "abcdefg" for model in SAYS]
+
+
+@pytest.mark.slow
+def test_without_arms_there_is_nothing_to_compare_and_a_judge_that_fails_too_often_stops_the_stage(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    bad = problem("b", "")  # without a right answer to compare with
+    write_table(table_from_problems([HELDOUT[0], bad]), tmp_path / "curation" / "heldout.parquet")
+    write_table(table_from_problems([]), tmp_path / "curation" / "rl.parquet")
+    alone = {name: inputs[name] for name in ("sft", "selection")} | {"curation": tmp_path / "curation"}
+    record = evaluated(alone, tmp_path / "out")
+    assert record.tables["comparisons"] == []
+    assert record.metrics["sft/all/greedy"] == 1
+    assert [row["n"] for row in record.tables["results"] if row["group"] == "all"] == [1] * 4
+    assert record.metrics["judge/total_failures"] == 4
+    assert record.notes[0] == "the judge failed on 4 responses; they count neither as right nor as wrong"
+    strict = CONFIG.model_copy(update={"min_judge_failures": 1})
+    with pytest.raises(RuntimeError, match="the judge failed on 4 of 8 responses"):
+        evaluated(alone, tmp_path / "out", strict)
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+def test_no_problem_to_evaluate_on_is_refused(tmp_path: Path) -> None:
+    write_table(table_from_problems([]), tmp_path / "heldout.parquet")
+    with pytest.raises(ValueError, match="holds no problem: give curation a source for the split `heldout`"):
+        _heldout(tmp_path)
+
+
+def test_every_model_is_asked_the_same_with_the_same_seed(tmp_path: Path) -> None:
+    jobs = _jobs(CONFIG, {"sft": tmp_path / "a", "arm": tmp_path / "b"}, HELDOUT)
+    assert [(job.name, job.policy.weights.name, job.num_samples) for job in jobs] == [
+        ("sft.greedy", "a", 0),
+        ("sft.sampled", "a", 3),
+        ("arm.greedy", "b", 0),
+        ("arm.sampled", "b", 3),
+    ]
+    assert len({job.seed for job in jobs}) == 1
+    other = _jobs(CONFIG.model_copy(update={"seed": 1}), {"sft": tmp_path}, HELDOUT)
+    assert other[0].seed != jobs[0].seed
+
+
+def test_a_few_problems_from_the_whole_set_are_shown_with_every_models_greedy_response() -> None:
+    problems = [problem(f"p{number:02d}", "8") for number in range(20)]
+    rows = samples([{"problem_id": one.id, "status": "wrong", "extracted": "7", "response": "r"} for one in problems])
+    shown = _shown_samples({"b.greedy": rows, "b.sampled": rows, "a.greedy": rows}, problems)
+    assert [row["problem"] for row in shown[::2]] == [f"p{number:02d}" for number in range(0, 16, 2)]
+    assert [row["model"] for row in shown[:2]] == ["b", "a"]
+    first = {"problem": "p00", "prompt": "p00 please", "model": "b", "status": "wrong", "extracted": "7"}
+    assert shown[0] == first | {"response": "r"}
+    few = _shown_samples({"a.greedy": rows.slice(0, 3)}, problems[:3])
+    assert [row["problem"] for row in few] == ["p00", "p01", "p02"]
+
+
+# ---------------------------------------------------------------- scores and differences
+
+
+def verdicts(**by_problem: str) -> list[dict]:
+    """Rows of samples: + right, - wrong, ! the judge failed."""
+    statuses = {"+": "correct", "-": "wrong", "!": "judge_error"}
+    return [
+        {"problem_id": name, "sample": number, "status": statuses[mark], "extracted": mark}
+        for name, marks in by_problem.items()
+        for number, mark in enumerate(marks)
+    ]
+
+
+def scored(num_samples: int, **by_problem: str) -> dict[str, dict[str, float]]:
+    tables = {"m.greedy": samples(verdicts(p="+", q="-", r="!")), "m.sampled": samples(verdicts(**by_problem))}
+    return _scores("m", tables, num_samples=num_samples)
+
+
+def test_scores_of_a_model_by_hand() -> None:
+    found = scored(6, p="+-----", q="++++--", r="+!----")
+    assert list(found) == ["greedy", "pass@1", "pass@4", "pass@6", "maj@6"]
+    assert (found["greedy"]["p"], found["greedy"]["q"]) == (1, 0)
+    assert found["pass@1"] == pytest.approx({"p": 1 / 6, "q": 4 / 6, "r": 1 / 5})
+    assert found["pass@4"] == pytest.approx({"p": 4 / 6, "q": 1.0, "r": 4 / 5})
+    assert (found["maj@6"]["p"], found["maj@6"]["q"]) == (0, 1)
+    unknown = (found["greedy"], found["pass@6"], found["maj@6"])
+    assert all(math.isnan(values["r"]) for values in unknown)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "metrics"),
+    [
+        (1, ("greedy", "pass@1")),
+        (2, ("greedy", "pass@1", "pass@2")),
+        (3, ("greedy", "pass@1", "pass@3", "maj@3")),
+        (4, ("greedy", "pass@1", "pass@4", "maj@4")),
+        (17, ("greedy", "pass@1", "pass@4", "pass@16", "pass@17", "maj@17")),
+    ],
+)
+def test_the_metrics_that_so_many_samples_give(num_samples: int, metrics: Sequence[str]) -> None:
+    assert tuple(scored(num_samples, p="+")) == metrics
+
+
+def test_arms_are_compared_with_sft_with_controls_and_with_each_other() -> None:
+    assert _pairs(["sft", "a", "control", "b", "other", "c"], rl_arms=["a", "b", "c"]) == [
+        *(("a", "sft"), ("control", "sft"), ("b", "sft"), ("other", "sft"), ("c", "sft")),
+        *(("a", "control"), ("a", "other"), ("b", "control"), ("b", "other"), ("c", "control"), ("c", "other")),
+        *(("a", "b"), ("a", "c"), ("b", "c")),
+    ]
+    assert _pairs(["sft", "a"], rl_arms=[]) == [("a", "sft")]
+
+
+SCORES = {
+    "sft": {"greedy": {"p": 0.0, "q": 1.0, "r": 0.0, "s": math.nan}},
+    "arm": {"greedy": {"p": 1.0, "q": 1.0, "r": 1.0, "s": 1.0}},
+}
+ALONE = {name: name for name in "pqrs"}
+
+
+def test_a_group_without_a_verdict_has_no_result_and_no_difference() -> None:
+    groups = {"all": ["p", "q"], "none": ["s"], "empty": []}
+    found = _results(SCORES, groups, ALONE, confidence=0.95)
+    assert [(name, entry["value"], entry["n"]) for name, entry in found.items()] == [
+        ("sft/all/greedy", 0.5, 2),
+        ("arm/all/greedy", 1.0, 2),
+        ("arm/none/greedy", 1.0, 1),
+    ]
+    rows = _comparisons(SCORES, groups, ALONE, pairs=[("arm", "sft")], confidence=0.95)
+    assert [(row["group"], row["difference"], row["n"], row["unequal"]) for row in rows] == [("all", 0.5, 2, 1)]
+
+
+def test_problems_of_a_cluster_are_drawn_together() -> None:
+    together, groups = dict.fromkeys("pqr", "contest"), {"all": ["p", "q", "r"]}
+    (row,) = _comparisons(SCORES, groups, together, pairs=[("arm", "sft")], confidence=0.95)
+    known = estimate_difference(np.array([1.0, 0.0, 1.0]), confidence=0.95, clusters_P=["contest"] * 3)
+    assert known is not None
+    assert (row["low"], row["high"], row["p"]) == (known.low, known.high, known.p)
+    found = _results(SCORES, groups, together, confidence=0.95)["sft/all/greedy"]
+    level = estimate_mean(np.array([0.0, 1.0, 0.0]), confidence=0.95, clusters_P=["contest"] * 3)
+    assert level is not None
+    assert (found["low"], found["high"]) == (level.low, level.high)
+
+
+@pytest.mark.parametrize(("sign", "excludes"), [(1.0, True), (-1.0, True), (0.0, False)])
+def test_an_interval_excludes_zero_on_either_side(sign: float, *, excludes: bool) -> None:
+    ids = [f"p{number}" for number in range(12)]
+    scores = {"sft": {"greedy": dict.fromkeys(ids, 0.0)}, "arm": {"greedy": dict.fromkeys(ids, sign)}}
+    clusters = {name: name for name in ids}
+    (row,) = _comparisons(scores, {"all": ids}, clusters, pairs=[("arm", "sft")], confidence=0.95)
+    assert row["excludes_zero"] is excludes
+    assert (row["low"] > 0, row["high"] < 0) == (sign > 0, sign < 0)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def test_a_group_may_have_a_slash_in_its_name() -> None:
+    assert _result_row("arm/set/one/pass@1", {"value": 0.5}) == {
+        "model": "arm", "group": "set/one", "metric": "pass@1", "value": 0.5,
+    }  # fmt: skip
+
+
+def test_a_summary_leaves_levels_out_and_has_nothing_where_nothing_was_judged() -> None:
+    results = {"a/all/greedy": {"value": 0.25, "low": 0.125, "high": 0.5}}
+    assert _summary(results, ["a", "b"], ["all", "level 2", "math level 2"]) == [
+        {"model": "a", "metric": "greedy", "all": "0.250 [0.125, 0.500]"},
+        {"model": "b", "metric": "greedy", "all": ""},
+        {"model": "a", "metric": "pass@1", "all": ""},
+        {"model": "b", "metric": "pass@1", "all": ""},
+    ]
+
+
+def test_responses_are_told_by_model_and_mode() -> None:
+    (row,) = _response_rows({"a.sampled": samples([{"num_tokens": 3}, {"num_tokens": 5, "status": "no_answer"}])})
+    assert row == {
+        "model": "a", "mode": "sampled", "num_responses": 2, "mean_tokens": 4.0, "median_tokens": 4.0, "p95_tokens": pytest.approx(4.9),
+        "truncated": 0.0, "unparsable": 0.5, "num_judge_failures": 0,
+    }  # fmt: skip
+
+
+def test_notes_are_of_the_judge_and_of_generated_problems() -> None:
+    elsewhere = [replace(HELDOUT[0], source="gsm8k")]
+    assert _notes(0, elsewhere) == ()
+    assert _notes(2, elsewhere) == ("the judge failed on 2 responses; they count neither as right nor as wrong",)
+    assert len(_notes(2, HELDOUT)) == 2
+
+
+def test_arms_of_rl_are_those_that_keep_rollouts(tmp_path: Path) -> None:
+    (tmp_path / "a" / "rollouts").mkdir(parents=True)
+    (tmp_path / "b").mkdir()
+    assert _rl_arms({"rl/a": tmp_path / "a", "rl/b": tmp_path / "b", "sft": tmp_path}) == ["a"]
+
+
+def test_an_arms_start_is_the_one_that_it_names(tmp_path: Path) -> None:
+    manifest(tmp_path / "a", arms=[{"start": "epoch-02"}])
+    manifest(tmp_path / "b", arms=[{"start": None}])
+    manifest(tmp_path / "c")
+    inputs = {f"rl/{name}": tmp_path / name for name in "abc"} | {"sft": tmp_path}
+    assert _starts(inputs) == {"a": "epoch-02"}
+
+
+@pytest.fixture
+def spent(tmp_path: Path) -> Callable[..., dict[str, Path]]:
+    """Inputs with two checkpoints, the first chosen, and arms of so many tokens and FLOPs."""
+
+    def make(**arms: Sequence[tuple[int, float]]) -> dict[str, Path]:
+        inputs = {"sft": tmp_path / "sft", "selection": tmp_path / "selection"}
+        inputs |= {f"rl/{arm}": steps(tmp_path / arm, *rows) for arm, rows in arms.items()}
+        inputs["selection"].mkdir()
+        inputs["sft"].mkdir()
+        write_checkpoints(inputs["sft"], [checkpoint(1), checkpoint(2)])
+        (inputs["selection"] / "choice.json").write_text('{"checkpoint": "epoch-01"}')
+        return inputs
+
+    return make
+
+
+def test_arms_are_told_with_their_tokens_over_those_of_their_start_and_their_flops_over_the_most(spent) -> None:
+    inputs = spent(mixed=[(10, 1e6), (50, 6e6)], more=[(300, 8e6)])
     results = {
-        f"{model}/all/{metric}": {"value": 0.5} for model in ("sft", "mixed", "more") for metric in ("greedy", "pass@1")
+        f"{model}/all/{metric}": {"value": value}
+        for model in ("sft", "mixed", "more")
+        for metric, value in (("greedy", 0.5), ("pass@1", 0.25))
     }
     rows = {row.pop("model"): row for row in _ledger(inputs, results, starts={"more": "epoch-02"})}
-    scores = {"start": "epoch-01", "sft_tokens": 100, "greedy": 0.5, "pass@1": 0.5}
-    later = {"start": "epoch-02", "sft_tokens": 200, "greedy": 0.5, "pass@1": 0.5}
+    scores = {"start": "epoch-01", "sft_tokens": 100, "greedy": 0.5, "pass@1": 0.25}
+    later = {"start": "epoch-02", "sft_tokens": 200, "greedy": 0.5, "pass@1": 0.25}
     assert rows == {
         "sft": {"further_tokens": 0, "further / sft": 0.0, "further_flops": 0.0, "flops / most": 0.0, **scores},
         "mixed": {"further_tokens": 50, "further / sft": 0.5, "further_flops": 6e6, "flops / most": 0.75, **scores},
         "more": {"further_tokens": 300, "further / sft": 1.5, "further_flops": 8e6, "flops / most": 1.0, **later},
     }
+
+
+@pytest.mark.parametrize("metric", ["greedy", "pass@1"])
+def test_a_model_without_a_score_is_not_in_the_ledger_and_none_need_have_spent_anything(spent, metric: str) -> None:
+    inputs = spent(arm=[])
+    results = {f"sft/all/{name}": {"value": 0.5} for name in ("greedy", "pass@1")}
+    results[f"arm/all/{metric}"] = {"value": 0.5}
+    (row,) = _ledger(inputs, results, starts={})
+    assert (row["model"], row["further_flops"], row["flops / most"]) == ("sft", 0.0, 0.0)

@@ -7,7 +7,8 @@ from stages.report.findings import findings
 
 def difference(model: str, against: str, metric: str, value: float, low: float, high: float, **more) -> dict:
     row = {"model": model, "against": against, "group": "all", "metric": metric, "difference": value}
-    return {**row, "low": low, "high": high, "n": 1000, "excludes_zero": low > 0 or high < 0, **more}
+    shown = {"smallest_difference": 0.027 if metric == "greedy" else 0.019, "unequal": 9}
+    return {**row, "low": low, "high": high, "n": 1000, "excludes_zero": low > 0 or high < 0, **shown, **more}
 
 
 def told(*comparisons: dict) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ def test_two_that_cannot_be_told_apart_are_told_with_the_difference_that_would_s
     (sentence,) = told(*(difference("phased", "mixed", *row) for row in UNDECIDED))
     assert sentence == (
         "phased and mixed cannot be told apart: greedy -.006 [-.025, .013], pass@1 -.011 [-.024, .003]; "
-        "a difference of .027 would show four times in five."  # .019 x (1.96 + .84) / 1.96
+        "a difference of .027 would show four times in five."
     )
 
 
@@ -56,12 +57,21 @@ def test_many_that_cannot_be_told_apart_are_one_sentence() -> None:
     )
 
 
+def test_problems_that_are_too_few_for_any_difference_say_so() -> None:
+    few = {"n": 5, "smallest_difference": None}
+    rows = [difference("a", "b", *row, **(few if row[0] == "greedy" else {})) for row in UNDECIDED]
+    assert told(*rows)[0].endswith("; no difference would show four times in five.")
+    names = ("a", "b"), ("a", "c"), ("b", "c"), ("b", "d")
+    (sentence,) = told(*(difference(*pair, *UNDECIDED[0], **few) for pair in names))
+    assert sentence.startswith("Cannot be told apart (no difference would show four times in five): a and b, ")
+
+
 def test_an_end_at_zero_tells_nothing_apart() -> None:
     assert "cannot be told apart" in told(difference("a", "b", "greedy", -0.05, -0.125, 0.0))[0]
 
 
 def test_equal_answers_and_a_single_problem_are_not_taken_for_a_measurement() -> None:
-    assert told(difference("a", "b", "greedy", 0.0, 0.0, 0.0)) == (
+    assert told(difference("a", "b", "greedy", 0.0, -0.003, 0.003, unequal=0)) == (
         "a and b score alike on each of the 1,000 problems.",
     )
     assert told(difference("a", "b", "greedy", 1.0, 1.0, 1.0, n=1)) == (

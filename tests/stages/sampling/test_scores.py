@@ -18,6 +18,7 @@ from stages.sampling.scores import (
     mean_pass_at_k,
     mean_score,
     mean_tokens,
+    num_solved,
     num_weak,
     pass_at_k,
     policy_entropy,
@@ -183,6 +184,11 @@ def test_a_mean_of_pass_at_k_is_over_the_problems_with_k_judged_samples() -> Non
     assert mean_pass_at_k(scores, k=3) == 1
     assert mean_pass_at_k(scores, k=1) == pytest.approx(mean_score(scores))
     assert math.isnan(mean_pass_at_k(scores, k=4)) and math.isnan(mean_pass_at_k({}, k=1))
+
+
+def test_partial_credit_solves_nothing_however_often_it_is_given() -> None:
+    assert num_solved([0.5, 1.0, 0.5, 0.99, 1.0]) == 2
+    assert mean_pass_at_k({"a": [0.5, 0.5], "b": [1.0, 0.0]}, k=2) == 0.5
 
 
 def test_pass_at_k_counts_no_failure_of_the_judge_as_wrong() -> None:

@@ -3,29 +3,22 @@
 import io
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import torch
-from torch.nn.functional import cross_entropy
 
-from data.domains import DOMAINS
 from data.schema import SAMPLE_SCHEMA, Problem, read_table, table_from_problems, write_table
-from ring_model.checkpoint import save_model
-from ring_model.configuration import BailingMoeConfig
-from ring_model.modelling import BailingMoe, initialise
-from ring_model.tokenizer import Tokenizer, build_word_tokenizer
+from ring_model.tokenizer import Tokenizer
 from stages.config import Phase, RlArm, Runtime, Sampling, SelectionConfig
 from stages.rl.prompts import Pool, load_pool
 from stages.sampling.scores import GRADED_SCHEMA, count_solved
 from stages.selection.run import run
-from stages.sft.batches import tokenise
 from stages.stage import StageLog, StageRecord
 from stages.training.checkpoints import Checkpoint, write_checkpoints
 from tests.stages.conftest import arm_config
+from tests.stages.saying import save_model_that_says, says, tokenizer_of
 
 NAMES = ("plums", "pears", "figs", "limes", "dates", "nuts")
 ANSWERS = {"eight": "8", "seven": "7", "nine": "9"}
@@ -37,29 +30,6 @@ PROBLEMS = [
 SAMPLING = Sampling(max_new_tokens=12, top_p=0.5, chunk_problems=4)
 
 
-def says(answer: str) -> str:
-    return f"so </think>\n\n\\boxed{{{answer}}}"
-
-
-def save_model_that_says(answer: str, tokenizer: Tokenizer, folder: Path) -> None:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-    experts = {"num_experts": 4, "num_experts_per_tok": 2, "num_shared_experts": 1, "moe_intermediate_size": 8}
-    ids = {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    model = initialise(BailingMoe(BailingMoeConfig(**sizes, **experts, **ids, max_position_embeddings=128)), seed=0)
-    taught = [replace(row, solution=says(answer)) for row in PROBLEMS]
-    rows = tokenise(taught, tokenizer=tokenizer, max_total_tokens=128).rows
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    for step in range(60):
-        row = rows[step % len(rows)]
-        ids_T = torch.tensor([*row.prompt, *row.response])
-        hidden_ND = model(ids_T[None, :-1]).hidden_ND[len(row.prompt) - 1 :]
-        optimizer.zero_grad()
-        cross_entropy(model.logits(hidden_ND), ids_T[len(row.prompt) :]).backward()
-        optimizer.step()
-    save_model(model, folder)
-    tokenizer.save(folder)
-
-
 def trained(name: str, **figures: float) -> Checkpoint:
     return Checkpoint(name, **{"epoch": 1, "steps": 1, "tokens_trained": 1, "validation_loss": None, **figures})
 
@@ -68,12 +38,11 @@ def trained(name: str, **figures: float) -> Checkpoint:
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A curation, an sft with one checkpoint, and the folder of the stronger model."""
     root = tmp_path_factory.mktemp("inputs")
-    texts = [says(answer) for answer in ANSWERS.values()] + [row.prompt for row in PROBLEMS]
-    tokenizer = build_word_tokenizer(texts, phrases=[domain.prompt_suffix for domain in DOMAINS.values()])
+    tokenizer = tokenizer_of(PROBLEMS, answers=ANSWERS.values())
     write_table(table_from_problems(PROBLEMS), root / "curation" / "rl.parquet")
     write_table(table_from_problems(PROBLEMS[:2]), root / "curation" / "probe.parquet")
-    save_model_that_says("8", tokenizer, root / "sft" / "epoch-01")
-    save_model_that_says("7", tokenizer, root / "stronger")
+    save_model_that_says("8", PROBLEMS, tokenizer, root / "sft" / "epoch-01")
+    save_model_that_says("7", PROBLEMS, tokenizer, root / "stronger")
     write_checkpoints(root / "sft", [trained("epoch-01")])
     return {name: root / name for name in ("curation", "sft", "stronger")}
 
