@@ -135,14 +135,14 @@ def test_an_address_where_nobody_listens_is_told() -> None:
     assert isinstance(error, ConnectionError) and "in 3 attempts; the last failed with: ConnectError" in str(error)
 
 
-@pytest.mark.parametrize("asks_for", [lambda: "1", lambda: formatdate(time.time() + 2, usegmt=True)])
+@pytest.mark.parametrize("asks_for", [lambda: "1", lambda: formatdate(time.time() + 6, usegmt=True)])
 def test_a_server_that_asks_to_wait_is_waited_for_by_all(asks_for: Callable[[], str]) -> None:
     script = Script({"q0": [says(429, b"", Retry_After=asks_for())]})
     with served(script):
         replies = ask(script, count=2, limits=Limits(concurrency=2, max_attempts=2, backoff_seconds=0.01))
     assert all(isinstance(reply, Reply) for reply in replies)
     assert script.attempts == {("q0", 0): 2, ("q1", 1): 1}
-    assert 0.9 <= script.times[-1] - script.times[0] < 5.0
+    assert 0.9 <= script.times[-1] - script.times[0] < 10.0
 
 
 def test_nobody_waits_for_hours() -> None:
