@@ -73,7 +73,7 @@ class Tokenizer:
             settings["chat_template"], special_tokens=_named_tokens(settings), origin=template_origin
         )
         self._end_ids = _end_ids(backend, settings, more_end_ids)
-        self._special_tokens = _special_tokens(backend, end_ids=self._end_ids)
+        self._special_tokens = _special_tokens(backend, settings, end_ids=self._end_ids)
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> Self:
@@ -242,11 +242,16 @@ def _unused(text: str) -> str:
     return _CUT * (1 + max(map(len, re.findall(f"{_CUT}+", text)), default=0))
 
 
-def _special_tokens(backend: tokenizers.Tokenizer, *, end_ids: Sequence[int]) -> list[str]:
-    """What the vocabulary marks as special, the end tokens, and ours where it has them unmarked, as some have `<think>`."""
-    marked = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+def _special_tokens(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], *, end_ids: Sequence[int]) -> list[str]:
+    """What the vocabulary marks as special, the `eos_token`, ours and end tokens where it has them unmarked, as some have `<think>`.
+
+    An end token of the model that is no added one, but a piece of plain text, is none: words of a problem would be cut at it.
+    """
+    added = backend.get_added_tokens_decoder()
+    marked = {token.content for index, token in added.items() if token.special or index in end_ids}
     ours = {token for token in SPECIAL_TOKENS if backend.token_to_id(token) is not None}
-    return sorted(marked | ours | {str(backend.id_to_token(index)) for index in end_ids})
+    named = {token for name, token in _named_tokens(settings).items() if name == "eos_token"}
+    return sorted(marked | ours | named)
 
 
 def _end_ids(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], more: Sequence[int]) -> tuple[int, ...]:

@@ -247,10 +247,17 @@ def test_end_tokens_that_are_none_are_refused(tmp_path: Path, settings: dict, fi
         Tokenizer.from_folder(folder_with(tmp_path, settings, **files))
 
 
-def test_every_end_token_written_in_a_problem_is_text(tmp_path: Path) -> None:
+def test_an_end_token_written_in_a_problem_is_text_whether_or_not_it_is_marked(tmp_path: Path) -> None:
+    made = Tokenizer.from_folder(folder_with(tmp_path, {}, generation_config={"eos_token_id": made_id(SUFFIX)}))
+    assert made.end_ids == (0, made_id(SUFFIX))
+    assert made_id(SUFFIX) in tokenizer().render_prompt("compute 7" + SUFFIX)
+    assert made_id(SUFFIX) not in made.render_prompt("compute 7" + SUFFIX)
+
+
+def test_a_word_that_is_an_end_token_changes_no_prompt(tmp_path: Path) -> None:
     made = Tokenizer.from_folder(folder_with(tmp_path, {}, generation_config={"eos_token_id": made_id("compute")}))
     assert made.end_ids == (0, made_id("compute"))
-    assert made_id("compute") not in made.render_prompt("compute 7")
+    assert made.render_prompt("compute 7") == tokenizer().render_prompt("compute 7")
 
 
 def made_id(token: str) -> int:
