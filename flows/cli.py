@@ -7,26 +7,21 @@ Standard output carries results, standard error progress and messages. Heavy pac
 import gc
 import importlib.metadata
 import json
-import os
-import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from flows.console import UNHEARD, leave_pipe, plain_console, say, waiting
 from flows.environment import prepare
-from flows.request import Plan, Request, column_overrides, plan_request
-from flows.settings import choose_server, use_home
+from flows.request import Request, column_overrides, plan_request
+from flows.running import prepared_home, run_flow, writable_home
+from flows.settings import use_home
 from stages.config import StageName
 from stages.errors import StageError, TrackingError
-from stages.imports import heavy_imports
-from stages.records.artifact import ring_home
 
-LEAST_FREE_BYTES = 20_000_000  # the databases of a first run alone take 8 MB
 COMMANDS = {  # name -> where it is, imported when it is called, and what it says of itself
     "show": (
         "flows.commands.show:show",
@@ -55,6 +50,10 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     "rollouts": (
         "flows.commands.rollouts:rollouts",
         "Show what an RL arm answered in a step, a page at a time: verdict, reason, advantage, and what of each response entered the loss.",
+    ),
+    "evaluate": (
+        "flows.commands.evaluate:evaluate",
+        "Evaluate one model, ours or anybody's, on named benchmarks, with intervals; without benchmarks list them.",
     ),
     "rescore": (
         "flows.commands.rescore:rescore_result",
@@ -121,19 +120,20 @@ def run(
         Print one JSON object instead of words.
 
     """
-    home = _writable_home()
-    use_home(home)
-    choose_server(home)
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    home = prepared_home()
     overrides = (*column_overrides(columns), *(set_ or ()))
     request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=overrides, data_dir=data_dir)
     with waiting("reading the recipe, and the code that its stages run"):
         plan = plan_request(request)  # a mistake is told before a server starts
-    from flows.serve import refusals_told, temporary_server
-
-    say("starting Prefect's server, importing Prefect and MLflow ...")
-    with temporary_server(home) as wait, refusals_told():
-        document = _run_chain(plan, home=home, wait=wait)
+    parameters = {
+        "recipe": recipe,
+        "until": until,
+        "rerun": rerun,
+        "arm": arm,
+        "overrides": list(overrides),
+        "data_dir": str(data_dir) if data_dir else None,
+    }
+    document = run_flow("flows.chain:full_chain", parameters, home=home, experiment=plan.resolved.recipe.name)
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
@@ -141,34 +141,6 @@ def run(
 
     show_ending(document, request=request, home=home, console=_out, verbose=verbose)
     return 0
-
-
-def _run_chain(plan: Plan, *, home: Path, wait: Callable[[], None]) -> dict[str, Any]:
-    request = plan.request
-    with heavy_imports():  # Prefect reads its settings when it is imported
-        from prefect.exceptions import TerminationSignal
-
-        from flows.chain import full_chain
-        from flows.terminal import ACTIVE_DISPLAY, progress_display
-        from stages.records.tracking import Tracker
-
-    with waiting("opening the records", after_seconds=5.0):
-        Tracker(home, plan.resolved.recipe.name)  # MLflow's database is made, where there is none, beside the server's
-    with waiting("waiting for Prefect's server, which makes its database in a new home folder", after_seconds=5.0):
-        wait()
-    with progress_display() as display:
-        ACTIVE_DISPLAY.set(display)
-        try:
-            return full_chain(
-                request.recipe,
-                until=request.until,
-                rerun=request.rerun,
-                arm=request.arm,
-                overrides=list(request.overrides),
-                data_dir=str(request.data_dir) if request.data_dir else None,
-            )
-        except TerminationSignal as error:  # Prefect's own handler of SIGTERM, while a flow runs
-            raise KeyboardInterrupt from error
 
 
 @app.command
@@ -185,30 +157,11 @@ def up(*, prefect_port: int = 4200, mlflow_port: int = 5000, host: str = "127.0.
         Address to listen on; neither server asks for a password, so think before you change it.
 
     """
-    home = _writable_home()
+    home = writable_home()
     use_home(home)
     from flows.serve import serve
 
     return serve(home, host=host, prefect_port=prefect_port, mlflow_port=mlflow_port)
-
-
-def _writable_home() -> Path:
-    home = ring_home()
-    probe = home / f".write-{os.getpid()}"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"cannot write to the home folder {home} ({error.strerror}); set RING_HOME to a folder of yours"
-        ) from error
-    if (free := shutil.disk_usage(home).free) < LEAST_FREE_BYTES:
-        raise ValueError(
-            f"the disk of the home folder {home} is full: {free:,} bytes are free, at least {LEAST_FREE_BYTES:,} are needed; "
-            "free some, or set RING_HOME to a folder on another disk"
-        )
-    return home
 
 
 def main() -> None:

@@ -244,7 +244,9 @@ class CurationConfig(Record):
     seed: int = ours(0, "seed of every draw")
     sources: tuple[Source, ...] = ours((), "where problems come from, in order of priority")
     columns: dict[str, str] = ours({}, "as `columns` of a source of files, for those of --data-dir (--columns)")
-    benchmarks: tuple[str, ...] = ours((), "names of evaluation sets in `data/benchmarks/catalogue.py` that leak nowhere")
+    benchmarks: tuple[str, ...] = ours(
+        (), "names of evaluation sets in `data/benchmarks/catalogue.py` that leak nowhere"
+    )
     skip: tuple[CurationStep, ...] = ours((), "steps of the funnel that are left out")
     duplicates: Duplicates = ours(Duplicates(), "when two rows count as one problem")
     decontamination: Decontamination = ours(Decontamination(), "when a row counts as a leak")
@@ -990,6 +992,25 @@ class EvaluationConfig(Record):
     confidence: float = ours(0.95, "level of the intervals", gt=0, lt=1)
     max_judge_failures: float = _max_judge_failures()
     min_judge_failures: int = _min_judge_failures()
+
+
+class ModelEvaluationConfig(EvaluationConfig):
+    """`ring evaluate`: one model, ours or anybody's, on named benchmarks, by the paper's protocol (4.1.2) where nothing else is said."""
+
+    model: str = needed("folder of a model, or an OpenAI-compatible server as http://127.0.0.1:8000/v1#name")
+    name: str = needed("what results call the model", pattern=r"^[^/]+$")
+    benchmarks: tuple[str, ...] = needed("evaluation sets of data/benchmarks, in the order of the tables")
+    samples: int | None = ours(
+        None, "responses to each problem at the sampling temperature; none: as many as each benchmark's protocol", ge=1
+    )
+    another_version: bool = ours(False, "take rows that are not those of a benchmark's frozen manifest")
+    concurrency: int = ours(8, "chunks that a server is asked at a time", ge=1)
+    requests_per_minute: int | None = ours(None, "most requests to a server; none: as many as it answers", ge=1)
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _benchmarks_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(find_benchmark(name).name for name in names))
 
 
 class ReportConfig(Record):

@@ -10,6 +10,7 @@ from stages.config import CurationConfig, FileSource
 from stages.records.artifact import file_digests
 
 DATA_DIR = "data-dir"
+TRAINED_ON = "trained-on"  # the curation whose rows a model was trained on
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.sources.formats import problem_files
 from stages.config import (
     PACKAGED,
     STAGES,
     BaseConfig,
     CurationConfig,
+    ModelEvaluationConfig,
     Recipe,
     Record,
     RlArm,
@@ -18,12 +20,13 @@ from stages.config import (
     SftConfig,
     StageName,
 )
-from stages.local_files import Place, places
+from stages.local_files import DATA_DIR, TRAINED_ON, Place, places
 from stages.records.artifact import (
     MANIFEST,
     Manifest,
     Store,
     content_digest,
+    file_digests,
     fingerprint,
     folder_problems,
     matching_files,
@@ -41,7 +44,9 @@ MODULES: dict[str, str] = {
     "report": "stages.report",
 }
 FURTHER_SFT = "stages.sft.further"  # an arm of kind `sft` is SFT from another start
+ONE_MODEL = "stages.evaluation.one_model"  # an evaluation that belongs to no chain
 CHECKPOINT, STRONGER = "checkpoint", "stronger"
+MODEL = "model"  # data of an evaluation that belongs to no chain: the model's folder
 _EVERY_FILE = "**/*"
 _INPUTS: dict[str, tuple[str, ...]] = {
     "curation": (),
@@ -113,6 +118,53 @@ def plan_chain(recipe: Recipe, *, until: StageName | None = None, data_dir: Path
             spec = _plan_stage(recipe, stage, arm, planned, data_dir)
             planned[spec.key] = spec
     return list(planned.values())
+
+
+def plan_model_evaluation(
+    config: ModelEvaluationConfig,
+    *,
+    rows: Mapping[str, str],
+    model: Path | None,
+    data_dir: Path | None = None,
+    trained_on: Path | None = None,
+) -> PlannedStage:
+    """The evaluation of one model on named benchmarks, whose only inputs come from outside the store or are sealed there already.
+
+    `rows` are digests of the benchmarks' rows by name: what else lies in `data_dir` decides nothing. `model` is its folder, None for a
+    server's, of which nothing but its address is known.
+
+    Raises ValueError for a folder that holds nothing.
+    """
+    data = {MODEL: _model_folder(model, what="model")} if model else {}
+    if data_dir:
+        data[DATA_DIR] = _data_dir(data_dir)
+    if trained_on:
+        data[TRAINED_ON] = DataFolder(trained_on, matching_files(trained_on, "*.parquet"))
+    digests = {name: item.content for name, item in data.items() if name != DATA_DIR}
+    payload = {
+        "stage": "evaluation",
+        "arm": None,
+        "config": config.model_dump(mode="json"),
+        "code": code_digest(ONE_MODEL),
+        "inputs": digests | {f"benchmark/{name}": sha256 for name, sha256 in rows.items()},
+    }
+    return PlannedStage(
+        key="evaluation",
+        stage="evaluation",
+        arm=None,
+        module=ONE_MODEL,
+        config=config,
+        inputs=(),
+        ranks=1,
+        payload=payload,
+        fingerprint=fingerprint(payload),
+        data=data,
+    )
+
+
+def _data_dir(folder: Path) -> DataFolder:
+    files = problem_files(folder, what="--data-dir")
+    return DataFolder(folder.absolute(), file_digests(files, below=folder))
 
 
 def _require_starts(recipe: Recipe) -> None:

@@ -22,6 +22,7 @@ from stages.config import (
     BaseConfig,
     CurationConfig,
     EvaluationConfig,
+    ModelEvaluationConfig,
     Record,
     ReportConfig,
     RlConfig,
@@ -42,6 +43,7 @@ CONFIGS: dict[str, type[Record]] = {  # by module
     "stages.rl": RlConfig,
     "stages.sft.further": SftConfig,
     "stages.evaluation": EvaluationConfig,
+    "stages.evaluation.one_model": ModelEvaluationConfig,
     "stages.report": ReportConfig,
 }
 RECORD = "record.json"

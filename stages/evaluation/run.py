@@ -20,8 +20,9 @@ from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table
 from data.sources.procedural import describe
 from stages.config import EvaluationConfig, Runtime
 from stages.evaluation.groups import problem_clusters, problem_groups
-from stages.evaluation.metrics import describe_responses, majority_by_problem, mean_by_problem, pass_at_k_by_problem
-from stages.evaluation.statistics import Difference, estimate_difference, estimate_mean
+from stages.evaluation.metrics import describe_responses
+from stages.evaluation.scores import Scores, model_scores, result_rows, score_results, shown_samples, with_model
+from stages.evaluation.statistics import Difference, estimate_difference
 from stages.records.artifact import read_manifest, write_json
 from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import chosen_model, model_folder
@@ -32,7 +33,6 @@ from stages.sampling.scores import (
     judge_failures,
     num_weak,
     require_judged,
-    scores_by_problem,
     status_counts,
 )
 from stages.seeds import derive_seed
@@ -41,10 +41,6 @@ from stages.training.checkpoints import checkpoints_of
 from stages.training.ledger import flops_spent, tokens_trained
 
 SFT = "sft"
-_SHOWN_PROBLEMS = 8
-_PASS_AT = (4, 16)  # beside the number of samples
-_FEWEST_VOTES = 3  # with two, a majority is the mean
-Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # model -> metric -> problem id -> value, NaN where not judged
 
 
 def run(
@@ -60,10 +56,17 @@ def run(
     with LocalSampler(runtime, published=out / STATE / "published") as sampler:
         jobs = _jobs(config, models, problems)
         sampled = sample_and_judge(jobs, sampler=sampler, folder=out / STATE / "samples", log=log)
-    write_table(_samples(sampled.tables), out / "samples.parquet")
-    scores = {model: _scores(model, sampled.tables, num_samples=config.samples_per_problem) for model in models}
+    write_table(with_model(sampled.tables.values(), map(_model_of, sampled.tables)), out / "samples.parquet")
+    scores = {
+        model: model_scores(
+            sampled.tables[f"{model}.greedy"],
+            sampled.tables[f"{model}.sampled"],
+            num_samples=config.samples_per_problem,
+        )
+        for model in models
+    }
     clusters = problem_clusters(problems)
-    results = _results(scores, groups, clusters, confidence=config.confidence)
+    results = score_results(scores, groups, clusters, confidence=config.confidence)
     write_json(out / "results.json", results)
     pairs = _pairs([*models], rl_arms=_rl_arms(inputs))
     comparisons = _comparisons(scores, groups, clusters, pairs=pairs, confidence=config.confidence)
@@ -82,11 +85,11 @@ def run(
         },
         tables={
             "summary": _summary(results, models, groups),
-            "results": [_result_row(name, entry) for name, entry in results.items()],
+            "results": result_rows(results),
             "comparisons": comparisons,
             "responses": _response_rows(sampled.tables),
             "ledger": _ledger(inputs, results, starts=_starts(inputs)),
-            "samples": _shown_samples(sampled.tables, problems),
+            "samples": shown_samples(_greedy(sampled.tables), problems),
             "verdicts": [{"status": name, "count": n} for name, n in status_counts(sampled.tables.values()).items()],
         },
         notes=_notes(failures.total(), problems),
@@ -118,59 +121,16 @@ def _jobs(config: EvaluationConfig, models: Mapping[str, Path], problems: Sequen
     ]
 
 
-def _samples(tables: Mapping[str, pa.Table]) -> pa.Table:
-    named = [
-        table.append_column("model", pa.array([name.partition(".")[0]] * len(table), pa.string()))
-        for name, table in tables.items()
-    ]
-    return pa.concat_tables(named)
+def _model_of(job: str) -> str:
+    return job.rsplit(".", 1)[0]
 
 
-def _shown_samples(tables: Mapping[str, pa.Table], problems: Sequence[Problem]) -> list[Row]:
-    """The greedy responses of every model to the same few problems, with their verdicts, for people."""
-    step = max(1, len(problems) // _SHOWN_PROBLEMS)
-    shown = {problem.id: problem.prompt for problem in problems[::step][:_SHOWN_PROBLEMS]}
-    rows = [
-        {"problem": row["problem_id"], "prompt": shown[row["problem_id"]], "model": name.removesuffix(".greedy")}
-        | {column: row[column] for column in ("status", "extracted", "response")}
-        for name, table in tables.items()
-        if name.endswith(".greedy")
-        for row in table.to_pylist()
-        if row["problem_id"] in shown
-    ]
-    return sorted(rows, key=lambda row: row["problem"])
+def _greedy(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """Model -> its greedy responses."""
+    return {_model_of(name): table for name, table in tables.items() if name.endswith(".greedy")}
 
 
-# ---------------------------------------------------------------- scores and intervals
-
-
-def _scores(model: str, tables: Mapping[str, pa.Table], *, num_samples: int) -> dict[str, dict[str, float]]:
-    sampled = tables[f"{model}.sampled"]
-    scores = scores_by_problem(sampled)
-    sizes = sorted({*(k for k in _PASS_AT if k < num_samples), num_samples} - {1})
-    voted = {f"maj@{num_samples}": majority_by_problem(sampled, k=num_samples)} if num_samples >= _FEWEST_VOTES else {}
-    return {
-        "greedy": mean_by_problem(scores_by_problem(tables[f"{model}.greedy"])),
-        "pass@1": mean_by_problem(scores),
-        **{f"pass@{k}": pass_at_k_by_problem(scores, k=k) for k in sizes},
-        **voted,
-    }
-
-
-def _results(
-    scores: Scores, groups: Mapping[str, Sequence[str]], clusters: Mapping[str, str], *, confidence: float
-) -> dict[str, dict]:
-    results = {}
-    for model, metrics in scores.items():
-        for group, ids in groups.items():
-            clusters_P = [clusters[problem_id] for problem_id in ids]
-            for metric, by_problem in metrics.items():
-                values_P = np.array([by_problem[problem_id] for problem_id in ids])
-                estimate = estimate_mean(values_P, confidence=confidence, clusters_P=clusters_P)
-                if estimate is not None:
-                    ends = {"low": estimate.low, "high": estimate.high, "n": estimate.num_problems}
-                    results[f"{model}/{group}/{metric}"] = {"value": estimate.value, **ends}
-    return results
+# ---------------------------------------------------------------- comparisons
 
 
 def _pairs(models: Sequence[str], *, rl_arms: Sequence[str]) -> list[tuple[str, str]]:
@@ -218,12 +178,6 @@ def _difference(found: Difference) -> Row:
 
 
 # ---------------------------------------------------------------- tables
-
-
-def _result_row(name: str, entry: Mapping[str, float]) -> Row:
-    model, _, rest = name.partition("/")
-    group, _, metric = rest.rpartition("/")  # a benchmark may have a / in its name
-    return {"model": model, "group": group, "metric": metric, **entry}
 
 
 def _response_rows(tables: Mapping[str, pa.Table]) -> list[Row]:

@@ -20,15 +20,12 @@ from stages.evaluation.run import (
     _notes,
     _pairs,
     _response_rows,
-    _result_row,
-    _results,
     _rl_arms,
-    _scores,
-    _shown_samples,
     _starts,
     _summary,
     run,
 )
+from stages.evaluation.scores import score_results
 from stages.evaluation.statistics import estimate_difference, estimate_mean
 from stages.stage import StageLog, StageRecord
 from stages.training.checkpoints import Checkpoint, write_checkpoints
@@ -246,59 +243,7 @@ def test_every_model_is_asked_the_same_with_the_same_seed(tmp_path: Path) -> Non
     assert other[0].seed != jobs[0].seed
 
 
-def test_a_few_problems_from_the_whole_set_are_shown_with_every_models_greedy_response() -> None:
-    problems = [problem(f"p{number:02d}", "8") for number in range(20)]
-    rows = samples([{"problem_id": one.id, "status": "wrong", "extracted": "7", "response": "r"} for one in problems])
-    shown = _shown_samples({"b.greedy": rows, "b.sampled": rows, "a.greedy": rows}, problems)
-    assert [row["problem"] for row in shown[::2]] == [f"p{number:02d}" for number in range(0, 16, 2)]
-    assert [row["model"] for row in shown[:2]] == ["b", "a"]
-    first = {"problem": "p00", "prompt": "p00 please", "model": "b", "status": "wrong", "extracted": "7"}
-    assert shown[0] == first | {"response": "r"}
-    few = _shown_samples({"a.greedy": rows.slice(0, 3)}, problems[:3])
-    assert [row["problem"] for row in few] == ["p00", "p01", "p02"]
-
-
 # ---------------------------------------------------------------- scores and differences
-
-
-def verdicts(**by_problem: str) -> list[dict]:
-    """Rows of samples: + right, - wrong, ! the judge failed."""
-    statuses = {"+": "correct", "-": "wrong", "!": "judge_error"}
-    return [
-        {"problem_id": name, "sample": number, "status": statuses[mark], "extracted": mark}
-        for name, marks in by_problem.items()
-        for number, mark in enumerate(marks)
-    ]
-
-
-def scored(num_samples: int, **by_problem: str) -> dict[str, dict[str, float]]:
-    tables = {"m.greedy": samples(verdicts(p="+", q="-", r="!")), "m.sampled": samples(verdicts(**by_problem))}
-    return _scores("m", tables, num_samples=num_samples)
-
-
-def test_scores_of_a_model_by_hand() -> None:
-    found = scored(6, p="+-----", q="++++--", r="+!----")
-    assert list(found) == ["greedy", "pass@1", "pass@4", "pass@6", "maj@6"]
-    assert (found["greedy"]["p"], found["greedy"]["q"]) == (1, 0)
-    assert found["pass@1"] == pytest.approx({"p": 1 / 6, "q": 4 / 6, "r": 1 / 5})
-    assert found["pass@4"] == pytest.approx({"p": 4 / 6, "q": 1.0, "r": 4 / 5})
-    assert (found["maj@6"]["p"], found["maj@6"]["q"]) == (0, 1)
-    unknown = (found["greedy"], found["pass@6"], found["maj@6"])
-    assert all(math.isnan(values["r"]) for values in unknown)
-
-
-@pytest.mark.parametrize(
-    ("num_samples", "metrics"),
-    [
-        (1, ("greedy", "pass@1")),
-        (2, ("greedy", "pass@1", "pass@2")),
-        (3, ("greedy", "pass@1", "pass@3", "maj@3")),
-        (4, ("greedy", "pass@1", "pass@4", "maj@4")),
-        (17, ("greedy", "pass@1", "pass@4", "pass@16", "pass@17", "maj@17")),
-    ],
-)
-def test_the_metrics_that_so_many_samples_give(num_samples: int, metrics: Sequence[str]) -> None:
-    assert tuple(scored(num_samples, p="+")) == metrics
 
 
 def test_arms_are_compared_with_sft_with_controls_and_with_each_other() -> None:
@@ -319,7 +264,7 @@ ALONE = {name: name for name in "pqrs"}
 
 def test_a_group_without_a_verdict_has_no_result_and_no_difference() -> None:
     groups = {"all": ["p", "q"], "none": ["s"], "empty": []}
-    found = _results(SCORES, groups, ALONE, confidence=0.95)
+    found = score_results(SCORES, groups, ALONE, confidence=0.95)
     assert [(name, entry["value"], entry["n"]) for name, entry in found.items()] == [
         ("sft/all/greedy", 0.5, 2),
         ("arm/all/greedy", 1.0, 2),
@@ -335,7 +280,7 @@ def test_problems_of_a_cluster_are_drawn_together() -> None:
     known = estimate_difference(np.array([1.0, 0.0, 1.0]), confidence=0.95, clusters_P=["contest"] * 3)
     assert known is not None
     assert (row["low"], row["high"], row["p"]) == (known.low, known.high, known.p)
-    found = _results(SCORES, groups, together, confidence=0.95)["sft/all/greedy"]
+    found = score_results(SCORES, groups, together, confidence=0.95)["sft/all/greedy"]
     level = estimate_mean(np.array([0.0, 1.0, 0.0]), confidence=0.95, clusters_P=["contest"] * 3)
     assert level is not None
     assert (found["low"], found["high"]) == (level.low, level.high)
@@ -352,12 +297,6 @@ def test_an_interval_excludes_zero_on_either_side(sign: float, *, excludes: bool
 
 
 # ---------------------------------------------------------------- tables
-
-
-def test_a_group_may_have_a_slash_in_its_name() -> None:
-    assert _result_row("arm/set/one/pass@1", {"value": 0.5}) == {
-        "model": "arm", "group": "set/one", "metric": "pass@1", "value": 0.5,
-    }  # fmt: skip
 
 
 def test_a_summary_leaves_levels_out_and_has_nothing_where_nothing_was_judged() -> None:

@@ -1,0 +1,84 @@
+"""WHEN one model is evaluated on named benchmarks: `ring evaluate`, and `prefect deployment run evaluate/benchmarks -p model=...`."""
+
+import contextlib
+import json
+import time
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.chain import open_chain, run_stages
+from flows.evaluation_request import EXPERIMENT, EvaluationPlan, plan_evaluation, request_of
+from flows.launch import Display
+from flows.terminal import active_display
+from stages.errors import TrackingError
+from stages.recipe import flatten
+from stages.records.machine import machine_kind
+
+
+@flow(  # ty: ignore[no-matching-overload] - the runner is generic in what it returns
+    name="evaluate",
+    flow_run_name="{model}",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),
+    validate_parameters=True,
+    retries=0,
+)
+def evaluate_model(
+    model: str,
+    benchmarks: list[str],
+    samples: int | None = None,
+    data_dir: str | None = None,
+    recipe: str = EXPERIMENT,
+    overrides: list[str] | None = None,
+    another_version: bool = False,
+    rerun: bool = False,
+) -> dict[str, Any]:
+    """One model on named benchmarks; returns what `ring evaluate --json` prints."""
+    request = request_of(
+        model=model,
+        benchmarks=benchmarks,
+        samples=samples,
+        data_dir=data_dir,
+        recipe=recipe,
+        overrides=overrides,
+        another_version=another_version,
+        rerun=rerun,
+    )
+    return run_evaluation(plan_evaluation(request), display=active_display())
+
+
+def run_evaluation(plan: EvaluationPlan, *, display: Display) -> dict[str, Any]:
+    """Run the stage, or take its result from the cache, and record it."""
+    started = time.monotonic()
+    rerun = {plan.spec.key} if plan.request.rerun else set()
+    chain = open_chain(
+        [plan.spec],
+        name=EXPERIMENT,
+        runtime=plan.runtime,
+        params=flatten(plan.spec.config, prefix="evaluation."),
+        rerun=rerun,
+        display=display,
+    )
+    try:
+        (result,) = run_stages([plan.spec], rerun=rerun, chain=chain).values()
+        results = json.loads((result.manifest.folder / "results.json").read_text(encoding="utf-8"))
+        chain.tracker.finish_chain(
+            chain.run_id, metrics={name: entry["value"] for name, entry in results.items()}, files=[]
+        )
+    except BaseException as error:
+        chain.is_stopped.set()
+        with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
+            chain.tracker.fail_chain(chain.run_id, error)
+        raise
+    return {
+        "model": plan.request.model,
+        "fingerprint": plan.spec.fingerprint,
+        "status": result.status,
+        "seconds": time.monotonic() - started,
+        "artifact": str(result.manifest.folder),
+        "mlflow_run_id": chain.run_id,
+        "machine": machine_kind(plan.runtime.device),
+        "results": results,
+        "not_available": plan.absent,
+    }

@@ -1,0 +1,132 @@
+"""What a person asks of one model, and the stage that answers it; a mistake is told before anything starts."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.benchmarks import find_benchmark
+from data.benchmarks.loading import NotAvailableError, load_benchmark
+from data.benchmarks.manifest import manifest_of
+from flows.models import find_model
+from stages.config import ModelEvaluationConfig, Runtime
+from stages.plan import PlannedStage, plan_model_evaluation
+from stages.recipe import load_recipe
+from stages.records.artifact import Manifest, Store, read_manifest, ring_home
+from stages.sampling.address import Address, is_address
+from stages.sampling.models import open_model
+
+EXPERIMENT = "evaluate"  # of the records
+_CURATION = "curation"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """What a person asks."""
+
+    model: str  # an id of `ring ls`, a folder, or the address of a server
+    benchmarks: tuple[str, ...]
+    samples: int | None = None
+    data_dir: Path | None = None
+    recipe: str = EXPERIMENT
+    overrides: tuple[str, ...] = ()
+    another_version: bool = False
+    rerun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """A request, made definite: the stage, how it runs, and which benchmarks are not at hand, with the reason."""
+
+    request: EvaluationRequest
+    spec: PlannedStage
+    runtime: Runtime
+    absent: dict[str, str]
+
+
+def request_of(**parameters: Any) -> EvaluationRequest:  # noqa: ANN401 - a flow's parameters, which are plain values
+    """The parameters of the flow as a request."""
+    return EvaluationRequest(
+        parameters["model"],
+        tuple(parameters["benchmarks"]),
+        samples=parameters["samples"],
+        data_dir=Path(parameters["data_dir"]) if parameters["data_dir"] else None,
+        recipe=parameters["recipe"],
+        overrides=tuple(parameters["overrides"] or ()),
+        another_version=parameters["another_version"],
+        rerun=parameters["rerun"],
+    )
+
+
+def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
+    """Find the model and the benchmarks' rows.
+
+    Raises ValueError for a model that is none, an unknown benchmark, changed rows, and where no benchmark is at hand.
+    """
+    recipe = load_recipe(request.recipe, overrides=request.overrides).recipe
+    rows, absent = _rows(request)
+    store = Store(ring_home())
+    folder = None if is_address(request.model) else find_model(request.model, store=store).absolute()
+    open_model(str(folder or request.model))
+    config = ModelEvaluationConfig(
+        **recipe.evaluation.model_dump(),
+        model=str(folder or request.model),
+        name=_name(request.model, folder),
+        benchmarks=tuple(rows),
+        samples=request.samples,
+        another_version=request.another_version,
+    )
+    spec = plan_model_evaluation(
+        config, rows=rows, model=folder, data_dir=request.data_dir, trained_on=_curation_of(folder, store)
+    )
+    return EvaluationPlan(request, spec, recipe.runtime, absent)
+
+
+def _rows(request: EvaluationRequest) -> tuple[dict[str, str], dict[str, str]]:
+    """Digest of the rows of each benchmark that is at hand, and why each other one is not."""
+    rows, absent = {}, {}
+    for benchmark in dict.fromkeys(map(find_benchmark, request.benchmarks)):
+        try:
+            problems = load_benchmark(benchmark, data_dir=request.data_dir, another_version=request.another_version)
+        except NotAvailableError as error:
+            absent[benchmark.name] = str(error)
+        else:
+            rows[benchmark.name] = manifest_of(benchmark.name, problems).sha256
+    if not rows:
+        raise ValueError("no benchmark is at hand: " + "; ".join(absent.values() or ["name one with --benchmarks"]))
+    return rows, absent
+
+
+def _name(text: str, folder: Path | None) -> str:
+    """What results call a model: its arm or stage where it is one of ours, its folder's name, or the server's for it."""
+    if folder is None:
+        return Address.parse(text).model.replace("/", "-")
+    manifest = _result_of(folder)
+    if manifest is None:
+        return folder.resolve().name
+    return manifest.arm or (manifest.stage if folder.name == "model" else folder.name)
+
+
+def _result_of(folder: Path) -> Manifest | None:
+    """The sealed result that a model's folder lies in."""
+    with contextlib.suppress(ValueError, OSError):
+        return read_manifest(folder.resolve().parent)
+    return None
+
+
+def _curation_of(folder: Path | None, store: Store) -> Path | None:
+    """The curation that a model of ours was made from; None where that is not known, or it is not in this home folder."""
+    manifest = _result_of(folder) if folder else None
+    while manifest is not None and manifest.stage != _CURATION:
+        entry = manifest.inputs.get(_CURATION)
+        if entry is None or "stage" not in entry:
+            return None
+        manifest = store.find(entry["stage"], entry["fingerprint"])
+    return manifest.folder if manifest else None
+
+
+def benchmark_names(text: Sequence[str]) -> tuple[str, ...]:
+    """`math500,aime25`, or several of them, as names. Raises ValueError for an unknown one."""
+    names = [name.strip() for part in text for name in part.split(",") if name.strip()]
+    return tuple(find_benchmark(name).name for name in names)
