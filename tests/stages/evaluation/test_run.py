@@ -14,6 +14,7 @@ from data.schema import Problem, table_from_problems, write_table
 from stages.config import EvaluationConfig, Runtime, Sampling
 from stages.evaluation.run import (
     _comparisons,
+    _difference,
     _heldout,
     _jobs,
     _ledger,
@@ -26,7 +27,7 @@ from stages.evaluation.run import (
     run,
 )
 from stages.evaluation.scores import score_results
-from stages.evaluation.statistics import estimate_difference, estimate_mean
+from stages.evaluation.statistics import Difference, estimate_difference, estimate_mean
 from stages.stage import StageLog, StageRecord
 from stages.training.checkpoints import Checkpoint, write_checkpoints
 from tests.stages.rl.scripted import samples
@@ -294,6 +295,12 @@ def test_an_interval_excludes_zero_on_either_side(sign: float, *, excludes: bool
     (row,) = _comparisons(scores, {"all": ids}, clusters, pairs=[("arm", "sft")], confidence=0.95)
     assert row["excludes_zero"] is excludes
     assert (row["low"] > 0, row["high"] < 0) == (sign > 0, sign < 0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.5), (-0.5, 0.0)])
+def test_an_interval_that_ends_at_zero_does_not_exclude_it(low: float, high: float) -> None:
+    found = Difference(0.0, low, high, num_problems=9, num_unequal=3, p=0.05, smallest=0.5)
+    assert _difference(found)["excludes_zero"] is False
 
 
 # ---------------------------------------------------------------- tables
