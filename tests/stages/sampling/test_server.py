@@ -346,7 +346,10 @@ def num_kept(chunk: Chunk) -> int:
     """Responses that a kill does not take."""
     if chunk.is_done or chunk.answers.exists():
         return len(chunk.seeds)
-    return journal_path(chunk).read_bytes().count(b"\n") if journal_path(chunk).exists() else 0
+    try:
+        return journal_path(chunk).read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
 
 
 def tuple_of(body: dict) -> tuple[str, int]:
