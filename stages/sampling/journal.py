@@ -1,6 +1,6 @@
 """Responses of a server as they come, one line of JSON each, kept until their chunk is whole: a killed run asks only for the rest.
 
-A response counts when its line is on the disk. A line without its end was torn by a kill, and goes. Of several lines for one question the
+A response counts when its line is written. A line without its end was torn by a kill, and goes. Of several lines for one question the
 first counts, and those for other questions (of another model, prompt, or way of sampling) do not.
 """
 
@@ -38,11 +38,9 @@ def journal_path(chunk: Chunk) -> Path:
 
 
 def append_line(path: Path, line: Line) -> None:
-    """Write a line to the disk."""
+    """Hand a line to the system, which writes it to the disk in its own time: waiting for that would hold up every other request."""
     with path.open("ab") as journal:
         journal.write(line.model_dump_json().encode() + b"\n")
-        journal.flush()
-        os.fsync(journal.fileno())
 
 
 def read_replies(path: Path, questions: Sequence[str]) -> dict[str, Reply]:

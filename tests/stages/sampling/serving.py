@@ -200,10 +200,14 @@ class Script:
         return ways[number] if number < len(ways) else self.last
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 64  # connections that wait, while a machine has other work
+
+
 @contextlib.contextmanager
 def served(script: Script) -> Iterator[Script]:
     """Serve until the end; its address is `script.url`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Scripted", (Handler,), {"script": script}))
+    server = _Server(("127.0.0.1", 0), type("Scripted", (Handler,), {"script": script}))
     server.daemon_threads = True
     script.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

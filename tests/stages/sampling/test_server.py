@@ -28,16 +28,16 @@ from tests.stages.sampling.serving import Script, Way, completion, says, served
 
 ROOT = Path(__file__).resolve().parents[3]
 SUFFIX = DOMAINS["math"].prompt_suffix
-STALL = 0.6
-LIMITS = Limits(concurrency=8, stall_seconds=STALL, connect_seconds=5.0, max_attempts=4, backoff_seconds=0.02)
+STALL = 4.0  # long beside what a busy machine takes for a good reply
+LIMITS = Limits(concurrency=8, stall_seconds=STALL, connect_seconds=60.0, max_attempts=4, backoff_seconds=0.02)
 LONGEST_SECONDS = 120.0  # that a test waits for a process
 
 BAD: Mapping[str, Sequence[Way]] = {
     "nothing": [],
     "whole": [serving.whole],
     "drops": [serving.drops, serving.drops],
-    "stalls": [serving.stalls(3 * STALL)],
-    "late": [serving.after(2 * STALL, says(200, completion("late \\boxed{2}")))],
+    "stalls": [serving.stalls(2 * STALL)],
+    "late": [serving.after(STALL + 1.0, says(200, completion("late \\boxed{2}")))],
     "not-json": [says(200, b"<html>"), says(200, b"[" * 100_000), says(200, b"")],
     "another-form": [says(200, {"choices": [{"text": "\\boxed{2}"}]}), says(200, [1]), says(200, {"choices": [None]})],
     "error-body": [says(200, {"error": {"message": "busy"}}), serving.fails_in_a_stream],
@@ -83,7 +83,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     chunks = {name: chunk_of(folder, name) for name in BAD}
     with served(Script(BAD)) as script, ServerSampler(script.address, Runtime(workers=1), limits=LIMITS) as sampler:
         done = {one.chunk.path.stem: one for one in sampler.sample(list(chunks.values()))}
-        time.sleep(2 * STALL)  # what is late comes
+        time.sleep(2.0)  # what is late comes
         yield Ran(script, chunks, done, sorted(path.name for path in folder.iterdir()))
 
 
@@ -318,12 +318,12 @@ def test_a_killed_run_asks_only_for_the_rest(tmp_path: Path) -> None:
         command = [sys.executable, "-c", KILLED, script.address, str(tmp_path)]
         process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path)
         end = time.monotonic() + LONGEST_SECONDS
-        while not (chunks[0].answers.exists() or chunks[0].is_done) or len(script.asked) < 9:
+        while len(script.asked) < 9 or sum(map(num_kept, chunks)) < 7:
             assert time.monotonic() < end
             time.sleep(0.02)
         process.kill()
         process.wait()
-        assert len(journal_of(chunks[1])) == 1
+        assert sum(map(num_kept, chunks)) == 7
         answered, under_way = asked_of(script), {tuple_of(body) for body in script.asked[7:]}
         script.blocks_from = None
         script.asked.clear()
@@ -340,6 +340,16 @@ def test_a_killed_run_asks_only_for_the_rest(tmp_path: Path) -> None:
     for chunk in chunks:
         assert status_counts([chunk.read()]) == {"correct": 6}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.arrow", "two.arrow"]
+
+
+def num_kept(chunk: Chunk) -> int:
+    """Responses that a kill does not take."""
+    if chunk.is_done or chunk.answers.exists():
+        return len(chunk.seeds)
+    try:
+        return journal_path(chunk).read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
 
 
 def tuple_of(body: dict) -> tuple[str, int]:
