@@ -9,12 +9,21 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from data.domains import Policy
+from data.domains import Judge
 from flows.console import plain_console
 from flows.tables import rows_table
 from flows.terminal import progress_display
 from stages.records.artifact import Manifest, Store, ring_home
-from stages.sampling.rescoring import Rescored, Tally, judged_responses, policy_of, problems_of, rescore, sample_files
+from stages.sampling.rescoring import (
+    Rescored,
+    Tally,
+    judged_responses,
+    policy_of,
+    problems_of,
+    requires_thinking,
+    rescore,
+    sample_files,
+)
 
 _SHOWN = 20  # changed responses in the terminal
 _LONGEST = 60  # characters of an answer there
@@ -48,14 +57,13 @@ def rescore_result(
     """
     store = Store(ring_home())
     manifest = store.by_id(id_)
-    tally = _rescored(
-        manifest,
-        store,
-        policy=policy_of(policy),
-        domain=domain,
+    judge = Judge(
         unsafe_local_execution=unsafe_local_execution,
-        is_shown=not json_,
+        requires_thinking=requires_thinking(manifest.folder),
+        policy=policy_of(policy),
     )
+    with judge:
+        tally = _rescored(manifest, store, judge=judge, domain=domain, is_shown=not json_)
     if json_:
         sys.stdout.write(json.dumps(_document(manifest, tally)) + "\n")
     else:
@@ -63,15 +71,7 @@ def rescore_result(
     return 1 if tally.changed and not policy and domain is None else 0
 
 
-def _rescored(
-    manifest: Manifest,
-    store: Store,
-    *,
-    policy: Policy,
-    domain: str | None,
-    unsafe_local_execution: bool,
-    is_shown: bool,
-) -> Tally:
+def _rescored(manifest: Manifest, store: Store, *, judge: Judge, domain: str | None, is_shown: bool) -> Tally:
     files = sample_files(manifest.folder)
     if not files:
         raise ValueError(
@@ -82,9 +82,7 @@ def _rescored(
     problems = problems_of(_problem_folders(manifest, store))
     with progress_display() if is_shown else nullcontext() as display:
         for file in files:
-            for batch in rescore(
-                file, problems, policy=policy, domain=domain, unsafe_local_execution=unsafe_local_execution
-            ):
+            for batch in rescore(file, problems, judge=judge, domain=domain):
                 tally.note(batch)
                 if display is not None:
                     display.progress(

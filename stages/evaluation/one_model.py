@@ -30,6 +30,7 @@ from stages.sampling.models import Model, open_model
 from stages.sampling.pacing import Limits
 from stages.sampling.prompting import prompt_ids
 from stages.sampling.requests import Policy, SamplingJob
+from stages.sampling.rescoring import write_judging
 from stages.sampling.sampler import Sampled, sample_and_judge
 from stages.sampling.scores import checker_failures, judge_failures, num_weak, require_judged, status_counts
 from stages.seeds import derive_seed
@@ -52,6 +53,7 @@ def run(
         jobs = _jobs(config, model.policy, sets)
         sampled = sample_and_judge(jobs, sampler=sampler, folder=out / STATE / "samples", log=log)
     write_table(with_model(sampled.tables.values(), [config.name] * len(sampled.tables)), out / "samples.parquet")
+    write_judging(out, requires_thinking=model.requires_thinking)
     results = _results(config, sets, sampled)
     write_json(out / "results.json", results)
     failures = judge_failures(sampled.tables.values())

@@ -30,6 +30,11 @@ class Model:
         """For people and rows of results: the folder's, or the server's for the model."""
         return Address.parse(self.text).model if self.kind == "server" else self.policy.weights.resolve().name
 
+    @property
+    def requires_thinking(self) -> bool:
+        """Whether a response without a closed thought counts as unfinished: ours open one, others may answer at once."""
+        return self.kind == "own"
+
     def sampler(
         self, runtime: Runtime, *, published: Path, limits: Limits | None = None
     ) -> "LocalSampler | CausalLmSampler | ServerSampler":

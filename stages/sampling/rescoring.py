@@ -4,6 +4,7 @@ Nothing is sampled. In: the tables of a sealed result that hold judged responses
 problems, answers and tests that they were judged by, of the result itself or of its curation.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,10 +16,12 @@ import pyarrow.parquet as pq
 
 from data.domains import DOMAINS, FAILED_STATUSES, STATUSES, Judge, Policy, Verdict
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table
+from stages.records.artifact import write_json
 from stages.sampling.judging import VERDICT_COLUMNS
 from stages.stage import Row
 
 AT_ONCE = 256  # responses that are judged together
+JUDGING = "judging.json"  # of a result: how its responses were read, where not as those of our own models
 _READ = ("problem_id", "sample", "response", *VERDICT_COLUMNS)
 _MODEL = "model"  # column of a table that holds the responses of several models
 
@@ -85,8 +88,19 @@ def judged_responses(file: Path) -> int:
     return sum(status in STATUSES for status in statuses)
 
 
+def write_judging(artifact: Path, *, requires_thinking: bool) -> None:
+    """Note with a result how its responses were read, for who judges them again."""
+    write_json(artifact / JUDGING, {"requires_thinking": requires_thinking})
+
+
+def requires_thinking(artifact: Path) -> bool:
+    """Whether the responses of a result were read as our own models', which open a thought; where nothing is noted they are theirs."""
+    path = artifact / JUDGING
+    return json.loads(path.read_text(encoding="utf-8"))["requires_thinking"] if path.is_file() else True
+
+
 def rescore(
-    file: Path, problems: Mapping[str, Problem], *, policy: Policy, domain: str | None, unsafe_local_execution: bool
+    file: Path, problems: Mapping[str, Problem], *, judge: Judge, domain: str | None
 ) -> Iterator[list[Rescored]]:
     """Judge the responses of one table again, `AT_ONCE` at a time; `domain`: by another domain's rules than the problems'.
 
@@ -97,14 +111,13 @@ def rescore(
     """
     if domain is not None and domain not in DOMAINS:
         raise ValueError(f"no domain {domain!r}; there are {', '.join(DOMAINS)}")
-    with Judge(unsafe_local_execution=unsafe_local_execution, policy=policy) as judge:
-        for rows in _batches(file):
-            asked = [_problem(row, problems, domain, file) for row in rows]
-            verdicts = judge.verify([(row["response"], problem) for row, problem in zip(rows, asked, strict=True)])
-            yield [
-                Rescored(row.get(_MODEL) or file.stem, problem, row, _columns(verdict))
-                for row, problem, verdict in zip(rows, asked, verdicts, strict=True)
-            ]
+    for rows in _batches(file):
+        asked = [_problem(row, problems, domain, file) for row in rows]
+        verdicts = judge.verify([(row["response"], problem) for row, problem in zip(rows, asked, strict=True)])
+        yield [
+            Rescored(row.get(_MODEL) or file.stem, problem, row, _columns(verdict))
+            for row, problem, verdict in zip(rows, asked, verdicts, strict=True)
+        ]
 
 
 def _batches(file: Path) -> Iterator[list[Row]]:

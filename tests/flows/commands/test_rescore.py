@@ -52,3 +52,11 @@ def test_another_policy_tells_what_it_decides_for_programs_too(seal, curation, c
 def test_a_result_that_keeps_no_response_is_refused(curation):
     with pytest.raises(ValueError, match="is a result of the stage curation and keeps no response"):
         rescore_result(curation.fingerprint[:8])
+
+
+def test_responses_that_were_read_without_thinking_are_read_so_again(seal, curation, capsys):
+    whole = samples("correct").drop_columns("response").append_column("response", pa.array(["It is \\boxed{0.5}"]))
+    rows = {"samples.parquet": whole}
+    files = {"judging.json": '{"requires_thinking": false}'}
+    assert rescore_result(seal("evaluation", curation, rows=rows, files=files).fingerprint[:8]) == 0
+    assert rescore_result(seal("evaluation", curation, rows=rows, config={"other": 1}).fingerprint[:8]) == 1

@@ -6,7 +6,16 @@ import pytest
 from data.domains import Judge, Policy
 from data.domains.policy import DEFAULT_POLICY
 from data.schema import SAMPLE_SCHEMA, Problem, table_from_problems, write_table
-from stages.sampling.rescoring import Tally, judged_responses, policy_of, problems_of, rescore, sample_files
+from stages.sampling.rescoring import (
+    Tally,
+    judged_responses,
+    policy_of,
+    problems_of,
+    requires_thinking,
+    rescore,
+    sample_files,
+    write_judging,
+)
 
 HALF = Problem("half", "math", "heldout", "What is a half?", "0.5")
 SEVEN = Problem("seven", "math", "heldout", "What is 3 + 4?", "7")
@@ -32,8 +41,9 @@ def stored(tmp_path):
 
 def tallied(file, *, policy=DEFAULT_POLICY, domain=None, problems=PROBLEMS):
     tally = Tally()
-    for batch in rescore(file, problems, policy=policy, domain=domain, unsafe_local_execution=False):
-        tally.note(batch)
+    with Judge(policy=policy) as judge:
+        for batch in rescore(file, problems, judge=judge, domain=domain):
+            tally.note(batch)
     return tally
 
 
@@ -110,6 +120,12 @@ def test_a_policy_that_cannot_be_read_is_refused(setting, said):
 def test_a_policy_has_what_is_named_and_else_the_defaults():
     assert policy_of(["rounded_places=4", "order_is_free=false"]) == Policy(rounded_places=4, order_is_free=False)
     assert policy_of([]) == Policy()
+
+
+def test_how_responses_were_read_is_noted_where_they_are_not_our_own_models(tmp_path):
+    assert requires_thinking(tmp_path)
+    write_judging(tmp_path, requires_thinking=False)
+    assert not requires_thinking(tmp_path)
 
 
 def test_tables_of_responses_and_of_problems_are_told_apart(stored):
