@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from data.benchmarks import BENCHMARKS
 from data.schema import Problem
 
 
@@ -20,12 +21,19 @@ def problem_groups(problems: Sequence[Problem], *, trained_levels: Iterable[int 
 
 
 def problem_clusters(problems: Iterable[Problem]) -> dict[str, str]:
-    """Problem id -> what it is drawn together with (a contest, an exam paper): `cluster` of its `meta`, else the problem alone."""
+    """Problem id -> what it is drawn together with, a contest or an exam paper: the `cluster` of its `meta`, else as its benchmark says.
+
+    Any other problem stands alone.
+    """
     return {problem.id: _cluster(problem) for problem in problems}
 
 
 def _cluster(problem: Problem) -> str:
-    cluster = problem.metadata.get("cluster")
+    meta = problem.metadata
+    cluster = meta.get("cluster")
+    if cluster is None and problem.split == "eval":
+        benchmark = next((one for one in BENCHMARKS.values() if one.owns(problem.source, meta)), None)
+        cluster = benchmark.cluster_of("", meta) or None if benchmark else None
     return f"problem {problem.id}" if cluster is None else f"cluster {cluster}"
 
 

@@ -21,6 +21,7 @@ from ring_model.configuration import BailingMoeConfig
 from ring_model.tokenizer import Tokenizer
 from stages.config import ModelEvaluationConfig, Runtime
 from stages.evaluation.contamination import trained_rows
+from stages.evaluation.groups import problem_clusters
 from stages.evaluation.metrics import describe_responses
 from stages.evaluation.points import point_rows, rating_rows
 from stages.evaluation.scores import Results, model_scores, result_rows, score_results, shown_samples, with_model
@@ -122,8 +123,8 @@ def _results(config: ModelEvaluationConfig, sets: Sets, sampled: Sampled) -> Res
         benchmark = find_benchmark(name)
         greedy, drawn = (sampled.tables[f"{name}.{mode}"] for mode in ("greedy", "sampled"))
         scores = {config.name: model_scores(greedy, drawn, num_samples=num_samples(config, benchmark))}
-        clusters = {problem.id: benchmark.cluster_of(problem.id, problem.metadata) for problem in rows}
-        results |= score_results(scores, {name: [*clusters]}, clusters, confidence=config.confidence)
+        groups = {name: [problem.id for problem in rows]}
+        results |= score_results(scores, groups, problem_clusters(rows), confidence=config.confidence)
     return results
 
 

@@ -47,3 +47,18 @@ def test_problems_are_clustered_as_their_meta_says_and_stand_alone_where_it_says
     found = problem_clusters([*PROBLEMS, *named, other])
     assert found["e"] == found["2024"]
     assert len(set(found.values())) == len(PROBLEMS) + 2
+
+
+def test_problems_of_a_benchmark_are_clustered_as_it_says() -> None:
+    rows = [
+        Problem(name, "code", "eval", name, source=source, meta=json.dumps(meta))
+        for name, source, meta in (
+            ("a", "codeforces", {"contest": "9", "index": "A"}),
+            ("b", "codeforces_2024", {"contest": "9", "index": "B"}),
+            ("c", "codeforces", {"index": "C"}),
+            ("d", "aime24", {"contest": "9"}),
+        )
+    ]
+    found = problem_clusters(rows)
+    assert found["a"] == found["b"]
+    assert len(set(found.values())) == 3
