@@ -53,11 +53,11 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     ),
     "evaluate": (
         "flows.commands.evaluate:evaluate",
-        "Evaluate one model, ours or anybody's, on named benchmarks, with intervals; without benchmarks list them.",
+        "Evaluate one model on named benchmarks: greedy and sampled accuracy, pass@k, maj@k, with intervals. Finished samples are kept.",
     ),
     "rescore": (
         "flows.commands.rescore:rescore_result",
-        "Judge the stored responses of a result again, without sampling; show what changes, by the same rules or by others.",
+        "Judge the stored responses of a result again, without sampling, and show each verdict that changes.",
     ),
     "data": ("flows.commands.data:app", "Ask what curation did."),
     "model": ("flows.commands.model:app", "Look at a model, or ask it."),

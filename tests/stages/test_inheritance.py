@@ -71,7 +71,8 @@ def test_an_entry_with_a_new_name_is_added_and_lists_in_it_too(recipe):
 
 def test_an_objective_of_another_kind_keeps_what_the_parent_states_beside_it(recipe):
     mine = recipe('from = "laptop"\n[rl.objective]\nkind = "grpo"\nclip_low = 0.1\n')
-    assert mine.recipe.rl.objective == Objective(kind="grpo", token_budget=4500, budget_scope="global", clip_low=0.1)
+    stated = {"token_budget": 4500, "budget_scope": "global", "kl_coefficient": 0.0}
+    assert mine.recipe.rl.objective == Objective(kind="grpo", clip_low=0.1, **stated)
     found = origins(mine)
     assert found["rl.objective.weights"] == "arXiv 2402.03300 (paper eq. 1), preset grpo"
     assert found["rl.objective.token_budget"].startswith("laptop.toml:")
