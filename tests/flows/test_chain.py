@@ -26,7 +26,9 @@ from tests.flows.conftest import assert_all_ended, by_key, content
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\.venv/bin/ring ([^#\n]+?)\s*(?:#.*)?$", README, re.MULTILINE)
-QUICK = [command for command in COMMANDS if command.split()[0] not in ("run", "up")]
+QUICK = [
+    command for command in COMMANDS if command.split()[0] not in ("run", "up", "evaluate")
+]  # evaluate: commands/test_evaluate.py
 RUNS = [command for command in COMMANDS if command.startswith("run")]
 AGAIN, EARLY, RERUN = "run smoke", "run laptop --until sft", "run laptop --rerun rl --arm mixed"
 STAGES = ["curation", "base", "sft", "selection", "rl/phased", "rl/mixed", "rl/more-sft", "evaluation", "report"]
@@ -299,6 +301,8 @@ def test_the_readme_documents_every_command() -> None:
         "data",
         "model",
         "rollouts",
+        "evaluate",
+        "rescore",
     }
     assert {command.split()[0] for command in COMMANDS} == names
 

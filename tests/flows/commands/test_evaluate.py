@@ -45,7 +45,10 @@ def test_names_may_be_parted_by_commas_and_unknown_ones_are_refused():
     ("asked", "said"),
     [
         ({"benchmarks": ("cnmo24",)}, "no benchmark is at hand: benchmark cnmo24: .* holds no `eval` row"),
-        ({"benchmarks": ("aime24",), "another_version": False}, "benchmark aime24: rows aime24/0, aime24/1 are not the rows of the frozen manifest"),
+        (
+            {"benchmarks": ("aime24",), "another_version": False},
+            "benchmark aime24: rows aime24/0, aime24/1 are not the rows of the frozen manifest",
+        ),
         ({"model": "nowhere"}, "no model 'nowhere'"),
         ({"model": "ftp://x/v1#m"}, "is no address of a server"),
         ({"overrides": ("evaluation.confidence=2",)}, "evaluation.confidence"),
