@@ -30,7 +30,7 @@ from stages.records.artifact import write_json
 from stages.sampling.models import Model, open_model
 from stages.sampling.pacing import Limits
 from stages.sampling.prompting import prompt_ids
-from stages.sampling.requests import Policy, SamplingJob
+from stages.sampling.requests import SamplingJob
 from stages.sampling.rescoring import write_judging
 from stages.sampling.sampler import Sampled, sample_and_judge
 from stages.sampling.scores import checker_failures, judge_failures, num_weak, require_judged, status_counts
@@ -51,7 +51,7 @@ def run(
     _require_room(model, sets)
     limits = Limits(concurrency=config.concurrency, requests_per_minute=config.requests_per_minute)
     with model.sampler(runtime, published=out / STATE / "published", limits=limits) as sampler:
-        jobs = _jobs(config, model.policy, sets)
+        jobs = _jobs(config, model, sets)
         sampled = sample_and_judge(jobs, sampler=sampler, folder=out / STATE / "samples", log=log)
     write_table(with_model(sampled.tables.values(), [config.name] * len(sampled.tables)), out / "samples.parquet")
     write_judging(out, requires_thinking=model.requires_thinking)
@@ -108,10 +108,12 @@ def num_samples(config: ModelEvaluationConfig, benchmark: Benchmark) -> int:
     return config.samples or benchmark.samples
 
 
-def _jobs(config: ModelEvaluationConfig, policy: Policy, sets: Sets) -> list[SamplingJob]:
+def _jobs(config: ModelEvaluationConfig, model: Model, sets: Sets) -> list[SamplingJob]:
+    """A server is asked problem by problem, so that progress is seen; what it answers depends on no other."""
     seed = derive_seed(config.seed, "evaluation")
+    sampling = config.sampling.model_copy(update={"chunk_problems": 1}) if model.kind == "server" else config.sampling
     return [
-        SamplingJob(f"{name}.{mode}", policy, tuple(rows), count, config.sampling, seed)
+        SamplingJob(f"{name}.{mode}", model.policy, tuple(rows), count, sampling, seed)
         for name, rows in sets.items()
         for mode, count in (("greedy", 0), ("sampled", num_samples(config, find_benchmark(name))))
     ]
