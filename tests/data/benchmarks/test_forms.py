@@ -213,7 +213,11 @@ class _Evil:
         return print, ("this ran",)
 
 
-@pytest.mark.parametrize("value", [_Evil(), ["[]"], ("[]", "[]"), 7, b"[]", {"[]": 1}], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [_Evil(), ["[]"], ("[]", "[]"), 7, b"[]", {"[]": 1}],
+    ids=["code", "list", "tuple", "number", "bytes", "record"],
+)
 def test_a_pickle_of_anything_but_one_text_is_refused_and_not_carried_out(value, capsys):
     with pytest.raises(ValueError, match=r"something else than one JSON text .*never unpickled here: convert"):
         _problem("livecodebench", LCB | {"private_test_cases": packed(value)})
