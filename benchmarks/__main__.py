@@ -1,7 +1,6 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
-Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster, golds, manifests and source_mutants.
-Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster, coverage and source_mutants.
+Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster, coverage, golds, manifests and source_mutants.
 """
 
 import importlib

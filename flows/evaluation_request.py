@@ -64,6 +64,8 @@ def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
 
     Raises ValueError for a model that is none, an unknown benchmark, changed rows, and where no benchmark is at hand.
     """
+    if any(item.startswith("evaluation.samples_per_problem=") for item in request.overrides):
+        raise ValueError("--set evaluation.samples_per_problem is for chains; --samples sets those of benchmarks")
     recipe = load_recipe(request.recipe, overrides=request.overrides).recipe
     rows, absent = _rows(request)
     store = Store(ring_home())

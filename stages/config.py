@@ -1004,8 +1004,6 @@ class ModelEvaluationConfig(EvaluationConfig):
         None, "responses to each problem at the sampling temperature; none: as many as each benchmark's protocol", ge=1
     )
     another_version: bool = ours(False, "take rows that are not those of a benchmark's frozen manifest")
-    concurrency: int = ours(8, "chunks that a server is asked at a time", ge=1)
-    requests_per_minute: int | None = ours(None, "most requests to a server; none: as many as it answers", ge=1)
 
     @field_validator("benchmarks")
     @classmethod
@@ -1043,6 +1041,10 @@ class Runtime(Record):
     )
     micro_batch_tokens: int = ours(4096, "padded tokens per forward and backward pass", ge=16)
     checkpoint_seconds: float = ours(30.0, "least seconds between two resume points", ge=0)
+    server_requests: int = ours(16, "requests at a time to a server whose model is evaluated", ge=1)
+    server_requests_per_minute: float | None = ours(
+        None, "most requests to it in a minute; none: as many as it answers", gt=0
+    )
     unsafe_local_execution: bool = ours(False, "run candidate code without isolation: only on a throw-away machine")
 
 

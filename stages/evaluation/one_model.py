@@ -49,7 +49,7 @@ def run(
     write_table(table_from_problems(problem for rows in sets.values() for problem in rows), out / PROBLEMS)
     model = open_model(config.model)
     _require_room(model, sets)
-    limits = Limits(concurrency=config.concurrency, requests_per_minute=config.requests_per_minute)
+    limits = Limits(runtime.server_requests, runtime.server_requests_per_minute)
     with model.sampler(runtime, published=out / STATE / "published", limits=limits) as sampler:
         jobs = _jobs(config, model, sets)
         sampled = sample_and_judge(jobs, sampler=sampler, folder=out / STATE / "samples", log=log)

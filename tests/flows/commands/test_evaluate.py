@@ -52,6 +52,7 @@ def test_names_may_be_parted_by_commas_and_unknown_ones_are_refused():
         ({"model": "nowhere"}, "no model 'nowhere'"),
         ({"model": "ftp://x/v1#m"}, "is no address of a server"),
         ({"overrides": ("evaluation.confidence=2",)}, "evaluation.confidence"),
+        ({"overrides": ("evaluation.samples_per_problem=8",)}, "--samples sets those of benchmarks"),
     ],
 )
 def test_what_cannot_be_evaluated_is_told_before_anything_starts(home, sets, asked, said):
@@ -74,6 +75,8 @@ def test_other_files_of_the_folder_change_nothing_and_other_rows_do(home, sets):
     write_table(table_from_problems([replace(ROW, id="x", source="other")]), sets / "other.parquet")
     assert fingerprint() == first
     assert fingerprint(samples=3) != first
+    slower = ("runtime.server_requests=2", "runtime.server_requests_per_minute=30")
+    assert fingerprint(overrides=slower) == first  # how fast a server is asked is no part of what it answers
     write_table(table_from_problems([ROW]), sets / "rows.parquet")
     assert fingerprint() != first
 
