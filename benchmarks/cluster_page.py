@@ -22,7 +22,7 @@ from benchmarks.cluster_runs import (
     Runs,
     oversampled_prompts,
 )
-from stages.report.charts import DASHES, WIDTH, bar_chart, colour, line_chart
+from stages.report.charts import as_file, bar_chart, line_chart
 
 Table = list[dict[str, str]]
 ROLLOUT_CLAIM, END_TO_END_CLAIM, STEADIER_CLAIM = 2.5, 1.5, 2.0
@@ -252,30 +252,9 @@ def plots(results: Results) -> dict[str, str]:
     }
     drift = line_chart(lines, x_label="step", y_label="trained tokens/s, thousands")
     return {
-        "step": standalone(bar_chart(bars, x_label="seconds of a step"), names=list(PARTS)),
-        "drift": standalone(drift, names=list(lines), dashed=True),
+        "step": as_file(bar_chart(bars, x_label="seconds of a step")),
+        "drift": as_file(drift),
     }
-
-
-def standalone(chart: str, *, names: Sequence[str], dashed: bool = False) -> str:
-    """A chart of the report as a file: with its name space, its fonts, and its legend inside."""
-    drawing = chart[: chart.index("</svg>")]
-    start = drawing.index('viewBox="0 0 ')
-    box, rest = drawing[start:].split('"', 2)[1:]
-    height = float(box.split()[-1])
-    style = (
-        "<style>.grid{stroke:#e8ecf0}.tick,.legend{font:11px sans-serif;fill:#5b6672}.label{font:12px sans-serif;fill:#38424d}</style>"
-        '<rect width="100%" height="100%" fill="#fff"/>'
-    )
-    opening, inside = rest.split(">", 1)
-    rows = [
-        f'<line x1="60" x2="90" y1="{height + 16 * index + 6:.0f}" y2="{height + 16 * index + 6:.0f}" stroke="{colour(index)}" '
-        f'stroke-width="{3 if dashed else 10}" stroke-dasharray="{DASHES[index % len(DASHES)] if dashed else ""}"/>'
-        f'<text x="98" y="{height + 16 * index + 10:.0f}" class="legend">{name}</text>'
-        for index, name in enumerate(names)
-    ]
-    taller = f"0 0 {WIDTH} {height + 16 * len(names) + 8:.0f}"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{taller}"{opening}>{style}{inside}{"".join(rows)}</svg>\n'
 
 
 # ---------------------------------------------------------------- the page

@@ -16,7 +16,7 @@ Make = Callable[..., Manifest]
 
 @pytest.fixture
 def made(tmp_path: Path) -> Make:
-    """A result of a stage: its tables, lines of steps.jsonl, rows of its steps (step -> rows), other tables (file -> table), config."""
+    """A result of a stage: its tables, lines of steps.jsonl, rows of its steps, other files by name, config, entries of its document."""
 
     def make(stage: str, arm: str | None = None, **parts: Any) -> Manifest:
         folder = tmp_path / f"{stage}-{arm}"
@@ -28,11 +28,14 @@ def made(tmp_path: Path) -> Make:
             write_table(table, folder / "rollouts" / f"step-{step:06d}.parquet")
         for name, table in parts.get("files", {}).items():
             write_table(table, folder / name)
+        for name, value in parts.get("values", {}).items():
+            (folder / name).write_text(json.dumps(value))
         document = {
             "payload": {"stage": stage, "arm": arm, "config": parts.get("config", {})},
             "fingerprint": "f" * 32, "content": "c" * 64, "seconds": 1.0,
-            "timings": {}, "code": {"commit": None}, "mlflow_run_id": "", "notes": [],
+            "timings": {}, "code": {"commit": None}, "mlflow_run_id": "", "notes": parts.get("notes", []),
         }  # fmt: skip
+        document |= {name: parts[name] for name in ("made_at", "recipe", "prefect_flow_run_id") if name in parts}
         return Manifest(folder=folder, document=document)
 
     return make

@@ -1,71 +1,28 @@
-"""The page of RL: curves of what the steps and the probe say, and responses that cannot change it."""
+"""The page: what it says first, what it shows of every stage, and responses that cannot change it."""
 
 import re
 
 import pytest
 
-from stages.report.page import MAX_BYTES, _rl_charts, _smoothed, render
+from stages.report.page import MAX_BYTES, render
+from stages.report.picture import chain_picture
 
 PHASES = [{"phase": "all", "steps": 3, "tokens_trained": 9, "first_reward": 0.25, "last_reward": 0.5}]
-PROBES = [
-    {"step": step, "greedy": share, "entropy": 0.5, "mean_tokens": 20.0} for step, share in ((0, 0.25), (20, 0.5))
-]
-
-
-def marks(manifests, caption) -> list[str]:
-    """Tooltips of the points of a chart."""
-    (svg,) = [svg for name, svg in _rl_charts(manifests) if name == caption]
-    return re.findall("<title>(.*?)</title>", svg)
-
-
-def captions(manifests) -> list[str]:
-    return [caption for caption, _ in _rl_charts(manifests)]
-
-
-# ---------------------------------------------------------------- curves
-
-
-def test_a_step_that_lacks_a_metric_leaves_a_gap_and_breaks_no_curve(made) -> None:
-    steps = [
-        {"step": 1, "response/mean_tokens": 20.0},  # no verdict counted, so there is no reward and was no update
-        {"step": 2, "response/mean_tokens": 21.0, "reward/mean": 0.5, "train/loss": 0.25},
-        {"step": 3, "response/mean_tokens": 22.0, "reward/mean": 0.75},
+WINDOW = {"entropy_window": [0.25, 0.5]}
+CHOICE = {
+    "candidates": [
+        {
+            "checkpoint": "epoch-01",
+            "entropy": 0.5,
+            "pass@1": 0.25,
+            "greedy": 0.5,
+            "validation_loss": None,
+            "chosen": True,
+            "why": "",
+        }
     ]
-    manifests = {"rl/a": made("rl", "a", tables={"phases": PHASES}, steps=steps)}
-    assert marks(manifests, "reward") == ["a: step 2, reward 0.5", "a: step 3, reward 0.75"]
-    assert marks(manifests, "loss") == ["a: step 2, loss 0.25"]
-    assert len(marks(manifests, "response length, tokens")) == 3
-    assert "gradient norm" not in captions(manifests)
-
-
-def test_further_sft_has_no_curve_among_those_of_rl(made) -> None:
-    arm = made("rl", "a", tables={"phases": PHASES}, steps=[{"step": 1, "train/loss": 0.25}])
-    control = made("rl", "b", tables={"epochs": [{"epoch": 1}]}, steps=[{"step": 1, "train/loss": 2.0}])
-    assert marks({"rl/a": arm, "rl/b": control}, "loss") == ["a: step 1, loss 0.25"]
-    assert _rl_charts({"rl/b": control}) == []
-
-
-def test_the_probe_has_a_curve_an_arm_from_step_0_with_every_value(made) -> None:
-    arms = {f"rl/{arm}": made("rl", arm, tables={"phases": PHASES, "probes": PROBES}) for arm in "ab"}
-    assert marks(arms, "probe: share right, greedy") == [
-        f"{arm}: step {step}, probe: share right, greedy {share}"
-        for arm in "ab"
-        for step, share in ((0, 0.25), (20, 0.5))
-    ]
-    assert {"probe: policy entropy, nats per token", "probe: response length, tokens"} < set(captions(arms))
-    unprobed = {"rl/a": made("rl", "c", tables={"phases": PHASES})}
-    assert captions(unprobed) == []
-
-
-def test_a_mean_stands_at_the_last_step_of_its_block() -> None:
-    points = [
-        (step, float(step)) for step in range(1, 31) if step != 2
-    ]  # 29 points: blocks of 2, the last one alone is left out
-    found = _smoothed(points)
-    assert found[:2] == [(3, 2.0), (5, 4.5)]  # (1 + 3) / 2 and (4 + 5) / 2
-    assert len(found) == 14
-    assert _smoothed(points[:9]) == points[:9]
-    assert _smoothed([]) == []
+}
+PARTS = {"selection": {"tables": CHOICE, "config": WINDOW}}
 
 
 def test_the_page_says_what_each_rule_would_have_chosen(made) -> None:
@@ -99,6 +56,30 @@ def test_the_page_says_what_each_rule_would_have_chosen(made) -> None:
     ]
 
 
+# ---------------------------------------------------------------- what stands first
+
+
+def test_the_page_is_named_by_its_recipe_and_says_when_it_was_made(made) -> None:
+    first = made("sft", tables={}, made_at="2026-01-02T03:04:05Z", recipe="small")
+    last = made("selection", tables=CHOICE, config=WINDOW, made_at="2026-01-02T04:00:00Z", recipe="small")
+    page = render("Ring", {"selection": last, "sft": first})
+    assert "<title>Ring: small</title>" in page
+    assert "Made 2026-01-02 03:04 to 2026-01-02 04:00 UTC in 2 s of work, arms added up." in page
+
+
+def test_what_ran_and_what_came_from_the_cache_is_told_apart_by_the_run(made) -> None:
+    old = made("sft", made_at="2026-01-02T03:04:05Z", prefect_flow_run_id="a")
+    new = made("selection", tables=CHOICE, config=WINDOW, made_at="2026-01-02T04:00:00Z", prefect_flow_run_id="b")
+    (sft,), (selection,) = chain_picture({"sft": old, "selection": new})
+    assert (sft["status"], selection["status"]) == ("cached", "ran")
+    assert selection["what"] == "chose epoch-01"
+
+
+def test_a_note_of_two_stages_stands_once(made) -> None:
+    stages = {stage: made(stage, notes=["few problems"], **PARTS.get(stage, {})) for stage in ("sft", "selection")}
+    assert "<b>sft, selection</b> few problems" in render("t", stages)
+
+
 # ---------------------------------------------------------------- responses
 
 
@@ -107,7 +88,9 @@ def test_a_response_is_shown_and_never_obeyed(made, response) -> None:
     row = response(response=hostile, reason=hostile, problem_id=hostile, advantage=0.5)
     page = render("t", {"rl/a": made("rl", "a", tables={"phases": PHASES}, rollouts={1: [row]})})
     assert "<script" not in page
-    assert page.count("&lt;/td&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;&#34;&#39;") == 3
+    assert (
+        page.count("&lt;/td&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;&#34;&#39;") == 6
+    )  # as one that was trained on, and in its decile
     assert "+0.500<br>entered the loss: 9 of 9 tokens" in page
 
 
@@ -142,6 +125,6 @@ def test_a_phase_without_a_verdict_has_an_empty_place_in_its_table(made) -> None
     ]
     page = render("t", {"rl/a": made("rl", "a", tables={"phases": phases})})
     names = ("phase", "steps", "tokens_trained", "last_entropy", "first_reward", "last_reward")
-    assert "".join(f"<th>{name}</th>" for name in names) in page
+    assert "".join(f'<th scope="col">{name}</th>' for name in names) in page
     row = re.search("<tr><td>first</td>.*?</tr>", page)
     assert row and row.group().count("<td") == len(names)

@@ -1,11 +1,19 @@
 """Which responses of RL the page shows, and how much of each."""
 
+import pyarrow as pa
 import pytest
 
 from data.schema import Problem, table_from_problems
-from stages.report.responses import MOST_CHARACTERS, cut, telling_places, told_responses
+from stages.report.responses import (
+    MOST_CHARACTERS,
+    cut,
+    decile_places,
+    decile_responses,
+    telling_places,
+    told_responses,
+)
 
-PHASES = {"phases": [{"phase": "all", "steps": 1}]}
+PHASES = {"phases": [{"phase": "all", "steps": 1, "tokens_trained": 1}]}
 
 
 @pytest.mark.parametrize(
@@ -56,3 +64,37 @@ def test_a_row_has_the_words_of_the_command_and_the_prompt_of_its_problem(made, 
 def test_a_long_text_is_cut_and_its_length_is_said() -> None:
     texts = {"short": "x" * MOST_CHARACTERS, "long": "x" * 24_576, "number": 3}
     assert cut(texts) == {**texts, "long": "x" * MOST_CHARACTERS + " … (24,576 characters)"}
+
+
+# ---------------------------------------------------------------- deciles
+
+
+def judged(groups) -> pa.Table:
+    """Rows of groups of scores; None is a response that nobody judged."""
+    rows = [(group, score) for group, scores in enumerate(groups) for score in scores]
+    columns = {
+        "group": [group for group, _ in rows],
+        "score": [0.0 if score is None else score for _, score in rows],
+        "status": ["unfinished" if score is None else "wrong" for _, score in rows],
+    }
+    return pa.table(columns)
+
+
+def test_deciles_go_from_the_lowest_mean_reward_of_a_group_to_the_highest() -> None:
+    assert decile_places(judged([(1.0, 1.0), (0.0, 1.0), (0.0, 0.0)])) == [(1, 4, 0.0), (2, 2, 0.5), (3, 0, 1.0)]
+
+
+def test_of_every_tenth_the_middle_group_speaks() -> None:
+    groups = [(number / 40,) for number in range(30)]  # tenths of three: the second of each
+    assert decile_places(judged(groups)) == [(n + 1, 3 * n + 1, (3 * n + 1) / 40) for n in range(10)]
+
+
+def test_a_group_that_nobody_judged_has_no_decile() -> None:
+    assert decile_places(judged([(None, None), (None, 1.0)])) == [(1, 2, 1.0)]
+    assert decile_places(judged([(None,)])) == []
+
+
+def test_a_decile_tells_of_the_last_step(made, response) -> None:
+    steps = {1: [response(response="early")], 7: [response(response="late", score=0.5)]}
+    (row,) = decile_responses({"a": made("rl", "a", tables=PHASES, rollouts=steps)}, None)
+    assert (row["arm"], row["decile"], row["reward"], row["response"]) == ("a", 1, 0.5, "late")

@@ -1,0 +1,94 @@
+"""The rows behind the page's scores: of each held-out problem the right answer, and how each model answered it.
+
+In: samples.parquet of the evaluation, heldout.parquet and rl.parquet of the curation. A problem stands once, in its smallest group:
+a benchmark, `harder`, or its domain; `all` is the domains together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from data.schema import PROBLEM_SCHEMA, SAMPLE_SCHEMA, Problem, problems_from_table, read_table
+from stages.evaluation.groups import problem_groups
+from stages.records.artifact import Manifest
+from stages.stage import Row
+
+MOST_PROBLEMS = 3_000  # of a page; a row takes about 250 bytes
+_MOST_CHARACTERS = 60  # of a right answer
+_COLUMNS = ("problem_id", "sample", "status", "score", "checker_failed")
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictGroup:
+    """Problems that are averaged together. `rows` name `problem`, `right answer` and each model; `left_out` are past the page's limit."""
+
+    name: str
+    rows: tuple[Row, ...]
+    left_out: int
+
+
+def verdict_groups(evaluation: Manifest, curation: Manifest) -> list[VerdictGroup]:
+    """The groups, none of a problem twice; at most `MOST_PROBLEMS` rows in all."""
+    problems = _problems(curation, "heldout.parquet")
+    by_id = {problem.id: problem for problem in problems}
+    marks = _marks(evaluation)
+    found, room = [], MOST_PROBLEMS
+    for name, ids in smallest_groups(problems, _problems(curation, "rl.parquet")).items():
+        shown = ids[:room]
+        room -= len(shown)
+        rows = tuple(_row(by_id[problem_id], marks) for problem_id in shown)
+        found.append(VerdictGroup(name, rows, len(ids) - len(shown)))
+    return found
+
+
+def smallest_groups(problems: Sequence[Problem], trained: Sequence[Problem]) -> dict[str, list[str]]:
+    """Those of `problem_groups` that do not overlap: each domain, `harder`, each benchmark."""
+    groups = problem_groups(problems, trained_levels=[problem.level for problem in trained])
+    return {name: ids for name, ids in groups.items() if name != "all" and "level " not in name}
+
+
+def right_answers(curation: Manifest) -> dict[str, str]:
+    """Problem id -> the right answer of a held-out problem, cut to a line; tests in words where there is no answer."""
+    return {problem.id: _right_answer(problem) for problem in _problems(curation, "heldout.parquet")}
+
+
+def _problems(curation: Manifest, name: str) -> list[Problem]:
+    path = curation.folder / name
+    return problems_from_table(read_table(path, PROBLEM_SCHEMA)) if path.exists() else []
+
+
+def _right_answer(problem: Problem) -> str:
+    said = problem.answer or ("passes its tests" if problem.tests else "")
+    return said if len(said) <= _MOST_CHARACTERS else f"{said[: _MOST_CHARACTERS - 1]}…"
+
+
+def _row(problem: Problem, marks: Mapping[str, Mapping[str, str]]) -> Row:
+    said = {model: found.get(problem.id, "") for model, found in marks.items()}
+    return {"problem": problem.id, "right answer": _right_answer(problem), **said}
+
+
+def _marks(evaluation: Manifest) -> dict[str, dict[str, str]]:
+    """Model -> problem id -> `right, 3 of 4`: the greedy response and the sampled ones."""
+    schema = pa.schema([*(SAMPLE_SCHEMA.field(name) for name in _COLUMNS), pa.field("model", pa.string())])
+    table = read_table(evaluation.folder / "samples.parquet", schema)
+    found: dict[str, dict[str, str]] = {}
+    for model in dict.fromkeys(table["model"].to_pylist()):
+        rows = table.filter(np.asarray(table["model"]) == model)
+        found[model] = _of_model(rows)
+    return found
+
+
+def _of_model(rows: pa.Table) -> dict[str, str]:
+    greedy: dict[str, str] = {}
+    sampled: dict[str, list[bool]] = {}
+    for problem_id, sample, status, score in zip(*(rows[name].to_pylist() for name in _COLUMNS[:4]), strict=True):
+        if sample < 0:
+            greedy[problem_id] = "right" if score == 1.0 else status.replace("_", " ")
+        else:
+            sampled.setdefault(problem_id, []).append(score == 1.0)
+    shares = {problem_id: f", {sum(right)} of {len(right)}" for problem_id, right in sampled.items()}
+    return {
+        name: f"{greedy.get(name, 'not asked')}{shares.get(name, '')}" for name in dict.fromkeys((*greedy, *shares))
+    }
