@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
-Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster, coverage, golds, manifests and source_mutants.
+Some take arguments: `python -m benchmarks experiment --help`, and so on for claims, cluster, coverage, golds, manifests and source_mutants.
 """
 
 import importlib
@@ -21,6 +21,7 @@ BENCHMARKS = (
     "judging_peers",
 )
 WITH_ARGUMENTS = {
+    "claims": "benchmarks.claims",
     "cluster": "benchmarks.cluster",
     "coverage": "benchmarks.coverage",
     "experiment": "benchmarks.experiments",

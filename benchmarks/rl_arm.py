@@ -35,8 +35,8 @@ from benchmarks.throughput import patched_environment
 from data.domains import DOMAINS, Judge
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, table_from_problems, write_table
 from data.sources.procedural import PHRASES, generate_problems, propose_trace
-from flows.launch import worker_environment
 from flows.tables import rows_table
+from flows.worker_process import worker_environment
 from ring_model.checkpoint import save_model
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise

@@ -23,15 +23,18 @@ from flows.request import Plan, Request, plan_request
 from flows.stage_task import StageCall, submit
 from flows.terminal import active_display
 from stages.config import STAGES, Runtime, StageName
-from stages.errors import TrackingError
+from stages.errors import StoppedError, TrackingError
 from stages.plan import PlannedStage, kept_results, outdated, plan_chain
 from stages.recipe import flatten
 from stages.records.artifact import Store, ring_home
 from stages.records.machine import elsewhere_line, machine_kind, made_elsewhere
+from stages.records.provenance import code_version
 from stages.records.reference import compare, read_reference
+from stages.records.run_ledger import FAILED, FINISHED, STOPPED
 from stages.records.tracking import Tracker
 from stages.results import chain_metrics, chain_results, publish_report
 
+_MOST_OF_ERROR = 500  # characters of an error in the ledger of runs
 MAX_PARALLEL = 8  # threads that wait for stages; `runtime.parallel_arms` says how many stages work at once
 
 
@@ -89,26 +92,41 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
         rerun=_reruns(plan),
         display=display,
     )
-    try:
+    with recorded(chain):
         with _foretold(plan, chain=chain):
             results = run_stages(plan.specs, rerun=_reruns(plan), chain=chain)
         document = _document(plan, results, chain=chain, started=started)
-        chain.tracker.finish_chain(
-            chain.run_id,
-            metrics=chain_metrics({key: result.manifest for key, result in results.items()}),
-            files=[Path(document["report"])],
-        )
-    except BaseException as error:
-        chain.is_stopped.set()
-        if not isinstance(error, Exception):
-            display.message("chain", _what_stopped(chain))
-        with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
-            chain.tracker.fail_chain(chain.run_id, error)
-        raise
+        metrics = chain_metrics({key: result.manifest for key, result in results.items()})
+        finish(chain, results, metrics=metrics, files=[Path(document["report"])])
     for line in document["reference"]:
         display.message("reference", line)
     _announce_outdated(plan, chain=chain)
     return document
+
+
+@contextlib.contextmanager
+def recorded(chain: Chain) -> Generator[None]:
+    """Around what a run does: when it fails or is stopped, its records and the ledger of runs say so."""
+    try:
+        with chain.ledger.going_on(chain.run_id):
+            yield
+    except BaseException as error:
+        chain.is_stopped.set()
+        is_stopped = not isinstance(error, Exception) or isinstance(error, StoppedError)
+        if not isinstance(error, Exception):
+            chain.display.message("chain", _what_stopped(chain))
+        chain.ledger.end(chain.run_id, outcome=STOPPED if is_stopped else FAILED, error=str(error)[:_MOST_OF_ERROR])
+        with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
+            chain.tracker.fail_chain(chain.run_id, error)
+        raise
+
+
+def finish(chain: Chain, results: Mapping[str, Result], *, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
+    """Close the records of a run that did what it was asked: its numbers, and in the ledger the seals of its results."""
+    chain.tracker.finish_chain(chain.run_id, metrics=dict(metrics), files=list(files))
+    seals = {key: result.manifest.document["seal"] for key, result in results.items()}
+    ran = sum(result.status != "cached" for result in results.values())
+    chain.ledger.end(chain.run_id, outcome=FINISHED, seals=seals, ran=ran)
 
 
 @contextlib.contextmanager
@@ -173,9 +191,19 @@ def open_chain(
     run_id = tracker.start_chain(title, tags=tags, params=params)
     if elsewhere:
         display.message("machine", elsewhere_line(elsewhere, here=here))
-    return Chain(
+    chain = Chain(
         specs, store=store, tracker=tracker, run_id=run_id, runtime=runtime, display=display, prefect_run=flow_run
     )
+    chain.ledger.start(
+        run_id,
+        recipe=name,
+        fingerprints={spec.key: spec.fingerprint for spec in specs},
+        rerun=sorted(rerun),
+        commit=code_version()["commit"],
+        dirty=code_version()["dirty"],
+        machine=here,
+    )
+    return chain
 
 
 def _kept_elsewhere(

@@ -39,6 +39,10 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
         "flows.commands.listing:list_artifacts",
         "List the results of this home folder, oldest first: when, recipe, stage, score, id, size, and how two of one stage differ.",
     ),
+    "runs": (
+        "flows.commands.runs:list_runs",
+        "List every run of this home folder, also those that failed, were stopped or killed, and how many tries of a chain there were.",
+    ),
     "lineage": (
         "flows.commands.lineage:lineage",
         "Show what a result was made from, each result once: code, records, inputs, and the raw data with licences and hashes.",
@@ -46,6 +50,10 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     "verify": (
         "flows.commands.verify:verify",
         "Hash every file of every result (or of one) and compare with the manifests; check that inputs are the ones that were used.",
+    ),
+    "reproduce": (
+        "flows.commands.reproduce:reproduce",
+        "Make a result again in a clean folder, from its sealed inputs and its manifest alone, and compare every byte.",
     ),
     "rollouts": (
         "flows.commands.rollouts:rollouts",

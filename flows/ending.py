@@ -9,12 +9,14 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from flows.commands.runs import tries_in_words
 from flows.console import near, program
 from flows.request import Request
 from flows.tables import RowsTable, rows_table, wrapped
 from stages.config import STAGES
 from stages.recipe import load_recipe
 from stages.records.artifact import Manifest, read_manifest
+from stages.records.run_ledger import RunLedger
 from stages.records.tracking_uri import browse_command
 from stages.report.findings import chain_findings
 from stages.sampling.prompting import chosen_model, model_folder
@@ -129,6 +131,8 @@ def _models(models: Mapping[str, tuple[str, Path]], results: Mapping[str, Mappin
 def _places(document: Mapping[str, Any], *, home: Path) -> Iterator[str]:
     yield f"Report:  {near(Path(document['report']))}"
     yield f"Records: {browse_command(home)}   (or: {program()} up)"
+    if tries := tries_in_words(RunLedger(home).runs(), document["chain"]):
+        yield f"Tries:   {tries}   ({program()} runs)"
 
 
 def _next(document: Mapping[str, Any], request: Request) -> Iterator[str]:

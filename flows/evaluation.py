@@ -1,6 +1,5 @@
 """WHEN one model is evaluated on named benchmarks: `ring evaluate`, and `prefect deployment run evaluate/benchmarks -p model=...`."""
 
-import contextlib
 import json
 import time
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.chain import open_chain, run_stages
+from flows.chain import finish, open_chain, recorded, run_stages
 from flows.evaluation_request import EXPERIMENT, EvaluationPlan, plan_evaluation, request_of
 from flows.launch import Display
 from flows.terminal import active_display
-from stages.errors import TrackingError
 from stages.recipe import flatten
 from stages.records.machine import machine_kind
 
@@ -60,17 +58,11 @@ def run_evaluation(plan: EvaluationPlan, *, display: Display) -> dict[str, Any]:
         rerun=rerun,
         display=display,
     )
-    try:
-        (result,) = run_stages([plan.spec], rerun=rerun, chain=chain).values()
+    with recorded(chain):
+        done = run_stages([plan.spec], rerun=rerun, chain=chain)
+        (result,) = done.values()
         results = json.loads((result.manifest.folder / "results.json").read_text(encoding="utf-8"))
-        chain.tracker.finish_chain(
-            chain.run_id, metrics={name: entry["value"] for name, entry in results.items()}, files=[]
-        )
-    except BaseException as error:
-        chain.is_stopped.set()
-        with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
-            chain.tracker.fail_chain(chain.run_id, error)
-        raise
+        finish(chain, done, metrics={name: entry["value"] for name, entry in results.items()}, files=[])
     return {
         "model": plan.request.model,
         "fingerprint": plan.spec.fingerprint,

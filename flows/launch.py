@@ -1,13 +1,10 @@
-"""Run a stage in a child process (or several ranks of it), follow its events, and seal what it made."""
+"""Make sure of a stage's result: take the one that stands there, or run the stage in a process of its own and seal what it made."""
 
 import contextlib
 import importlib.util
 import json
 import logging
 import os
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -17,6 +14,7 @@ from typing import Any, Protocol
 
 from flows.forecast import Countdown
 from flows.slots import Slots
+from flows.worker_process import Work, run_worker
 from stages.config import Runtime
 from stages.errors import StageError, StoppedError, TrackingError
 from stages.local_files import DATA_DIR, TRAINED_ON
@@ -24,24 +22,13 @@ from stages.plan import PlannedStage, damage_of, input_contents, up_to_date
 from stages.recipe import flatten
 from stages.records.artifact import Manifest, Store
 from stages.records.provenance import code_version, hardware, package_versions
+from stages.records.run_ledger import RunLedger
 from stages.records.tracking import TIME_FORMAT, StageRun, Tracker
 from stages.stage import STATE
 from stages.worker import RECORD
 
-ROOT = Path(__file__).resolve().parent.parent
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # of sums, whose order decides about bytes
 _RUN_ID = "mlflow_run_id"
 _POLL_SECONDS = 0.05
-_ALLOCATION = ":".join(
-    (
-        "glibc.malloc.hugetlb=1",  # pages of 2 MB
-        f"glibc.malloc.mmap_threshold={1 << 25}",  # what is freed stays, and is not asked of the kernel again: up to 32 MB a piece,
-        f"glibc.malloc.trim_threshold={1 << 30}",  # 1 GB in all,
-        f"glibc.malloc.top_pad={1 << 26}",  # in steps of 64 MB
-    )
-)
-"""How the C library gets memory from the kernel. Huge pages: 12 to 22 % fewer CPU seconds a training step, 1 % more memory; keeping
-what is freed: 5 to 15 % fewer in RL's trainer, 3 % more memory (Intel Xeon, docs/model.md)."""
 logger = logging.getLogger("ring")
 
 
@@ -88,6 +75,7 @@ class Chain:
         self.runtime = runtime
         self.display = display
         self.prefect_run = prefect_run
+        self.ledger = RunLedger(store.home)
         self.specs = {spec.key: spec for spec in specs}
         self.countdown = Countdown(specs, places=runtime.parallel_arms)
         self.slots = Slots(runtime.parallel_arms)
@@ -239,30 +227,17 @@ def _run_child(
     spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], chain: Chain, run: StageRun
 ) -> bool:
     """Start the worker and follow it to its end; returns whether the stage resumed. Raises StageError when it failed."""
-    program = _program(spec, chain.runtime)
-    log_path = chain.store.home / "logs" / f"{spec.stage}-{spec.fingerprint[:12]}.log"
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="ring-") as scratch, log_path.open("ab") as log_file:
-        job = Path(scratch) / "job.json"
-        events = Path(scratch) / "events.jsonl"
-        events.touch()
-        job.write_text(
-            json.dumps(_job(spec, partial=partial, inputs=inputs, runtime=chain.runtime, events=events)),
-            encoding="utf-8",
-        )
-        child = subprocess.Popen(
-            [sys.executable, "-m", program, str(job)],
-            stdin=subprocess.DEVNULL,
-            stdout=log_file,
-            stderr=subprocess.STDOUT,
-            env=worker_environment(chain.runtime),
-            start_new_session=True,  # Ctrl-C is for us, who then end it and say so
-        )
-        try:
-            return _follow(child, events=events, spec=spec, chain=chain, run=run, log_path=log_path)
-        finally:
-            child.kill()
-            child.wait()
+    work = Work(
+        title=spec.title,
+        program=_program(spec, chain.runtime),
+        job=job_of(spec, partial=partial, inputs=inputs, runtime=chain.runtime),
+        log=chain.store.home / "logs" / f"{spec.stage}-{spec.fingerprint[:12]}.log",
+    )
+    return run_worker(
+        work,
+        tell=lambda event: _handle(event, spec=spec, chain=chain, run=run),
+        require_going=lambda: chain.require_going(spec.title),
+    )
 
 
 def _program(spec: PlannedStage, runtime: Runtime) -> str:
@@ -277,23 +252,8 @@ def _program(spec: PlannedStage, runtime: Runtime) -> str:
     return "flows.shards"
 
 
-def worker_environment(runtime: Runtime) -> dict[str, str]:
-    """The worker works where the command runs; a folder `data` there is not taken for ours, by it or by its ranks."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONSAFEPATH": "1",
-        **dict.fromkeys(THREADS, str(runtime.threads)),
-        "PYTHONHASHSEED": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        "GLIBC_TUNABLES": ":".join(filter(None, [os.environ.get("GLIBC_TUNABLES"), _ALLOCATION])),
-    }
-
-
-def _job(
-    spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], runtime: Runtime, events: Path
-) -> dict[str, Any]:
+def job_of(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], runtime: Runtime) -> dict[str, Any]:
+    """What the worker reads, but where its events go (`stages.worker`)."""
     folders = {key: str(manifest.folder) for key, manifest in inputs.items()}
     folders |= {name: str(item.path) for name, item in spec.data.items() if name in (DATA_DIR, TRAINED_ON)}
     return {
@@ -304,45 +264,8 @@ def _job(
         "runtime": runtime.model_dump(mode="json"),
         "ranks": spec.ranks,
         "out": str(partial),
-        "events": str(events),
         "parent": os.getpid(),
     }
-
-
-def _follow(
-    child: subprocess.Popen[bytes], *, events: Path, spec: PlannedStage, chain: Chain, run: StageRun, log_path: Path
-) -> bool:
-    was_resumed, reasons = False, {}
-    with events.open(encoding="utf-8") as stream:
-        while True:
-            has_ended = child.poll() is not None
-            for line in _whole_lines(stream):
-                event = json.loads(line)
-                was_resumed |= event["event"] == "resumed"
-                if event["event"] in ("error", "failure"):
-                    reasons.setdefault(event["event"], event["text"])  # the first; others of other ranks follow from it
-                    continue
-                _handle(event, spec=spec, chain=chain, run=run)
-            if has_ended:
-                break
-            chain.require_going(spec.title)
-            time.sleep(_POLL_SECONDS)
-    if child.returncode != 0:
-        mistake, failure = reasons.get("error"), reasons.get("failure", "")
-        message = f"{mistake}\nLog: {log_path}" if mistake else _failure(child.returncode, spec, log_path, failure)
-        raise StageError(message, is_user_mistake=mistake is not None)
-    return was_resumed
-
-
-def _whole_lines(stream: Any) -> list[str]:  # noqa: ANN401 - a text stream that can seek
-    lines = []
-    while True:
-        position = stream.tell()
-        line = stream.readline()
-        if not line.endswith("\n"):
-            stream.seek(position)
-            return lines
-        lines.append(line)
 
 
 def _handle(event: Mapping[str, Any], *, spec: PlannedStage, chain: Chain, run: StageRun) -> None:
@@ -356,13 +279,6 @@ def _handle(event: Mapping[str, Any], *, spec: PlannedStage, chain: Chain, run: 
     else:
         chain.display.message(spec.key, event["text"])
         logger.info("%s: %s", spec.title, event["text"])
-
-
-def _failure(code: int, spec: PlannedStage, log_path: Path, reason: str) -> str:
-    tail = "\n".join(log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    why = f" ({reason})" if reason else ""
-    return f"stage {spec.title} ended with {how}{why}; the same command goes on from its last checkpoint.\n{tail}\nLog: {log_path}"
 
 
 def _seal(

@@ -289,6 +289,14 @@ def held(lock: Path, *, meanwhile: Callable[[], None] | None = None) -> Generato
         yield
 
 
+def is_held(lock: Path) -> bool:
+    """Whether somebody holds a lock file."""
+    if not lock.exists():
+        return False
+    with lock.open("r+") as stream:
+        return not _try_lock(stream)
+
+
 def _try_lock(stream: IO[str]) -> bool:
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -29,7 +29,7 @@ COMMANDS = re.findall(r"^\.venv/bin/ring ([^#\n]+?)\s*(?:#.*)?$", README, re.MUL
 QUICK = [
     command for command in COMMANDS if command.split()[0] not in ("run", "up", "evaluate")
 ]  # evaluate: commands/test_evaluate.py
-RUNS = [command for command in COMMANDS if command.startswith("run")]
+RUNS = [command for command in COMMANDS if command.split()[0] == "run"]
 AGAIN, EARLY, RERUN = "run smoke", "run laptop --until sft", "run laptop --rerun rl --arm mixed"
 STAGES = ["curation", "base", "sft", "selection", "rl/phased", "rl/mixed", "rl/more-sft", "evaluation", "report"]
 
@@ -255,6 +255,9 @@ def test_interrupted_in_base_and_killed_in_sft_rl_and_evaluation_a_chain_ends_wi
     sealed = {key: read_manifest(Path(entry["artifact"])).document["status"] for key, entry in resumed.items()}
     assert sealed["base"] == sealed["sft"] == "resumed"
     assert "resumed" in {sealed[f"rl/{arm}"] for arm in ("phased", "mixed", "more-sft")}
+    runs = ring.json("runs", "smoke")["runs"]
+    assert [run["outcome"] for run in runs] == ["stopped", "stopped", "killed", "killed", "finished"]
+    assert [run["try"] for run in runs] == [1, 2, 3, 4, 5]
 
 
 def test_two_chains_at_once_in_one_home_share_and_do_not_corrupt(ring) -> None:
@@ -303,6 +306,8 @@ def test_the_readme_documents_every_command() -> None:
         "rollouts",
         "evaluate",
         "rescore",
+        "runs",
+        "reproduce",
     }
     assert {command.split()[0] for command in COMMANDS} == names
 

@@ -12,10 +12,11 @@ import pytest
 
 from flows import terminal
 from flows.console import plain_console
-from flows.launch import Chain, _alone, worker_environment
+from flows.launch import Chain, _alone
 from flows.serve import _remove_own
 from flows.stage_task import markdown_table
 from flows.terminal import LiveDisplay, PlainDisplay, progress_display
+from flows.worker_process import worker_environment
 from stages.config import Runtime
 from stages.errors import StoppedError
 from stages.plan import plan_chain

@@ -1,0 +1,81 @@
+"""`ring runs`: every run in this home folder, also those that failed, were stopped or killed."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from flows.commands.listing import readable_time
+from flows.console import near, plain_console, program
+from flows.tables import rows_table
+from stages.records.artifact import ring_home
+from stages.records.run_ledger import RecordedRun, RunLedger
+
+_out = plain_console()
+
+
+def list_runs(
+    recipe: str | None = None, /, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False
+) -> int:
+    """List every run of this home folder, oldest first: when, what, how it ended, and how many tries of the same chain it makes.
+
+    The ledger is written before a run begins. It is appended to alone, and each line holds the hash of the one before it.
+
+    Parameters
+    ----------
+    recipe
+        Only runs of this recipe.
+    json_
+        Print one JSON object, with the whole entries, instead of a table.
+
+    """
+    ledger = RunLedger(ring_home())
+    runs = [run for run in ledger.runs() if recipe in (None, run.start["recipe"])]
+    if json_:
+        sys.stdout.write(json.dumps({"head": ledger.head(), "runs": [_document(run) for run in runs]}) + "\n")
+    elif runs:
+        _out.print(rows_table([_row(run) for run in runs], title=f"Runs in {near(ledger.home)}"), end="")
+        _out.print(
+            f"Kept elsewhere, this shows that no run was cut off: {ledger.head()}", soft_wrap=True, highlight=False
+        )
+    else:
+        of = f" of {recipe}" if recipe else ""
+        _out.print(f"no run{of} is recorded in {near(ledger.home)}; `{program()} run` writes the first", soft_wrap=True)
+    return 0
+
+
+def tries_in_words(runs: Sequence[RecordedRun], run: str) -> str:
+    """How many runs stand behind one: of the same chain, and of the recipe with whatever was changed. Empty for a run that is not there."""
+    this = next((one for one in runs if one.run == run), None)
+    if this is None:
+        return ""
+    recipe, digest = this.start["recipe"], this.start["digest"]
+    of_recipe = [one for one in runs if one.start["recipe"] == recipe]
+    others = len({one.start["digest"] for one in of_recipe} - {digest})
+    said = f"run {this.tries} of exactly this chain"
+    return f"{said}; {recipe} was run {len(of_recipe)} times here, in {others} other settings" if others else said
+
+
+def _document(run: RecordedRun) -> dict[str, Any]:
+    return {
+        "run": run.run,
+        "outcome": run.outcome,
+        "try": run.tries,
+        "start": dict(run.start),
+        "end": run.end and dict(run.end),
+    }
+
+
+def _row(run: RecordedRun) -> dict[str, Any]:
+    end = run.end or {}
+    return {
+        "began (UTC)": readable_time(run.start["at"]),
+        "recipe": run.start["recipe"],
+        "chain": run.start["digest"][:8],
+        "try": run.tries,
+        "outcome": run.outcome,
+        "stages that ran": end.get("ran"),
+        "code": f"{(run.start['commit'] or '-')[:8]}{'+' if run.start['dirty'] else ''}",
+    }
