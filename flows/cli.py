@@ -61,7 +61,7 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     ),
     "evaluate": (
         "flows.commands.evaluate:evaluate",
-        "Evaluate one model on named benchmarks: greedy and sampled accuracy, pass@k, maj@k, with intervals. Finished samples are kept.",
+        "Evaluate one model on named benchmarks or a file of problems: greedy and sampled accuracy, pass@k, maj@k, with intervals.",
     ),
     "rescore": (
         "flows.commands.rescore:rescore_result",

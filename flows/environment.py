@@ -9,6 +9,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from data.domain_names import VARIABLE, own_domain_files
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PYTHON_CHILDREN = ("PYTHONIOENCODING", "PYTHONOPTIMIZE", "PYTHONWARNINGS")  # meant for the person's own programs
 
@@ -20,6 +22,7 @@ def prepare() -> None:
     bypass_proxies(*LOOPBACK)
     _calm_python()
     _stand_somewhere()
+    _name_own_domains()
 
 
 def _speak_utf8() -> None:
@@ -79,3 +82,9 @@ def _stand_somewhere() -> None:
         RuntimeError
     ):  # no HOME, and a user whom no table knows, as in a container; Prefect asks for it when imported
         os.environ["HOME"] = os.environ.get("TMPDIR", "/tmp")
+
+
+def _name_own_domains() -> None:
+    """Their files are named from everywhere alike. Raises ValueError for what is none."""
+    if files := own_domain_files():
+        os.environ[VARIABLE] = os.pathsep.join(map(str, files.values()))

@@ -31,8 +31,10 @@ def evaluate_model(
     overrides: list[str] | None = None,
     another_version: bool = False,
     rerun: bool = False,
+    problems: str | None = None,
+    columns: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """One model on named benchmarks; returns what `ring evaluate --json` prints."""
+    """One model on named benchmarks and problems of one's own; returns what `ring evaluate --json` prints."""
     request = request_of(
         model=model,
         benchmarks=benchmarks,
@@ -42,6 +44,8 @@ def evaluate_model(
         overrides=overrides,
         another_version=another_version,
         rerun=rerun,
+        problems=problems,
+        columns=columns,
     )
     return run_evaluation(plan_evaluation(request), display=active_display())
 
@@ -73,4 +77,5 @@ def run_evaluation(plan: EvaluationPlan, *, display: Display) -> dict[str, Any]:
         "machine": machine_kind(plan.runtime.device),
         "results": results,
         "not_available": plan.absent,
+        "left_out": result.manifest.tables()["left_out"],
     }

@@ -1,16 +1,18 @@
 """What a person asks of one model, and the stage that answers it; a mistake is told before anything starts."""
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data.benchmarks import find_benchmark
 from data.benchmarks.loading import NotAvailableError, load_benchmark
 from data.benchmarks.manifest import manifest_of
+from data.benchmarks.own import columns_asked, load_own_set
 from flows.models import find_model
 from stages.config import ModelEvaluationConfig, Runtime
+from stages.local_files import PROBLEMS, Place
 from stages.plan import PlannedStage, plan_model_evaluation
 from stages.recipe import load_recipe
 from stages.records.artifact import Manifest, Store, read_manifest, ring_home
@@ -33,6 +35,8 @@ class EvaluationRequest:
     overrides: tuple[str, ...] = ()
     another_version: bool = False
     rerun: bool = False
+    problems: Path | None = None  # a file or folder of one's own
+    columns: Mapping[str, str] = field(default_factory=dict)  # of it: ours -> theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +60,22 @@ def request_of(**parameters: Any) -> EvaluationRequest:  # noqa: ANN401 - a flow
         overrides=tuple(parameters["overrides"] or ()),
         another_version=parameters["another_version"],
         rerun=parameters["rerun"],
+        problems=Path(parameters["problems"]) if parameters["problems"] else None,
+        columns=parameters["columns"] or {},
     )
 
 
 def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
     """Find the model and the benchmarks' rows.
 
-    Raises ValueError for a model that is none, an unknown benchmark, changed rows, and where no benchmark is at hand.
+    Raises ValueError for a model that is none, an unknown benchmark, changed rows, a file of one's own that cannot be asked, and where no
+    benchmark is at hand.
     """
     if any(item.startswith("evaluation.samples_per_problem=") for item in request.overrides):
         raise ValueError("--set evaluation.samples_per_problem is for chains; --samples sets those of benchmarks")
     recipe = load_recipe(request.recipe, overrides=request.overrides).recipe
+    own = _own_place(request)
+    own_set = load_own_set(own.path, columns=request.columns) if own else None
     rows, absent = _rows(request)
     store = Store(ring_home())
     folder = None if is_address(request.model) else find_model(request.model, store=store).absolute()
@@ -78,11 +87,31 @@ def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
         benchmarks=tuple(rows),
         samples=request.samples,
         another_version=request.another_version,
+        problems=own_set.name if own_set else "",
+        columns=dict(request.columns),
     )
     spec = plan_model_evaluation(
-        config, rows=rows, model=folder, data_dir=request.data_dir, trained_on=_curation_of(folder, store)
+        config,
+        rows=rows,
+        model=folder,
+        data_dir=request.data_dir,
+        trained_on=_curation_of(folder, store),
+        problems=own,
     )
     return EvaluationPlan(request, spec, recipe.runtime, absent)
+
+
+def _own_place(request: EvaluationRequest) -> Place | None:
+    """The file or folder of one's own, which can be read."""
+    if request.problems is None:
+        if request.columns:
+            raise ValueError(
+                "--columns says how the file of --problems is read, and none was given: add --problems FILE"
+            )
+        return None
+    place = Place(PROBLEMS, request.problems, columns_asked(request.columns))
+    place.files()
+    return place
 
 
 def _rows(request: EvaluationRequest) -> tuple[dict[str, str], dict[str, str]]:
@@ -95,7 +124,7 @@ def _rows(request: EvaluationRequest) -> tuple[dict[str, str], dict[str, str]]:
             absent[benchmark.name] = str(error)
         else:
             rows[benchmark.name] = manifest_of(benchmark.name, problems).sha256
-    if not rows:
+    if not rows and request.problems is None:
         raise ValueError("no benchmark is at hand: " + "; ".join(absent.values() or ["name one with --benchmarks"]))
     return rows, absent
 

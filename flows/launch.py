@@ -17,7 +17,7 @@ from flows.slots import Slots
 from flows.worker_process import Work, run_worker
 from stages.config import Runtime
 from stages.errors import StageError, StoppedError, TrackingError
-from stages.local_files import DATA_DIR, TRAINED_ON
+from stages.local_files import DATA_DIR, PROBLEMS, TRAINED_ON
 from stages.plan import PlannedStage, damage_of, input_contents, up_to_date
 from stages.recipe import flatten
 from stages.records.artifact import Manifest, Store
@@ -214,7 +214,7 @@ def _datasets(spec: PlannedStage, inputs: Mapping[str, Manifest]) -> list[tuple[
     outside = [
         (key, data.folder, name, sha256)
         for key, data in spec.data.items()
-        if key == DATA_DIR or key.startswith("source/")
+        if key in (DATA_DIR, PROBLEMS) or key.startswith("source/")
         for name, sha256 in data.files.items()
     ]
     return [
@@ -255,7 +255,7 @@ def _program(spec: PlannedStage, runtime: Runtime) -> str:
 def job_of(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], runtime: Runtime) -> dict[str, Any]:
     """What the worker reads, but where its events go (`stages.worker`)."""
     folders = {key: str(manifest.folder) for key, manifest in inputs.items()}
-    folders |= {name: str(item.path) for name, item in spec.data.items() if name in (DATA_DIR, TRAINED_ON)}
+    folders |= {name: str(item.path) for name, item in spec.data.items() if name in (DATA_DIR, PROBLEMS, TRAINED_ON)}
     return {
         "stage": spec.stage,
         "module": spec.module,

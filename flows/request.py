@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +23,20 @@ class Request:
     data_dir: Path | None = None
 
 
-def column_overrides(columns: str | None) -> tuple[str, ...]:
-    """`prompt=question,answer=result` as changes of the recipe. Raises ValueError for what is no list of pairs."""
+def column_pairs(columns: str | None) -> dict[str, str]:
+    """`prompt=question,answer=result`: our column -> theirs. Raises ValueError for what is no list of pairs, and for one told twice."""
     pairs = [item.partition("=") for item in (columns or "").split(",") if item.strip()]
     if wrong := next((ours for ours, sign, theirs in pairs if not (ours.strip() and sign and theirs.strip())), None):
         raise ValueError(f"--columns {columns}: {wrong!r} is no pair; write for example prompt=question,answer=result")
-    return tuple(f"curation.columns.{ours.strip()}={json.dumps(theirs.strip())}" for ours, _, theirs in pairs)
+    named = [(ours.strip(), theirs.strip()) for ours, _, theirs in pairs]
+    if double := [ours for ours, count in Counter(ours for ours, _ in named).items() if count > 1]:
+        raise ValueError(f"--columns {columns}: {double[0]!r} stands there twice; leave one out")
+    return dict(named)
+
+
+def column_overrides(columns: str | None) -> tuple[str, ...]:
+    """The same as changes of the recipe."""
+    return tuple(f"curation.columns.{ours}={json.dumps(theirs)}" for ours, theirs in column_pairs(columns).items())
 
 
 @dataclass(frozen=True, slots=True)

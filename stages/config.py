@@ -8,11 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data.benchmarks import find_benchmark
+from data.domain_names import VARIABLE, domain_names
 
-Domain = Literal["math", "code", "science"]
+
+def _known_domain(name: str) -> str:
+    if name not in domain_names():
+        raise ValueError(
+            f"there is no domain {name!r}; there are {', '.join(domain_names())}; one of your own is a file that {VARIABLE} names"
+            " (docs/own-data.md)"
+        )
+    return name
+
+
+Domain = Annotated[str, AfterValidator(_known_domain)]
 Split = Literal["base", "sft", "validation", "rl", "probe", "heldout"]
 StageName = Literal["curation", "base", "sft", "selection", "rl", "evaluation", "report"]
 STAGES: tuple[StageName, ...] = ("curation", "base", "sft", "selection", "rl", "evaluation", "report")
@@ -995,7 +1006,10 @@ class EvaluationConfig(Record):
 
 
 class ModelEvaluationConfig(EvaluationConfig):
-    """`ring evaluate`: one model, ours or anybody's, on named benchmarks, by the paper's protocol (4.1.2) where nothing else is said."""
+    """`ring evaluate`: one model, ours or anybody's, on named benchmarks and problems of one's own.
+
+    The protocol is the paper's (4.1.2) where nothing else is said.
+    """
 
     model: str = needed("folder of a model, or an OpenAI-compatible server as http://127.0.0.1:8000/v1#name")
     name: str = needed("what results call the model", pattern=r"^[^/]+$")
@@ -1004,6 +1018,8 @@ class ModelEvaluationConfig(EvaluationConfig):
         None, "responses to each problem at the sampling temperature; none: as many as each benchmark's protocol", ge=1
     )
     another_version: bool = ours(False, "take rows that are not those of a benchmark's frozen manifest")
+    problems: str = ours("", "name of the set that a file of one's own makes; none: there is no such file")
+    columns: dict[str, str] = ours({}, "as `columns` of a source of files, for that file")
 
     @field_validator("benchmarks")
     @classmethod

@@ -10,6 +10,7 @@ from stages.config import CurationConfig, FileSource
 from stages.records.artifact import file_digests
 
 DATA_DIR = "data-dir"
+PROBLEMS = "problems"  # the file or folder of a set of one's own that a model is evaluated on
 TRAINED_ON = "trained-on"  # the curation whose rows a model was trained on
 
 
@@ -17,14 +18,14 @@ TRAINED_ON = "trained-on"  # the curation whose rows a model was trained on
 class Place:
     """A file or a folder of files, and which of its columns are which."""
 
-    key: str  # in manifests: `data-dir`, `source/<name>`
+    key: str  # in manifests: `data-dir`, `problems`, `source/<name>`
     path: Path
     columns: Mapping[str, str]  # what was asked for
 
     @property
     def what(self) -> str:
         """What a message calls it."""
-        return "--data-dir" if self.key == DATA_DIR else f"source {self.key.removeprefix('source/')!r}"
+        return f"--{self.key}" if self.key in (DATA_DIR, PROBLEMS) else f"source {self.key.removeprefix('source/')!r}"
 
     def files(self) -> list[Path]:
         """Its files in order. Raises ValueError where there is none."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.domain_names import own_domain_files
 from data.sources.formats import problem_files
 from stages.config import (
     PACKAGED,
@@ -20,7 +21,7 @@ from stages.config import (
     SftConfig,
     StageName,
 )
-from stages.local_files import DATA_DIR, TRAINED_ON, Place, places
+from stages.local_files import DATA_DIR, PROBLEMS, TRAINED_ON, Place, places
 from stages.records.artifact import (
     MANIFEST,
     Manifest,
@@ -31,7 +32,7 @@ from stages.records.artifact import (
     folder_problems,
     matching_files,
 )
-from stages.records.code_digest import code_digest
+from stages.records.code_digest import code_digest, file_digest
 from stages.training.checkpoints import planned_checkpoints
 
 MODULES: dict[str, str] = {
@@ -127,17 +128,20 @@ def plan_model_evaluation(
     model: Path | None,
     data_dir: Path | None = None,
     trained_on: Path | None = None,
+    problems: Place | None = None,
 ) -> PlannedStage:
     """The evaluation of one model on named benchmarks, whose only inputs come from outside the store or are sealed there already.
 
     `rows` are digests of the benchmarks' rows by name: what else lies in `data_dir` decides nothing. `model` is its folder, None for a
-    server's, of which nothing but its address is known.
+    server's, of which nothing but its address is known. `problems` is a file or folder of one's own, every row of which is asked.
 
     Raises ValueError for a folder that holds nothing.
     """
     data = {MODEL: _model_folder(model, what="model")} if model else {}
     if data_dir:
         data[DATA_DIR] = _data_dir(data_dir)
+    if problems:
+        data[PROBLEMS] = _problems(problems)
     if trained_on:
         data[TRAINED_ON] = DataFolder(trained_on, matching_files(trained_on, "*.parquet"))
     digests = {name: item.content for name, item in data.items() if name != DATA_DIR}
@@ -147,6 +151,7 @@ def plan_model_evaluation(
         "config": config.model_dump(mode="json"),
         "code": code_digest(ONE_MODEL),
         "inputs": digests | {f"benchmark/{name}": sha256 for name, sha256 in rows.items()},
+        **_own_domains(),
     }
     return PlannedStage(
         key="evaluation",
@@ -160,6 +165,12 @@ def plan_model_evaluation(
         fingerprint=fingerprint(payload),
         data=data,
     )
+
+
+def _own_domains() -> dict[str, Any]:
+    """Digests of the domains of one's own, which every stage knows: prompts, vocabulary, verdicts. Nothing where there is none."""
+    digests = {name: file_digest(path) for name, path in own_domain_files().items()}
+    return {"domains": digests} if digests else {}
 
 
 def _data_dir(folder: Path) -> DataFolder:
@@ -195,6 +206,7 @@ def _plan_stage(
         "config": config.model_dump(mode="json"),
         "code": code_digest(module),
         "inputs": digests,
+        **_own_domains(),
     }
     return PlannedStage(
         key=f"{stage}/{arm}" if arm else stage,

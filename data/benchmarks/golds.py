@@ -32,7 +32,12 @@ def gold_response(problem: Problem) -> str | None:
     """The gold as a response; None where there is none: an open question, or tests without a program that passes them."""
     if problem.tests.strip():
         return f"```python\n{problem.solution}\n```" if problem.solution.strip() else None
-    return f"\\boxed{{{problem.answer}}}" if problem.answer.strip() else None
+    return boxed(problem.answer) if problem.answer.strip() else None
+
+
+def boxed(answer: str) -> str:
+    """A response that gives an answer and nothing else."""
+    return f"\\boxed{{{answer}}}"
 
 
 def give_back(problems: Iterable[Problem], judge: Judge) -> list[Given]:

@@ -1,10 +1,12 @@
-"""The judge of mathematics, code and science, shared by curation, rewards and evaluation."""
+"""The judge of mathematics, code, science and domains of one's own, shared by curation, rewards and evaluation."""
 
-from data.domains.domain import Domain
+from data.domains.domain import Domain, Outcome
 from data.domains.judge import DOMAINS, Judge, verify
+from data.domains.own import load_own_domains
 from data.domains.policy import Policy
 from data.domains.verdict import FAILED_STATUSES, STATUSES, Verdict
 
+DOMAINS.update(load_own_domains())
 PROMPT_SUFFIXES: tuple[str, ...] = tuple(dict.fromkeys(domain.prompt_suffix for domain in DOMAINS.values()))
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "STATUSES",
     "Domain",
     "Judge",
+    "Outcome",
     "Policy",
     "Verdict",
     "verify",

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.domain_names import domain_names
 from data.schema import PROBLEM_COLUMNS
 from data.sources.formats import Head, cell_text, field_of, read_head, stem_of
 
-DOMAINS = ("math", "code", "science")
 CONSTANTS = ("domain", "split", "source", "licence")
 SPLITS = ("", "train", "traces", "base", "sft", "validation", "rl", "probe", "heldout", "eval")
 UNKNOWN_LICENCE = "unknown"
@@ -41,9 +41,9 @@ _NAMES: dict[str, tuple[str, ...]] = {  # in lower case, best first
     "id": ("id", "problem_id", "question_id", "unique_id", "task_id"),
     "meta": ("meta",),
 }
-_FORMS = {"domain": DOMAINS, "split": SPLITS}
 _EXAMPLES = {"domain": "math", "split": "rl"}
 _SHOWN = 12  # names in a message
+_CUT = 60  # characters of a cell in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,18 @@ def _asked(asked: Mapping[str, str], head: Head, path: Path) -> tuple[dict[str, 
 
 
 def _constant(ours: str, value: str, head: Head, path: Path) -> str:
-    if ours in _FORMS and value not in _FORMS[ours]:
+    known = _forms().get(ours)
+    if known is not None and value not in known:
         raise ValueError(
             f"{path}: {ours} = {value!r} is neither a column{_near(value, head.names)} {_has(head)};"
-            f" nor one of {_listed(_FORMS[ours])}, which would be that of every row"
+            f" nor one of {_listed(known)}, which would be that of every row"
         )
     return value
+
+
+def _forms() -> dict[str, Sequence[str]]:
+    """The values that a column may have."""
+    return {"domain": domain_names(), "split": SPLITS}
 
 
 def _recognised(head: Head, asked: Mapping[str, str]) -> dict[str, str]:
@@ -177,7 +183,12 @@ def _check(columns: Mapping[str, str], head: Head, path: Path) -> None:
                 f"{path}: the column {columns[ours]!r} for the {ours} holds records with {', '.join(nested)};"
                 f" name a field: --columns {ours}={columns[ours]}.{next(iter(nested))}"
             )
-    for ours, known in _FORMS.items():
+        if ours in columns and (listed := next((v for v in _values(columns[ours], head) if _is_several(v)), None)):
+            raise ValueError(
+                f"{path}: the column {columns[ours]!r} for the {ours} holds lists such as {str(cell_text(listed))[:_CUT]};"
+                f" needed is one text a row: write it so, or name another column: --columns {ours}=..."
+            )
+    for ours, known in _forms().items():
         _check_form(ours, known, columns, head, path)
 
 
@@ -189,6 +200,11 @@ def _check_form(ours: str, known: Sequence[str], columns: Mapping[str, str], hea
             f"{path}: the column {columns[ours]!r} holds {found[0]!r}, known as {ours} are {_listed(known)};"
             f" change it, or state one for all rows: --columns {ours}={_EXAMPLES[ours]}"
         )
+
+
+def _is_several(cell: Any) -> bool:  # noqa: ANN401 - a cell of any type
+    """Whether a cell is a list that is not just one text."""
+    return isinstance(cell, list) and not (len(cell) == 1 and isinstance(cell[0], str))
 
 
 def _listed(known: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ class Row:
     problem: Problem
     fault: str = ""  # reason; empty: none
     evidence: str = ""
+    where: str = ""  # file and row, of one that was read from a file
 
 
 def load_files(place: Path, *, columns: Mapping[str, str], max_row_bytes: int) -> Iterator[Row]:
@@ -50,7 +51,7 @@ def _rows(file: Path, reading: Reading, max_row_bytes: int) -> Iterator[Row]:
         cells = [_cells(ours, reading, batch, num_rows) for ours in PROBLEM_COLUMNS]
         for row in zip(*cells, strict=True):
             number += 1
-            yield _row(row, file, number, reading, max_row_bytes)
+            yield replace(_row(row, file, number, reading, max_row_bytes), where=f"{file.name}, row {number}")
 
 
 def _cells(ours: str, reading: Reading, batch: Mapping[str, list[Any]], num_rows: int) -> list[_Cell]:

@@ -7,6 +7,7 @@ place in it, and what to do.
 
 import codecs
 import csv
+import datetime
 import gzip
 import io
 import json
@@ -14,10 +15,12 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -30,6 +33,7 @@ _CSV_BLOCK_BYTES = 32_000_000  # no row may be larger
 _KINDS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 KNOWN = "*.parquet, *.csv, *.tsv, *.jsonl or *.json"  # text also as .gz
 _DEPTH = 3  # levels of fields that are offered by name
+_LONGEST_NUMBER = 1e20  # from here on, and below its inverse, a number is written with a power of ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,10 @@ def stem_of(path: Path) -> str:
 
 
 def cell_text(value: Any) -> str | bytes | None:  # noqa: ANN401 - a cell of any type
-    """A cell as text: numbers as written, a list of one text as that text, other lists and records as JSON. None: nothing there."""
+    """A cell as text: numbers as written, a list of one text as that text, other lists and records as JSON. None: nothing there.
+
+    A number of parquet was never written: it is the shortest text that gives it, without a point where it is whole.
+    """
     match value:
         case None | str() | bytes():
             return value
@@ -99,10 +106,22 @@ def cell_text(value: Any) -> str | bytes | None:  # noqa: ANN401 - a cell of any
             return value.written
         case float() if math.isnan(value):
             return None
+        case float():
+            return _number(value)
+        case Decimal():
+            return format(value, "f")
+        case datetime.date() | datetime.time():
+            return str(value)
         case [str(only)]:
             return only
         case _:
             return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _number(value: float) -> str:
+    shown = repr(value)
+    is_short = 1 / _LONGEST_NUMBER < abs(value) < _LONGEST_NUMBER
+    return format(Decimal(shown), "f") if "e" in shown and is_short else shown.removesuffix(".0")
 
 
 def field_of(value: Any, path: Sequence[str]) -> Any:  # noqa: ANN401 - a nested cell
@@ -183,7 +202,10 @@ def _parquet_batches(path: Path, columns: Sequence[str] | None) -> Iterator[Colu
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Values, and the bytes of texts where one of them is no UTF-8."""
+    """Values, and the bytes of texts where one of them is no UTF-8; of short floats those that are written alike."""
+    if pa.types.is_float32(column.type) or pa.types.is_float16(column.type):
+        kind = np.dtype(column.type.to_pandas_dtype()).type
+        return [None if value is None else float(str(kind(value))) for value in column.to_pylist()]
     try:
         return column.to_pylist()
     except UnicodeDecodeError:

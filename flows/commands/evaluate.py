@@ -1,4 +1,4 @@
-"""`ring evaluate`: one model, ours or anybody's, on named benchmarks."""
+"""`ring evaluate`: one model, ours or anybody's, on named benchmarks and problems of one's own."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ from data.benchmarks import BENCHMARKS
 from data.benchmarks.loading import ABSENT, whereabouts
 from flows.console import near, plain_console, program, waiting
 from flows.evaluation_request import EXPERIMENT, benchmark_names, plan_evaluation, request_of
+from flows.request import column_pairs
 from flows.running import prepared_home, run_flow
 from flows.tables import rows_table
 from stages.records.artifact import read_manifest
@@ -25,6 +26,8 @@ def evaluate(
     model: str | None = None,
     *,
     benchmarks: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    problems: Path | None = None,
+    columns: str | None = None,
     data_dir: Path | None = None,
     samples: int | None = None,
     recipe: str = "evaluate",
@@ -33,7 +36,9 @@ def evaluate(
     rerun: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Evaluate one model on named benchmarks: greedy and sampled accuracy, pass@k, maj@k, with intervals. Finished samples are kept.
+    """Evaluate one model on named benchmarks or a file of problems: greedy and sampled accuracy, pass@k, maj@k, with intervals.
+
+    Finished samples are kept.
 
     Parameters
     ----------
@@ -42,10 +47,14 @@ def evaluate(
         a server is read from RING_API_KEY, or OPENAI_API_KEY.
     benchmarks
         Names, as math500,aime25; without any the command lists them, and where their rows are.
+    problems
+        A file of problems of your own (CSV, TSV, JSON, JSON lines, parquet), or a folder of them; every row is asked (docs/own-data.md).
+    columns
+        Which column of that file is what, where their names do not tell: `prompt=question,answer=result,domain=science`.
     data_dir
-        Folder that holds the rows; without it they come from the hub.
+        Folder that holds the benchmarks' rows; without it they come from the hub.
     samples
-        Responses to each problem at the sampling temperature; without it as many as each benchmark's protocol says.
+        Responses to each problem at the sampling temperature; without it as many as each benchmark's protocol says, 4 of a file's.
     recipe
         Recipe whose [evaluation] and [runtime] count.
     set_
@@ -58,7 +67,7 @@ def evaluate(
         Print one JSON object instead of words.
 
     """
-    if not benchmarks:
+    if not benchmarks and problems is None and columns is None:
         return _list_benchmarks(data_dir)
     if model is None:
         raise ValueError("name the model: an id of `ring ls`, a folder, or the address of a server")
@@ -72,8 +81,10 @@ def evaluate(
         "overrides": list(set_),
         "another_version": another_version,
         "rerun": rerun,
+        "problems": str(problems) if problems else None,
+        "columns": column_pairs(columns),
     }
-    with waiting("reading the rows of the benchmarks, and the code that the stage runs"):
+    with waiting("reading the rows that are asked, and the code that the stage runs"):
         plan_evaluation(request_of(**parameters))  # a mistake is told before a server starts
     document = run_flow("flows.evaluation:evaluate_model", parameters, home=home, experiment=EXPERIMENT)
     if json_:
@@ -99,7 +110,10 @@ def _list_benchmarks(data_dir: Path | None) -> int:
     console = plain_console()
     console.print(rows_table(rows, title="benchmarks"))
     where = f"in {near(data_dir)}" if data_dir else "of the hub; --data-dir DIR looks in a folder instead"
-    console.print(f"`rows` says where they are: {where}. Name some with --benchmarks.", soft_wrap=True)
+    console.print(
+        f"`rows` says where they are: {where}. Name some with --benchmarks, or ask a file of your own: --problems FILE.",
+        soft_wrap=True,
+    )
     return 0
 
 

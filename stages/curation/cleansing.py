@@ -9,21 +9,21 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import pyarrow as pa
 
+from data.domain_names import domain_names
 from data.domains.code_tests import ASSERTING_TYPES, TYPES, parse
 from data.domains.extraction import all_boxes
 from data.schema import Problem, problems_from_table
-from stages.config import CurationConfig, Domain
+from stages.config import CurationConfig
 from stages.curation.choices import LETTER, open_question
 from stages.curation.language import language_of
 from stages.curation.normalisation import answer_words
 from stages.curation.pool import Drop, Sifted
 from stages.sampling.workers import Worker
 
-_DOMAINS = get_args(Domain)
 _CHOICE = "multiple choice"
 _SNIPPET = 80  # characters of evidence
 Rule = Callable[[Problem, CurationConfig], str | None]
@@ -74,7 +74,8 @@ def _around(text: str, match: re.Match[str] | None) -> str | None:
 
 
 def _unknown_domain(problem: Problem, _config: CurationConfig) -> str | None:
-    return None if problem.domain in _DOMAINS else f"{problem.domain!r} is none of {', '.join(_DOMAINS)}"
+    known = domain_names()
+    return None if problem.domain in known else f"{problem.domain!r} is none of {', '.join(known)}"
 
 
 def _empty_prompt(problem: Problem, _config: CurationConfig) -> str | None:

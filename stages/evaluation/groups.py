@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from data.benchmarks import BENCHMARKS
+from data.domain_names import domain_names
 from data.schema import Problem
 
 
@@ -48,5 +49,5 @@ def _names(problem: Problem, highest: int | None) -> list[str]:
 
 
 def _rank(name: str) -> tuple[int, str]:
-    order = ("all", "math", "code", "science")
+    order = ("all", *domain_names())
     return (order.index(name), name) if name in order else (len(order) + (name == "harder"), name)

@@ -1,9 +1,9 @@
 """One model, ours or anybody's, on named benchmarks (paper 4.1.2): what `ring evaluate` runs.
 
-In: `data-dir`, the folder that holds the benchmarks' rows (none: the hub), and `trained-on`, the curation whose rows the model was trained
-on, where it is one of ours. Out: problems.parquet (PROBLEM_SCHEMA), samples.parquet (SAMPLE_SCHEMA + `model`), and results.json
-{`<model>/<benchmark>/<metric>`: {value, low, high, n}}; the tables `results`, `benchmarks`, `responses`, `samples`, `points`, `rating`
-and `verdicts`.
+In: `data-dir`, the folder that holds the benchmarks' rows (none: the hub); `problems`, a file or folder of one's own, which is a set, too;
+and `trained-on`, the curation whose rows the model was trained on, where it is one of ours. Out: problems.parquet (PROBLEM_SCHEMA),
+samples.parquet (SAMPLE_SCHEMA + `model`), and results.json {`<model>/<benchmark>/<metric>`: {value, low, high, n}}; the tables `results`,
+`benchmarks`, `responses`, `samples`, `points`, `rating`, `verdicts`, and `left_out`, the rows of one's own that could not be asked.
 
 Metrics are those of `metrics` and `statistics`. A benchmark's points or rating stand in tables of their own: they are no share.
 """
@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from data.benchmarks import Benchmark, find_benchmark
+from data.benchmarks import BENCHMARKS, Benchmark, find_benchmark
 from data.benchmarks.loading import load_benchmark
+from data.benchmarks.own import OwnSet, load_own_set, measured_set
 from data.schema import Problem, table_from_problems, write_table
 from ring_model.configuration import BailingMoeConfig
 from ring_model.tokenizer import Tokenizer
@@ -25,7 +26,7 @@ from stages.evaluation.groups import problem_clusters
 from stages.evaluation.metrics import describe_responses
 from stages.evaluation.points import point_rows, rating_rows
 from stages.evaluation.scores import Results, model_scores, result_rows, score_results, shown_samples, with_model
-from stages.local_files import DATA_DIR, TRAINED_ON
+from stages.local_files import DATA_DIR, PROBLEMS, TRAINED_ON
 from stages.records.artifact import write_json
 from stages.sampling.models import Model, open_model
 from stages.sampling.pacing import Limits
@@ -37,7 +38,7 @@ from stages.sampling.scores import checker_failures, judge_failures, num_weak, r
 from stages.seeds import derive_seed
 from stages.stage import STATE, Row, StageLog, StageRecord
 
-PROBLEMS = "problems.parquet"
+ASKED = "problems.parquet"
 Sets = Mapping[str, Sequence[Problem]]  # benchmark -> its rows
 
 
@@ -45,8 +46,9 @@ def run(
     config: ModelEvaluationConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog
 ) -> StageRecord:
     """Load the benchmarks, answer, judge, and count."""
-    sets = load_sets(config, data_dir=inputs.get(DATA_DIR))
-    write_table(table_from_problems(problem for rows in sets.values() for problem in rows), out / PROBLEMS)
+    own = load_own_set(inputs[PROBLEMS], columns=config.columns) if config.problems else None
+    sets = load_sets(config, data_dir=inputs.get(DATA_DIR), own=own)
+    write_table(table_from_problems(problem for rows in sets.values() for problem in rows), out / ASKED)
     model = open_model(config.model)
     _require_room(model, sets)
     limits = Limits(runtime.server_requests, runtime.server_requests_per_minute)
@@ -73,19 +75,21 @@ def run(
             "points": point_rows(sets, sampled.tables),
             "rating": rating_rows(sets, sampled.tables, data_dir=inputs.get(DATA_DIR)),
             "samples": shown_samples(_greedy(sampled), [problem for rows in sets.values() for problem in rows]),
+            "left_out": [asdict(row) for row in own.left_out] if own else [],
             "verdicts": [{"status": name, "count": n} for name, n in status_counts(sampled.tables.values()).items()],
         },
-        notes=_notes(failures.total(), trained_on=inputs.get(TRAINED_ON)),
+        notes=_notes(failures.total(), own, trained_on=inputs.get(TRAINED_ON)),
         timings=sampled.timings,
     )
 
 
-def load_sets(config: ModelEvaluationConfig, *, data_dir: Path | None) -> dict[str, list[Problem]]:
-    """The rows of every benchmark. Raises ValueError as `load_benchmark`."""
-    return {
+def load_sets(config: ModelEvaluationConfig, *, data_dir: Path | None, own: OwnSet | None) -> Sets:
+    """The rows of every benchmark, and of the set of one's own. Raises ValueError as `load_benchmark`."""
+    named = {
         name: load_benchmark(find_benchmark(name), data_dir=data_dir, another_version=config.another_version)
         for name in config.benchmarks
     }
+    return named | ({own.name: own.problems} if own else {})
 
 
 def _require_room(model: Model, sets: Sets) -> None:
@@ -115,14 +119,14 @@ def _jobs(config: ModelEvaluationConfig, model: Model, sets: Sets) -> list[Sampl
     return [
         SamplingJob(f"{name}.{mode}", model.policy, tuple(rows), count, sampling, seed)
         for name, rows in sets.items()
-        for mode, count in (("greedy", 0), ("sampled", num_samples(config, find_benchmark(name))))
+        for mode, count in (("greedy", 0), ("sampled", num_samples(config, measured_set(name))))
     ]
 
 
 def _results(config: ModelEvaluationConfig, sets: Sets, sampled: Sampled) -> Results:
     results: Results = {}
     for name, rows in sets.items():
-        benchmark = find_benchmark(name)
+        benchmark = measured_set(name)
         greedy, drawn = (sampled.tables[f"{name}.{mode}"] for mode in ("greedy", "sampled"))
         scores = {config.name: model_scores(greedy, drawn, num_samples=num_samples(config, benchmark))}
         groups = {name: [problem.id for problem in rows]}
@@ -145,15 +149,20 @@ def _benchmark_rows(
     return [
         {
             "benchmark": name,
-            "title": find_benchmark(name).title,
+            "title": measured_set(name).title,
             "problems": len(rows),
-            "samples": num_samples(config, find_benchmark(name)),
-            "licence": find_benchmark(name).licence,
+            "samples": num_samples(config, measured_set(name)),
+            "licence": _licence(name, rows),
             "trained_on": None if trained is None else len(trained[name]),
             "trained_on_ids": None if trained is None else ", ".join(trained[name][:5]),
         }
         for name, rows in sets.items()
     ]
+
+
+def _licence(name: str, rows: Sequence[Problem]) -> str:
+    """The benchmark's; of a set of one's own those of its rows."""
+    return find_benchmark(name).licence if name in BENCHMARKS else ", ".join(sorted({row.licence for row in rows}))
 
 
 def _response_rows(sampled: Sampled) -> list[Row]:
@@ -164,7 +173,7 @@ def _response_rows(sampled: Sampled) -> list[Row]:
     ]
 
 
-def _notes(failures: int, *, trained_on: Path | None) -> tuple[str, ...]:
+def _notes(failures: int, own: OwnSet | None, *, trained_on: Path | None) -> tuple[str, ...]:
     judged = f"the judge failed on {failures} responses; they count neither as right nor as wrong" if failures else ""
     unknown = "" if trained_on else "what the model was trained on is not known here, so that leaks cannot be counted"
-    return tuple(filter(None, (judged, unknown)))
+    return tuple(filter(None, (own.describe() if own else "", judged, unknown)))

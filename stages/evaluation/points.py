@@ -6,7 +6,8 @@ from statistics import fmean
 
 import pyarrow as pa
 
-from data.benchmarks import Benchmark, find_benchmark
+from data.benchmarks import BENCHMARKS, Benchmark
+from data.benchmarks.catalogue import Metric
 from data.benchmarks.codeforces import rating_of, read_contests, read_humans
 from data.benchmarks.gaokao import Mark, mark, total
 from data.domains import Verdict
@@ -23,9 +24,8 @@ Sets = Mapping[str, Sequence[Problem]]
 def point_rows(sets: Sets, tables: Mapping[str, pa.Table]) -> list[Row]:
     """Of each benchmark that counts points: those of a whole paper at the rate of the greedy responses, and of the sampled ones."""
     return [
-        {"benchmark": name, "mode": mode} | _points(find_benchmark(name), sets[name], tables[f"{name}.{mode}"])
-        for name in sets
-        if find_benchmark(name).metric == "points"
+        {"benchmark": name, "mode": mode} | _points(BENCHMARKS[name], sets[name], tables[f"{name}.{mode}"])
+        for name in _counting(sets, "points")
         for mode in ("greedy", "sampled")
     ]
 
@@ -66,11 +66,15 @@ def rating_rows(sets: Sets, tables: Mapping[str, pa.Table], *, data_dir: Path | 
     """
     folder = data_dir / STANDINGS if data_dir else None
     rows: list[Row] = []
-    for name in sets:
-        if find_benchmark(name).metric == "rating":
-            known = folder is not None and folder.is_dir()
-            rows += _ratings(name, sets[name], tables[f"{name}.sampled"], folder) if folder and known else [_none(name)]
+    for name in _counting(sets, "rating"):
+        known = folder is not None and folder.is_dir()
+        rows += _ratings(name, sets[name], tables[f"{name}.sampled"], folder) if folder and known else [_none(name)]
     return rows
+
+
+def _counting(sets: Sets, metric: Metric) -> list[str]:
+    """The benchmarks with that metric; a set of one's own is none."""
+    return [name for name in sets if name in BENCHMARKS and BENCHMARKS[name].metric == metric]
 
 
 def _none(name: str) -> Row:

@@ -42,6 +42,22 @@ def code_digest(module: str, *, root: Path = ROOT) -> str:
     return digest.hexdigest()
 
 
+def file_digest(path: Path, *, root: Path = ROOT) -> str:
+    """The same of a file outside the project, such as a domain of one's own, with what it imports of the project's.
+
+    Raises ValueError for a file that is no Python.
+    """
+    try:
+        source = _source(path, path.stat().st_mtime_ns)
+    except SyntaxError as error:
+        raise ValueError(f"{path}: is no Python: {error}; mend it") from error
+    named = {name for base, names in source.imports for name in (base, *(f"{base}.{item}" for item in names))}
+    digest = hashlib.sha256(source.normalised.encode())
+    for module in sorted(name for name in named if _module_path(name, root)):
+        digest.update(f"{module}\0{code_digest(module, root=root)}\0".encode())
+    return digest.hexdigest()
+
+
 def _package_files(path: Path) -> list[Path]:
     """What a package carries besides modules, such as a page template."""
     if path.name != "__init__.py":

@@ -8,9 +8,8 @@ A difference counts where its interval excludes 0; where none does, the size of 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
-from stages.config import Domain
+from data.domain_names import domain_names
 from stages.records.artifact import Manifest
 from stages.stage import Row
 from stages.training.checkpoints import checkpoint_name
@@ -176,7 +175,7 @@ def _seen(pairs: Sequence[_Pair]) -> float | None:
 
 def _is_beside(group: str) -> bool:
     """The harder level and benchmarks: what `all` does not hold. Not `math`, `level 2`, `math level 2`."""
-    return group not in (_ALL, *get_args(Domain)) and not re.search(r"(^| )level \d+$", group)
+    return group not in (_ALL, *domain_names()) and not re.search(r"(^| )level \d+$", group)
 
 
 def _in_group(group: str, pairs: Sequence[_Pair]) -> Iterator[str]:

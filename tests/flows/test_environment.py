@@ -46,6 +46,7 @@ def test_loopback_is_kept_from_proxies_and_the_users_own_exceptions_stay(monkeyp
         ({"RING_HOME": "/tmp/" + 5 * ("x" * 99 + "/")}, "bytes"),
         ({"RING_HOME": "~no-such-user/x"}, "RING_HOME"),
         ({"RING_HOME": "/proc/version"}, "RING_HOME"),
+        ({"RING_DOMAINS": "nowhere.py"}, "RING_DOMAINS: nowhere.py: no such Python file"),
     ],
 )
 def test_what_cannot_be_used_is_one_message_and_code_two(ring, variables, expected) -> None:
@@ -172,3 +173,11 @@ def test_a_chain_runs_in_a_strange_home_behind_a_proxy_without_a_home_directory(
     assert {path.name for path in ring.home.parent.iterdir()} == {"home", "prefect.toml", "records.db"}
     assert (ring.home / "prefect" / "prefect.db").is_file()
     assert not (ring.home / "mlflow.db").exists()
+
+
+def test_domains_of_ones_own_are_named_from_everywhere_alike(tmp_path, monkeypatch) -> None:
+    (tmp_path / "riddle.py").write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RING_DOMAINS", "riddle.py")
+    environment._name_own_domains()
+    assert os.environ["RING_DOMAINS"] == str(tmp_path / "riddle.py")

@@ -328,3 +328,16 @@ def test_training_of_which_only_the_last_model_is_kept_takes_no_more_checkpoints
         assert make(Training()).training == Training()
         with pytest.raises(ValidationError, match=r"belong to sft\.training"):
             make(Training(**more))
+
+
+def test_a_domain_that_is_none_is_refused_and_one_of_ones_own_is_taken(tmp_path, monkeypatch):
+    (tmp_path / "riddle.py").write_text("")
+    phase = {"name": "all", "steps": 1, "mixture": {"riddle": 1.0}}
+    monkeypatch.delenv("RING_DOMAINS", raising=False)
+    with pytest.raises(
+        ValidationError,
+        match="no domain 'riddle'; there are math, code, science; one of your own is a file that RING_DOMAINS",
+    ):
+        Phase(**phase)
+    monkeypatch.setenv("RING_DOMAINS", str(tmp_path / "riddle.py"))
+    assert Phase(**phase).mixture == {"riddle": 1.0}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.config import Record
-from stages.plan import PlannedStage, outdated, plan_chain
+from stages.config import ModelEvaluationConfig, Record
+from stages.plan import PlannedStage, outdated, plan_chain, plan_model_evaluation
 from stages.recipe import RecipeError, load_recipe
 from stages.records.artifact import Store
 
@@ -215,3 +215,29 @@ def seal(store: Store, spec: PlannedStage, inputs: dict[str, dict[str, str]], te
     }
     manifest = store.seal(stage=spec.stage, identity=spec.fingerprint, document=document)
     return {"stage": spec.stage, "fingerprint": spec.fingerprint, "content": manifest.content}
+
+
+def test_a_domain_of_ones_own_is_part_of_what_every_stage_is(tmp_path, monkeypatch):
+    file = tmp_path / "riddle.py"
+
+    def plan():
+        recipe = load_recipe("smoke").recipe
+        config = ModelEvaluationConfig(model="http://127.0.0.1:9/v1#m", name="m", benchmarks=("aime24",))
+        return [*plan_chain(recipe), plan_model_evaluation(config, rows={}, model=None)]
+
+    monkeypatch.delenv("RING_DOMAINS", raising=False)
+    without = plan()
+    assert not any("domains" in spec.payload for spec in without)
+    monkeypatch.setenv("RING_DOMAINS", str(file))
+    found = []
+    for text in ("X = 1\n", "# a comment\nX = 1\n", "X = 2\n", "import data.schema\nX = 2\n"):
+        file.write_text(text)
+        found.append(plan())
+    plain, commented, changed, importing = ([spec.fingerprint for spec in specs] for specs in found)
+    assert plain == commented
+    for other in (changed, importing, [spec.fingerprint for spec in without]):
+        assert not set(plain) & set(other)
+    assert list(found[0][0].payload["domains"]) == ["riddle"]
+    file.write_text("X =\n")
+    with pytest.raises(ValueError, match=r"riddle\.py: is no Python"):
+        plan()

@@ -5,10 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data.domain_names import domain_names
 from data.domains import DOMAINS as JUDGED
 from data.schema import PROBLEM_COLUMNS
-from data.sources.columns import DOMAINS, SPLITS, reading_of
-from stages.config import Domain, Split
+from data.sources.columns import SPLITS, reading_of
+from stages.config import Split
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def reading(tmp_path):
 
 
 def test_domains_and_splits_are_those_of_the_recipe():
-    assert get_args(Domain) == DOMAINS == tuple(JUDGED)
+    assert domain_names() == tuple(JUDGED)
     assert set(get_args(Split)) < set(SPLITS)
 
 
@@ -94,6 +95,7 @@ def test_a_table_in_our_schema_is_read_as_it_stands_but_for_what_is_asked(tmp_pa
             {},
             "holds records with en; name a field: --columns prompt=question.en",
         ),
+        ({"question": ["a", "b"], "answer": "1"}, {}, r'holds lists such as \["a", "b"\]; needed is one text a row'),
         ({"question": "a", "answer": "1", "domain": "algebra"}, {}, "holds 'algebra'.*--columns domain=math"),
         ({"question": "a", "answer": "1", "split": "test"}, {}, "holds 'test'.*--columns split=rl"),
     ],

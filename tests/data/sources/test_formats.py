@@ -1,5 +1,7 @@
 import gzip
 import json
+from datetime import date
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,9 +70,22 @@ def test_values_of_several_types_in_one_column_stay_what_they_are(write):
 
 def test_parquet_of_any_type_is_text(tmp_path):
     pq.write_table(pa.table({"answer": pa.array([42.0, None, float("nan")])}), tmp_path / "a.parquet")
-    assert cells(tmp_path / "a.parquet") == ["42.0", None, None]
+    assert cells(tmp_path / "a.parquet") == ["42", None, None]
     pq.write_table(pa.table({"answer": pa.array(["a", "b"]).dictionary_encode()}), tmp_path / "b.parquet")
     assert cells(tmp_path / "b.parquet") == ["a", "b"]
+    prices = pa.array([Decimal("42.50"), Decimal("-7.00")], pa.decimal128(10, 2))
+    days = pa.array([date(2024, 2, 29), None])
+    pq.write_table(pa.table({"answer": prices, "day": days}), tmp_path / "c.parquet")
+    assert cells(tmp_path / "c.parquet") == ["42.50", "-7.00"]
+    assert cells(tmp_path / "c.parquet", "day") == ["2024-02-29", None]
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32(), pa.float16()])
+def test_a_number_that_was_never_written_is_the_shortest_text_that_gives_it(tmp_path, kind):
+    values = [0.5, -3.0, 0.1, None, 2048.0] if kind == pa.float16() else [0.5, -3.0, 0.1, None, 1e-7, 1e19, 1e30]
+    shown = ["0.5", "-3", "0.1", None, "0.0000001", "1" + "0" * 19, "1e+30"]
+    pq.write_table(pa.table({"answer": pa.array(values, pa.float64()).cast(kind)}), tmp_path / "a.parquet")
+    assert cells(tmp_path / "a.parquet") == [*shown[:4], *(["2048"] if kind == pa.float16() else shown[4:])]
 
 
 def test_fields_of_nested_columns_have_names(write):
