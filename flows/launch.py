@@ -19,7 +19,7 @@ from flows.forecast import Countdown
 from flows.slots import Slots
 from stages.config import Runtime
 from stages.errors import StageError, StoppedError, TrackingError
-from stages.local_files import DATA_DIR, TRAINED_ON
+from stages.local_files import DATA_DIR, STANDINGS, TRAINED_ON
 from stages.plan import PlannedStage, damage_of, input_contents, up_to_date
 from stages.recipe import flatten
 from stages.records.artifact import Manifest, Store
@@ -295,7 +295,7 @@ def _job(
     spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], runtime: Runtime, events: Path
 ) -> dict[str, Any]:
     folders = {key: str(manifest.folder) for key, manifest in inputs.items()}
-    folders |= {name: str(item.path) for name, item in spec.data.items() if name in (DATA_DIR, TRAINED_ON)}
+    folders |= {name: str(item.path) for name, item in spec.data.items() if name in (DATA_DIR, TRAINED_ON, STANDINGS)}
     return {
         "stage": spec.stage,
         "module": spec.module,

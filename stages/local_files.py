@@ -11,6 +11,7 @@ from stages.records.artifact import file_digests
 
 DATA_DIR = "data-dir"
 TRAINED_ON = "trained-on"  # the curation whose rows a model was trained on
+STANDINGS = "codeforces-standings"  # folder below --data-dir: files of the site's API, and humans.json
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.benchmarks import find_benchmark
 from data.sources.formats import problem_files
 from stages.config import (
     PACKAGED,
     STAGES,
     BaseConfig,
     CurationConfig,
+    EvaluationConfig,
     ModelEvaluationConfig,
     Recipe,
     Record,
@@ -20,7 +22,7 @@ from stages.config import (
     SftConfig,
     StageName,
 )
-from stages.local_files import DATA_DIR, TRAINED_ON, Place, places
+from stages.local_files import DATA_DIR, STANDINGS, TRAINED_ON, Place, places
 from stages.records.artifact import (
     MANIFEST,
     Manifest,
@@ -130,14 +132,15 @@ def plan_model_evaluation(
 ) -> PlannedStage:
     """The evaluation of one model on named benchmarks, whose only inputs come from outside the store or are sealed there already.
 
-    `rows` are digests of the benchmarks' rows by name: what else lies in `data_dir` decides nothing. `model` is its folder, None for a
-    server's, of which nothing but its address is known.
+    `rows` are digests of the benchmarks' rows by name: of what else lies in `data_dir` the standings of contests alone decide anything.
+    `model` is its folder, None for a server's, of which nothing but its address is known.
 
     Raises ValueError for a folder that holds nothing.
     """
     data = {MODEL: _model_folder(model, what="model")} if model else {}
     if data_dir:
         data[DATA_DIR] = _data_dir(data_dir)
+    data |= _standings(config, data_dir)
     if trained_on:
         data[TRAINED_ON] = DataFolder(trained_on, matching_files(trained_on, "*.parquet"))
     digests = {name: item.content for name, item in data.items() if name != DATA_DIR}
@@ -165,6 +168,15 @@ def plan_model_evaluation(
 def _data_dir(folder: Path) -> DataFolder:
     files = problem_files(folder, what="--data-dir")
     return DataFolder(folder.absolute(), file_digests(files, below=folder))
+
+
+def _standings(config: EvaluationConfig, data_dir: Path | None) -> dict[str, DataFolder]:
+    """Those of the data folder, where it has any and a benchmark is rated by them."""
+    folder = data_dir / STANDINGS if data_dir else None
+    is_rated = any(find_benchmark(name).metric == "rating" for name in config.benchmarks)
+    if folder is None or not is_rated or not folder.is_dir():
+        return {}
+    return {STANDINGS: DataFolder(folder.absolute(), matching_files(folder, "*.json"))}
 
 
 def _require_starts(recipe: Recipe) -> None:
@@ -229,7 +241,7 @@ def _ranks(recipe: Recipe, module: str) -> int:
 def data_folders(config: Record, data_dir: Path | None) -> dict[str, DataFolder]:
     """What a stage reads from outside the store, by the name it has in manifests.
 
-    Names: `data-dir`, `source/<name>`, `<step>/embeddings`, `checkpoint`, `stronger`.
+    Names: `data-dir`, `source/<name>`, `<step>/embeddings`, `checkpoint`, `stronger`, `codeforces-standings`.
 
     Raises ValueError for a place that is missing or holds nothing to read, and for a file of problems whose first rows cannot be.
     """
@@ -240,6 +252,8 @@ def data_folders(config: Record, data_dir: Path | None) -> dict[str, DataFolder]
             return {CHECKPOINT: _model_folder(Path(config.checkpoint), what="base.checkpoint")}
         case SelectionConfig() if config.stronger is not None:
             return {STRONGER: _model_folder(Path(config.stronger), what="selection.stronger")}
+        case EvaluationConfig():
+            return _standings(config, data_dir)
         case _:
             return {}
 
