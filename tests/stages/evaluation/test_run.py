@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.schema import Problem, table_from_problems, write_table
-from stages.config import EvaluationConfig, Runtime, Sampling
+from stages.config import EvaluationConfig, ModelEvaluationConfig, Runtime, Sampling
+from stages.evaluation import one_model
 from stages.evaluation.parts import Part
 from stages.evaluation.run import (
     _Asked,
@@ -30,6 +31,7 @@ from stages.evaluation.run import (
 )
 from stages.evaluation.scores import score_results
 from stages.evaluation.statistics import Difference, estimate_difference, estimate_mean
+from stages.local_files import DATA_DIR
 from stages.stage import StageLog, StageRecord
 from stages.training.checkpoints import Checkpoint, write_checkpoints
 from tests.stages.rl.scripted import samples
@@ -341,6 +343,34 @@ def test_points_and_responses_of_benchmarks_are_told_by_model_and_stand_in_no_ta
     assert not {"points", "rating", "benchmarks", "benchmark_scores", "benchmark_responses"} & made[1].tables.keys()
     rows = pq.read_table(named[0] / "samples.parquet").to_pylist()
     assert [row["model"] for row in rows] == [model for model in SAYS for _ in range(6 * 4 + 4 * 5 + 2 * 2)]
+
+
+@pytest.mark.slow
+def test_a_model_of_a_chain_has_the_responses_and_scores_that_it_has_when_it_is_evaluated_alone(
+    named, with_benchmarks: dict[str, Path], tmp_path: Path
+) -> None:
+    write_table(pq.read_table(with_benchmarks["curation"] / "benchmarks.parquet"), tmp_path / "sets" / "rows.parquet")
+    alone = ModelEvaluationConfig.model_validate(
+        NAMING.model_dump()
+        | {
+            "model": str(with_benchmarks["rl/seven"] / "model"),
+            "name": "seven",
+            "benchmarks": ("gaokao_math", "aime24"),
+        }
+    )
+    runtime, out = Runtime(workers=1), tmp_path / "out"
+    record = one_model.run(alone, inputs={DATA_DIR: tmp_path / "sets"}, runtime=runtime, out=out, log=StageLog(None))
+    for name, value in record.metrics.items():
+        assert name.startswith("judge/") or named[1].metrics[name] == value
+    chains, own = (
+        sorted(
+            (row for row in pq.read_table(folder / "samples.parquet").to_pylist() if row["model"] == "seven"),
+            key=lambda row: (row["problem_id"], row["sample"]),
+        )
+        for folder in (named[0], out)
+    )
+    assert len(own) == 4 * 5 + 2 * 2
+    assert own == [row for row in chains if row["problem_id"] in {row["problem_id"] for row in own}]
 
 
 def test_a_benchmarks_rows_are_those_of_its_frozen_manifest(with_benchmarks: dict[str, Path]) -> None:
