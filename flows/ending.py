@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from data.benchmarks import BENCHMARKS
 from flows.commands.runs import tries_in_words
 from flows.console import near, program
 from flows.request import Request
@@ -23,6 +24,7 @@ from stages.sampling.prompting import chosen_model, model_folder
 
 MOST_LINES = 40  # of the words
 _MOST_NOTES = 3
+_BENCHMARKS = "pass@1 on benchmarks; `trained on`: problems of them that the training data give away"
 Manifests = Mapping[str, Manifest]
 
 
@@ -45,12 +47,26 @@ def ending_lines(
     head = [*wrapped(what_ran(document, request.overrides), width=width), ""]
     if found.scores:
         head += _rendered(rows_table(found.scores, title=found.scored_on), width=width)
+    if "evaluation" in manifests and (rows := benchmark_rows(manifests["evaluation"].tables())):
+        head += _rendered(rows_table(rows, title=_BENCHMARKS), width=width)
     models = chain_models(manifests)
     tail = ["", *_models(models, document["results"]), *_places(document, home=home), *_next(document, request)]
     notes = _notes(manifests, most=None if verbose else _MOST_NOTES, unless_in=" ".join(found.sentences))
     said = [[*wrapped(f"- {sentence}", width=width, indent="  ")] for sentence in [*found.sentences, *notes]]
     room = None if verbose else MOST_LINES - len(head) - len(tail)
     return [*head, *_fitting(said, room=room), *tail]
+
+
+def benchmark_rows(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """A row a benchmark that the recipe names: pass@1 of every model, beside how many of its problems the training data give away."""
+    rows: dict[str, dict[str, Any]] = {}
+    models = dict.fromkeys(row["model"] for row in tables.get("benchmark_scores", ()) if row["model"])
+    for row in tables.get("benchmark_scores", ()):
+        about = {"benchmark": row["benchmark"], "problems": row["problems"], "trained on": row["trained_on"]}
+        found = rows.setdefault(row["benchmark"], about | dict.fromkeys(models, row["pass@1"]))
+        if row["model"]:
+            found[row["model"]] = row["pass@1"]
+    return [*rows.values()]
 
 
 def _fitting(said: Sequence[list[str]], *, room: int | None) -> list[str]:
@@ -171,15 +187,16 @@ SHOWN_TABLES = (  # stage, table, title, columns that name a row
     ("selection", "rules", "What each rule would choose", 1),
     ("rl", "phases", "RL arms by phase", 2),
     ("evaluation", "summary", "Evaluation on problems never seen, 95 % intervals", 2),
+    ("evaluation", "benchmark_scores", "Benchmarks, 95 % intervals", 2),
     ("evaluation", "comparisons", "Paired differences over all domains", 2),
     ("evaluation", "ledger", "Token efficiency", 1),
 )
 
 
 def _shown_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Of differences those over all domains and of two metrics; `why` is a sentence, not a column."""
+    """Of differences those over all domains and on benchmarks, of two metrics; `why` is a sentence, not a column."""
     for row in rows:
-        if "against" not in row or (row["group"] == "all" and row["metric"] in ("greedy", "pass@1")):
+        if "against" not in row or (row["group"] in ("all", *BENCHMARKS) and row["metric"] in ("greedy", "pass@1")):
             yield {name: value for name, value in row.items() if name != "why"}
 
 

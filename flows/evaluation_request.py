@@ -74,29 +74,32 @@ def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
     if any(item.startswith("evaluation.samples_per_problem=") for item in request.overrides):
         raise ValueError("--set evaluation.samples_per_problem is for chains; --samples sets those of benchmarks")
     recipe = load_recipe(request.recipe, overrides=request.overrides).recipe
-    own = _own_place(request)
-    own_set = load_own_set(own.path, columns=request.columns) if own else None
-    rows, absent = _rows(request)
+    own_place = _own_place(request)
+    own_set = load_own_set(own_place.path, columns=request.columns) if own_place else None
+    another_version = request.another_version or recipe.evaluation.another_version
+    rows, absent = _rows(request, another_version=another_version)
     store = Store(ring_home())
     folder = None if is_address(request.model) else find_model(request.model, store=store).absolute()
     open_model(str(folder or request.model))
-    config = ModelEvaluationConfig(
-        **recipe.evaluation.model_dump(),
-        model=str(folder or request.model),
-        name=_name(request.model, folder),
-        benchmarks=tuple(rows),
-        samples=request.samples,
-        another_version=request.another_version,
-        problems=own_set.name if own_set else "",
-        columns=dict(request.columns),
-    )
+    asked = recipe.evaluation.model_dump()
+    own = {
+        "model": str(folder or request.model),
+        "name": _name(request.model, folder),
+        "benchmarks": tuple(rows),
+        "benchmark_samples": {name: count for name, count in asked["benchmark_samples"].items() if name in rows},
+        "samples": request.samples,
+        "another_version": another_version,
+        "problems": own_set.name if own_set else "",
+        "columns": dict(request.columns),
+    }
+    config = ModelEvaluationConfig.model_validate({**asked, **own})
     spec = plan_model_evaluation(
         config,
         rows=rows,
         model=folder,
         data_dir=request.data_dir,
         trained_on=_curation_of(folder, store),
-        problems=own,
+        problems=own_place,
     )
     return EvaluationPlan(request, spec, recipe.runtime, absent)
 
@@ -114,12 +117,12 @@ def _own_place(request: EvaluationRequest) -> Place | None:
     return place
 
 
-def _rows(request: EvaluationRequest) -> tuple[dict[str, str], dict[str, str]]:
+def _rows(request: EvaluationRequest, *, another_version: bool) -> tuple[dict[str, str], dict[str, str]]:
     """Digest of the rows of each benchmark that is at hand, and why each other one is not."""
     rows, absent = {}, {}
     for benchmark in dict.fromkeys(map(find_benchmark, request.benchmarks)):
         try:
-            problems = load_benchmark(benchmark, data_dir=request.data_dir, another_version=request.another_version)
+            problems = load_benchmark(benchmark, data_dir=request.data_dir, another_version=another_version)
         except NotAvailableError as error:
             absent[benchmark.name] = str(error)
         else:

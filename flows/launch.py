@@ -17,7 +17,7 @@ from flows.slots import Slots
 from flows.worker_process import Work, run_worker
 from stages.config import Runtime
 from stages.errors import StageError, StoppedError, TrackingError
-from stages.local_files import DATA_DIR, PROBLEMS, TRAINED_ON
+from stages.local_files import DATA_DIR, PROBLEMS, STANDINGS, TRAINED_ON
 from stages.plan import PlannedStage, damage_of, input_contents, up_to_date
 from stages.recipe import flatten
 from stages.records.artifact import Manifest, Store
@@ -255,7 +255,8 @@ def _program(spec: PlannedStage, runtime: Runtime) -> str:
 def job_of(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], runtime: Runtime) -> dict[str, Any]:
     """What the worker reads, but where its events go (`stages.worker`)."""
     folders = {key: str(manifest.folder) for key, manifest in inputs.items()}
-    folders |= {name: str(item.path) for name, item in spec.data.items() if name in (DATA_DIR, PROBLEMS, TRAINED_ON)}
+    given = (DATA_DIR, PROBLEMS, STANDINGS, TRAINED_ON)
+    folders |= {name: str(item.path) for name, item in spec.data.items() if name in given}
     return {
         "stage": spec.stage,
         "module": spec.module,

@@ -1,12 +1,14 @@
 """What a person asks of a chain, and the plan that answers it; a request that cannot be met is told before anything starts."""
 
+import contextlib
 import difflib
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.config import StageName
+from data.benchmarks import find_benchmark
+from stages.config import EvaluationConfig, StageName
 from stages.plan import PlannedStage, plan_chain
 from stages.recipe import ResolvedRecipe, load_recipe
 
@@ -49,12 +51,24 @@ class Plan:
 
 
 def plan_request(request: Request) -> Plan:
-    """Raises ValueError for a mistake in the recipe, the data folder, or what is to be rerun."""
+    """Raises ValueError for a mistake in the recipe, the data folder, its rows of benchmarks, or what is to be rerun."""
     resolved = load_recipe(request.recipe, overrides=request.overrides)
     specs = plan_chain(resolved.recipe, until=request.until, data_dir=request.data_dir)
     _check_rerun(request, specs)
     _check_arm(request, specs)
+    for spec in specs:
+        if isinstance(spec.config, EvaluationConfig) and request.data_dir is not None:
+            _check_rows(spec.config, request.data_dir)
     return Plan(request=request, resolved=resolved, specs=specs)
+
+
+def _check_rows(config: EvaluationConfig, data_dir: Path) -> None:
+    """Rows that are not those of a frozen manifest are told before hours of training, not after them; those of other sources later."""
+    from data.benchmarks.loading import NotAvailableError, load_benchmark  # imports the judge's mathematics
+
+    for name in config.benchmarks:
+        with contextlib.suppress(NotAvailableError):
+            load_benchmark(find_benchmark(name), data_dir=data_dir, another_version=config.another_version)
 
 
 def _check_rerun(request: Request, specs: list[PlannedStage]) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data.benchmarks import find_benchmark
+from data.benchmarks.catalogue import measured_set
 from data.domain_names import VARIABLE, domain_names
 
 
@@ -1001,8 +1002,34 @@ class EvaluationConfig(Record):
     )
     sampling: Sampling = paper(Sampling(top_p=0.95, max_new_tokens=32_768), "4.1.2", "how responses are drawn")
     confidence: float = ours(0.95, "level of the intervals", gt=0, lt=1)
+    benchmarks: tuple[str, ...] = ours(
+        (),
+        "sets of curation.benchmarks that are evaluated by their own protocols; none: all of them, as the held-out problems are",
+    )
+    benchmark_samples: dict[str, Annotated[int, Field(ge=1)]] = ours(
+        {},
+        "responses to each problem of a benchmark at the sampling temperature, where its protocol has another number",
+    )
+    another_version: bool = ours(False, "take rows that are not those of a benchmark's frozen manifest")
     max_judge_failures: float = _max_judge_failures()
     min_judge_failures: int = _min_judge_failures()
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _benchmarks_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(find_benchmark(name).name for name in names))
+
+    @model_validator(mode="after")
+    def _samples_are_of_benchmarks(self) -> "EvaluationConfig":
+        if others := [name for name in self.benchmark_samples if name not in self.benchmarks]:
+            raise ValueError(
+                f"benchmark_samples names {', '.join(others)}, which benchmarks does not: add it there, or leave it out"
+            )
+        return self
+
+    def samples_of(self, benchmark: str) -> int:
+        """Responses to each problem of a benchmark beside the greedy one."""
+        return self.benchmark_samples.get(benchmark) or measured_set(benchmark).samples
 
 
 class ModelEvaluationConfig(EvaluationConfig):
@@ -1017,14 +1044,12 @@ class ModelEvaluationConfig(EvaluationConfig):
     samples: int | None = ours(
         None, "responses to each problem at the sampling temperature; none: as many as each benchmark's protocol", ge=1
     )
-    another_version: bool = ours(False, "take rows that are not those of a benchmark's frozen manifest")
     problems: str = ours("", "name of the set that a file of one's own makes; none: there is no such file")
     columns: dict[str, str] = ours({}, "as `columns` of a source of files, for that file")
 
-    @field_validator("benchmarks")
-    @classmethod
-    def _benchmarks_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(find_benchmark(name).name for name in names))
+    def samples_of(self, benchmark: str) -> int:
+        """As that of a chain; `samples` stands above it."""
+        return self.samples or super().samples_of(benchmark)
 
 
 class ReportConfig(Record):
@@ -1085,5 +1110,14 @@ class Recipe(Record):
         if self.rl is None and STAGES.index(self.until) >= STAGES.index("rl"):
             raise ValueError(
                 f"until = {self.until!r} needs [rl] with at least one [[rl.arms]]; add it or set until = 'selection'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _benchmarks_are_kept_from_training(self) -> "Recipe":
+        if unknown := [name for name in self.evaluation.benchmarks if name not in self.curation.benchmarks]:
+            raise ValueError(
+                f"evaluation.benchmarks names {', '.join(unknown)}, and curation does not keep {'it' if len(unknown) == 1 else 'them'}"
+                " out of the training data: add to curation.benchmarks what is to be evaluated"
             )
         return self

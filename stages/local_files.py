@@ -12,6 +12,7 @@ from stages.records.artifact import file_digests
 DATA_DIR = "data-dir"
 PROBLEMS = "problems"  # the file or folder of a set of one's own that a model is evaluated on
 TRAINED_ON = "trained-on"  # the curation whose rows a model was trained on
+STANDINGS = "codeforces-standings"  # folder below --data-dir: files of the site's API, and humans.json
 
 
 @dataclass(frozen=True, slots=True)

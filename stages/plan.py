@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.benchmarks import find_benchmark
 from data.domain_names import own_domain_files
 from data.sources.formats import problem_files
 from stages.config import (
@@ -12,6 +13,7 @@ from stages.config import (
     STAGES,
     BaseConfig,
     CurationConfig,
+    EvaluationConfig,
     ModelEvaluationConfig,
     Recipe,
     Record,
@@ -21,7 +23,7 @@ from stages.config import (
     SftConfig,
     StageName,
 )
-from stages.local_files import DATA_DIR, PROBLEMS, TRAINED_ON, Place, places
+from stages.local_files import DATA_DIR, PROBLEMS, STANDINGS, TRAINED_ON, Place, places
 from stages.records.artifact import (
     MANIFEST,
     Manifest,
@@ -132,8 +134,9 @@ def plan_model_evaluation(
 ) -> PlannedStage:
     """The evaluation of one model on named benchmarks, whose only inputs come from outside the store or are sealed there already.
 
-    `rows` are digests of the benchmarks' rows by name: what else lies in `data_dir` decides nothing. `model` is its folder, None for a
-    server's, of which nothing but its address is known. `problems` is a file or folder of one's own, every row of which is asked.
+    `rows` are digests of the benchmarks' rows by name: of what else lies in `data_dir` the standings of contests alone decide anything.
+    `model` is its folder, None for a server's, of which nothing but its address is known. `problems` is a file or folder of one's own,
+    every row of which is asked.
 
     Raises ValueError for a folder that holds nothing.
     """
@@ -142,6 +145,7 @@ def plan_model_evaluation(
         data[DATA_DIR] = _data_dir(data_dir)
     if problems:
         data[PROBLEMS] = _problems(problems)
+    data |= _standings(config, data_dir)
     if trained_on:
         data[TRAINED_ON] = DataFolder(trained_on, matching_files(trained_on, "*.parquet"))
     digests = {name: item.content for name, item in data.items() if name != DATA_DIR}
@@ -176,6 +180,15 @@ def _own_domains() -> dict[str, Any]:
 def _data_dir(folder: Path) -> DataFolder:
     files = problem_files(folder, what="--data-dir")
     return DataFolder(folder.absolute(), file_digests(files, below=folder))
+
+
+def _standings(config: EvaluationConfig, data_dir: Path | None) -> dict[str, DataFolder]:
+    """Those of the data folder, where it has any and a benchmark is rated by them."""
+    folder = data_dir / STANDINGS if data_dir else None
+    is_rated = any(find_benchmark(name).metric == "rating" for name in config.benchmarks)
+    if folder is None or not is_rated or not folder.is_dir():
+        return {}
+    return {STANDINGS: DataFolder(folder.absolute(), matching_files(folder, "*.json"))}
 
 
 def _require_starts(recipe: Recipe) -> None:
@@ -241,7 +254,7 @@ def _ranks(recipe: Recipe, module: str) -> int:
 def data_folders(config: Record, data_dir: Path | None) -> dict[str, DataFolder]:
     """What a stage reads from outside the store, by the name it has in manifests.
 
-    Names: `data-dir`, `source/<name>`, `<step>/embeddings`, `checkpoint`, `stronger`.
+    Names: `data-dir`, `source/<name>`, `<step>/embeddings`, `checkpoint`, `stronger`, `codeforces-standings`.
 
     Raises ValueError for a place that is missing or holds nothing to read, and for a file of problems whose first rows cannot be.
     """
@@ -252,6 +265,8 @@ def data_folders(config: Record, data_dir: Path | None) -> dict[str, DataFolder]
             return {CHECKPOINT: _model_folder(Path(config.checkpoint), what="base.checkpoint")}
         case SelectionConfig() if config.stronger is not None:
             return {STRONGER: _model_folder(Path(config.stronger), what="selection.stronger")}
+        case EvaluationConfig():
+            return _standings(config, data_dir)
         case _:
             return {}
 

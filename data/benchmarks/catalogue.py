@@ -88,6 +88,7 @@ class Benchmark:
         return "/".join(str(meta[field]) for field in self.cluster)
 
 
+OWN_SAMPLES = 4  # responses to each problem of a set of one's own beside the greedy one, as MATH-500 has
 _LCB_WINDOW = Filter("contest_date", low="2024-08-01", high="2025-01-31")
 
 PAPER = (
@@ -226,3 +227,10 @@ def find_benchmark(name: str) -> Benchmark:
     near = difflib.get_close_matches(name, BENCHMARKS, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown benchmark {name!r}{hint} Known: {', '.join(BENCHMARKS)}")
+
+
+def measured_set(name: str) -> Benchmark:
+    """The benchmark of that name; another name is that of a set of one's own, with the protocol that those have."""
+    return BENCHMARKS.get(name) or Benchmark(
+        name=name, title="of one's own", domain="", samples=OWN_SAMPLES, licence=""
+    )

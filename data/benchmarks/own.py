@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.benchmarks.catalogue import BENCHMARKS, Benchmark
+from data.benchmarks.catalogue import BENCHMARKS
 from data.benchmarks.golds import boxed
 from data.domains import DOMAINS, FAILED_STATUSES, Judge, Verdict
 from data.schema import Problem
 from data.sources.files import Row, load_files
 from data.sources.formats import stem_of
 
-NUM_SAMPLES = 4  # responses to each problem beside the greedy one, as MATH-500 has
 _SPLIT = "eval"
 _SHOWN = 5  # rows in a message
 _EVIDENCE = 200  # characters
@@ -50,11 +49,6 @@ class OwnSet:
             return ""
         total = len(self.problems) + len(self.left_out)
         return f"{self.name}: {len(self.left_out)} of {total} rows are left out: {_counted(self.left_out)}"
-
-
-def measured_set(name: str) -> Benchmark:
-    """The benchmark of that name; another name is that of a set of one's own, with the protocol that those have."""
-    return BENCHMARKS.get(name) or Benchmark(name=name, title="of one's own", domain="", samples=NUM_SAMPLES)
 
 
 def columns_asked(columns: Mapping[str, str]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Curation (paper 2.3): load, cleanse, de-duplicate, decontaminate, verify, annotate, split; a reason for every dropped row.
 
 In: the recipe's sources, and the folder `data-dir` if one is given. Out: base, sft, validation, rl, probe and heldout.parquet
-(PROBLEM_SCHEMA; heldout also holds the benchmarks' rows, whose split is `eval`), dropped.parquet (DROPPED_SCHEMA) and card.md, the
-data card. `solution` is what follows an opened `<think>`, verified, or empty. Tables: those of the card.
+(PROBLEM_SCHEMA; heldout also holds the benchmarks' rows that can be judged, whose split is `eval`), benchmarks.parquet with all of their
+rows, where there are any, dropped.parquet (DROPPED_SCHEMA) and card.md, the data card. `solution` is what follows an opened `<think>`,
+verified, or empty. Tables: those of the card.
 
 Rows pass in batches that stand in files, see `funnel`; a stage that was killed goes on with the first batch that is not done.
 """

@@ -7,14 +7,14 @@ from statistics import fmean
 import pyarrow as pa
 
 from data.benchmarks import BENCHMARKS, Benchmark
-from data.benchmarks.catalogue import Metric
+from data.benchmarks.catalogue import Metric, measured_set
 from data.benchmarks.codeforces import rating_of, read_contests, read_humans
-from data.benchmarks.gaokao import Mark, mark, total
+from data.benchmarks.gaokao import Mark, mark, question_points, total
 from data.domains import Verdict
 from data.schema import Problem
+from stages.local_files import STANDINGS
 from stages.stage import Row
 
-STANDINGS = "codeforces-standings"  # folder below the data folder: files of the site's API, and humans.json
 _HUMANS = "humans.json"
 _NOT_HERE = "not available here"
 _VERDICT = ("status", "score", "extracted", "reason")
@@ -31,8 +31,11 @@ def point_rows(sets: Sets, tables: Mapping[str, pa.Table]) -> list[Row]:
 
 
 def _points(benchmark: Benchmark, problems: Sequence[Problem], table: pa.Table) -> Row:
-    """A question with several samples earns their mean; one that was judged in none of them is in no total."""
-    marks = [_mean([mark(problem, verdict) for verdict in verdicts]) for problem, verdicts in _judged(problems, table)]
+    """A question with several samples earns their mean; one that was judged in none of them, or not asked, is in no total."""
+    marks = [
+        _mean([mark(problem, verdict) for verdict in verdicts], possible=question_points(problem))
+        for problem, verdicts in _judged(problems, table)
+    ]
     found = total(marks, full_points=benchmark.full_points)
     return {
         "points": found.points,
@@ -44,10 +47,10 @@ def _points(benchmark: Benchmark, problems: Sequence[Problem], table: pa.Table) 
     }
 
 
-def _mean(marks: Sequence[Mark]) -> Mark:
+def _mean(marks: Sequence[Mark], *, possible: float) -> Mark:
     judged = [one for one in marks if one.is_judged]
     earned = fmean(one.earned for one in judged) if judged else 0.0
-    return Mark(earned, marks[0].possible, is_judged=bool(judged), is_partial=any(one.is_partial for one in judged))
+    return Mark(earned, possible, is_judged=bool(judged), is_partial=any(one.is_partial for one in judged))
 
 
 def _judged(problems: Sequence[Problem], table: pa.Table) -> Iterator[tuple[Problem, list[Verdict]]]:
@@ -59,16 +62,19 @@ def _judged(problems: Sequence[Problem], table: pa.Table) -> Iterator[tuple[Prob
         yield problem, verdicts[problem.id]
 
 
-def rating_rows(sets: Sets, tables: Mapping[str, pa.Table], *, data_dir: Path | None) -> list[Row]:
+def is_rated(benchmark: str) -> bool:
+    """Whether standings of contests are asked for."""
+    return measured_set(benchmark).metric == "rating"
+
+
+def rating_rows(sets: Sets, tables: Mapping[str, pa.Table], *, standings: Path | None) -> list[Row]:
     """Of each benchmark that is rated: the rating over the contests whose standings are at hand, contest by contest and in all.
 
     Without standings the row says so, and has no number. Raises ValueError for standings that cannot be read.
     """
-    folder = data_dir / STANDINGS if data_dir else None
     rows: list[Row] = []
-    for name in _counting(sets, "rating"):
-        known = folder is not None and folder.is_dir()
-        rows += _ratings(name, sets[name], tables[f"{name}.sampled"], folder) if folder and known else [_none(name)]
+    for name in filter(is_rated, sets):
+        rows += _ratings(name, sets[name], tables[f"{name}.sampled"], standings) if standings else [_none(name)]
     return rows
 
 

@@ -1,16 +1,19 @@
 """Evaluation on problems that no stage has seen (paper 4.1.2): greedy and K samples of each model, with intervals.
 
-In: `curation` (heldout.parquet; rl.parquet for the levels trained on), `sft`, `selection`, and every arm. Out: samples.parquet
-(SAMPLE_SCHEMA + `model`) and results.json {`<model>/<group>/<metric>`: {value, low, high, n}}; the tables `results`,
-`comparisons`, `responses` and `ledger`.
+In: `curation` (heldout.parquet; benchmarks.parquet for those that the recipe names; the training splits), `sft`, `selection`, every arm,
+and `codeforces-standings`, where there are any. Out: samples.parquet (SAMPLE_SCHEMA + `model`) and results.json
+{`<model>/<group>/<metric>`: {value, low, high, n}}; the tables `results`, `comparisons`, `responses` and `ledger`, and of named benchmarks
+`benchmarks`, `benchmark_scores`, `benchmark_responses`, `points` and `rating`.
 
 Groups: `all` and each domain over the levels that RL trains on, `harder` for levels above them, each level and each domain's
-levels, and each benchmark. Metrics: `greedy`, `pass@1` (average over K samples), `pass@k` for k = 4, 16 and K, `maj@K` from three
-samples on. Differences are paired by problem. Intervals, p and the smallest difference that would be shown are those of `statistics`.
+levels, and each benchmark. Where `evaluation.benchmarks` names some, those are asked by their own protocols and no other is; where it
+names none, curation's are asked as the held-out problems are. Metrics: `greedy`, `pass@1` (average over K samples), `pass@k` for
+k = 4, 16 and K, `maj@K` from three samples on. Differences are paired by problem. Intervals, p and the smallest difference that would be
+shown are those of `statistics`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +22,23 @@ import pyarrow as pa
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
 from data.sources.procedural import describe
 from stages.config import EvaluationConfig, Runtime
+from stages.evaluation.benchmarks import (
+    Sets,
+    benchmark_notes,
+    benchmark_parts,
+    benchmark_rows,
+    benchmark_score_rows,
+    require_room,
+    response_rows,
+    rows_set_aside,
+)
+from stages.evaluation.contamination import trained_rows
 from stages.evaluation.groups import problem_clusters, problem_groups
-from stages.evaluation.metrics import describe_responses
-from stages.evaluation.scores import Scores, model_scores, result_rows, score_results, shown_samples, with_model
+from stages.evaluation.parts import GREEDY, Answers, Part, part_jobs, part_results, part_scores
+from stages.evaluation.points import point_rows, rating_rows
+from stages.evaluation.scores import Results, Scores, result_rows, score_text, shown_samples, with_model
 from stages.evaluation.statistics import Difference, estimate_difference
+from stages.local_files import STANDINGS
 from stages.records.artifact import read_manifest, write_json
 from stages.sampling.local import LocalSampler
 from stages.sampling.prompting import chosen_model, model_folder
@@ -41,6 +57,28 @@ from stages.training.checkpoints import checkpoints_of
 from stages.training.ledger import flops_spent, tokens_trained
 
 SFT = "sft"
+HELDOUT = "heldout.parquet"
+_OF = "."  # between a model and a part in the name of a job; no name of a model has it
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the models are asked: the recipe's own problems, where it has any, and the benchmarks that it names."""
+
+    own: tuple[Part, ...]  # one, or none
+    benchmarks: tuple[Part, ...]
+    sets: Sets  # every row of the benchmarks, those that cannot be judged among them
+    absent: tuple[str, ...]  # benchmarks of which there is no row
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All of them, in the order in which they are asked."""
+        return *self.own, *self.benchmarks
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Their problems."""
+        return [problem for part in self.parts for problem in part.problems]
 
 
 def run(
@@ -50,26 +88,27 @@ def run(
     models = {SFT: chosen_model(inputs)} | {
         key.removeprefix("rl/"): model_folder(folder) for key, folder in inputs.items() if key.startswith("rl/")
     }
-    problems = _heldout(inputs["curation"])
-    trained = [problem.level for problem in _problems(inputs["curation"] / "rl.parquet")]
-    groups = problem_groups(problems, trained_levels=trained)
+    asked = _asked(config, inputs["curation"])
+    for folder in models.values():
+        require_room(asked.benchmarks, Policy.of(folder))
     with LocalSampler(runtime, published=out / STATE / "published") as sampler:
-        jobs = _jobs(config, models, problems)
+        jobs = _jobs(config, models, asked.parts)
         sampled = sample_and_judge(jobs, sampler=sampler, folder=out / STATE / "samples", log=log)
     write_table(with_model(sampled.tables.values(), map(_model_of, sampled.tables)), out / "samples.parquet")
-    scores = {
-        model: model_scores(
-            sampled.tables[f"{model}.greedy"],
-            sampled.tables[f"{model}.sampled"],
-            num_samples=config.samples_per_problem,
-        )
-        for model in models
-    }
-    clusters = problem_clusters(problems)
-    results = score_results(scores, groups, clusters, confidence=config.confidence)
+    answers = {model: _of_model(sampled.tables, model) for model in models}
+    scores = [(part, part_scores(part, answers)) for part in asked.parts]
+    results: Results = {}
+    for part, found in scores:
+        results |= part_results(part, found, confidence=config.confidence)
     write_json(out / "results.json", results)
     pairs = _pairs([*models], rl_arms=_rl_arms(inputs))
-    comparisons = _comparisons(scores, groups, clusters, pairs=pairs, confidence=config.confidence)
+    comparisons = [
+        row
+        for part, found in scores
+        for row in _comparisons(
+            found, part.groups, problem_clusters(part.problems), pairs=pairs, confidence=config.confidence
+        )
+    ]
     differences = {
         f"{row['model']} - {row['against']}/{row['group']}/{row['metric']}": row["difference"] for row in comparisons
     }
@@ -84,15 +123,16 @@ def run(
             "judge/weak": float(num_weak(sampled.tables.values())),
         },
         tables={
-            "summary": _summary(results, models, groups),
+            "summary": _summary(results, models, [group for part in asked.own for group in part.groups]),
+            **_benchmark_tables(asked, answers, results, inputs=inputs),
             "results": result_rows(results),
             "comparisons": comparisons,
-            "responses": _response_rows(sampled.tables),
+            "responses": _response_rows(asked.own, answers),
             "ledger": _ledger(inputs, results, starts=_starts(inputs)),
-            "samples": shown_samples(_greedy(sampled.tables), problems),
+            "samples": shown_samples(_greedy(asked.parts, answers), asked.problems),
             "verdicts": [{"status": name, "count": n} for name, n in status_counts(sampled.tables.values()).items()],
         },
-        notes=_notes(failures.total(), problems),
+        notes=_notes(failures.total(), asked),
         timings=sampled.timings,
     )
 
@@ -104,30 +144,51 @@ def _problems(path: Path) -> list[Problem]:
     return problems_from_table(read_table(path, PROBLEM_SCHEMA))
 
 
-def _heldout(curation: Path) -> list[Problem]:
-    path = curation / "heldout.parquet"
-    problems = _problems(path)
-    if not problems:
-        raise ValueError(f"{path} holds no problem: give curation a source for the split `heldout`, or name benchmarks")
-    return problems
+def _asked(config: EvaluationConfig, curation: Path) -> _Asked:
+    """What curation held out. Raises ValueError where that is nothing, and for rows that are not those of a frozen manifest."""
+    sets = rows_set_aside(config, curation)
+    absent = tuple(name for name in config.benchmarks if name not in sets)
+    own = _own_part(config, curation)
+    asked = _Asked(own, tuple(benchmark_parts(config, sets)), sets, absent)
+    if not asked.problems:
+        raise ValueError(
+            f"{curation / HELDOUT} holds no problem: give curation a source for the split `heldout`, or name benchmarks"
+            + (f"; of {', '.join(absent)} it found no row" if absent else "")
+        )
+    return asked
 
 
-def _jobs(config: EvaluationConfig, models: Mapping[str, Path], problems: Sequence[Problem]) -> list[SamplingJob]:
+def _own_part(config: EvaluationConfig, curation: Path) -> tuple[Part, ...]:
+    """The held-out problems; where the recipe names benchmarks, without their rows."""
+    problems = [row for row in _problems(curation / HELDOUT) if not (config.benchmarks and row.split == "eval")]
+    trained = [problem.level for problem in _problems(curation / "rl.parquet")]
+    groups = problem_groups(problems, trained_levels=trained)
+    return (Part("", tuple(problems), config.samples_per_problem, groups),) if problems else ()
+
+
+def _jobs(config: EvaluationConfig, models: Mapping[str, Path], parts: Sequence[Part]) -> list[SamplingJob]:
     seed = derive_seed(config.seed, "evaluation")  # the same for all models: they differ by their weights alone
     return [
-        SamplingJob(f"{model}.{mode}", Policy.of(folder), tuple(problems), num_samples, config.sampling, seed)
+        job
         for model, folder in models.items()
-        for mode, num_samples in (("greedy", 0), ("sampled", config.samples_per_problem))
+        for job in part_jobs(
+            parts, policy=Policy.of(folder), sampling=config.sampling, seed=seed, prefix=f"{model}{_OF}"
+        )
     ]
 
 
 def _model_of(job: str) -> str:
-    return job.rsplit(".", 1)[0]
+    return job.split(_OF, 1)[0]
 
 
-def _greedy(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+def _of_model(tables: Mapping[str, pa.Table], model: str) -> dict[str, pa.Table]:
+    """The responses of one model, by job of a part."""
+    return {name.split(_OF, 1)[1]: table for name, table in tables.items() if _model_of(name) == model}
+
+
+def _greedy(parts: Sequence[Part], answers: Answers) -> dict[str, pa.Table]:
     """Model -> its greedy responses."""
-    return {_model_of(name): table for name, table in tables.items() if name.endswith(".greedy")}
+    return {model: pa.concat_tables([tables[part.job(GREEDY)] for part in parts]) for model, tables in answers.items()}
 
 
 # ---------------------------------------------------------------- comparisons
@@ -180,26 +241,43 @@ def _difference(found: Difference) -> Row:
 # ---------------------------------------------------------------- tables
 
 
-def _response_rows(tables: Mapping[str, pa.Table]) -> list[Row]:
+def _response_rows(parts: Sequence[Part], answers: Answers) -> list[Row]:
     """How the responses of each model are, greedy and sampled."""
-    return [
-        dict(zip(("model", "mode"), name.rsplit(".", 1), strict=True)) | asdict(describe_responses(table))
-        for name, table in tables.items()
-    ]
+    return [{"model": model} | row for model, tables in answers.items() for row in response_rows(parts, tables)]
+
+
+def _benchmark_tables(
+    asked: _Asked, answers: Answers, results: Results, *, inputs: Mapping[str, Path]
+) -> dict[str, list[Row]]:
+    """What is told of the benchmarks that the recipe names; nothing where it names none."""
+    if not (asked.benchmarks or asked.absent):
+        return {}
+    trained = trained_rows(asked.sets, inputs["curation"]) or {}
+    tables = {
+        "benchmark_scores": benchmark_score_rows(
+            asked.benchmarks, results, models=[*answers], trained=trained, absent=asked.absent
+        ),
+        "benchmarks": benchmark_rows(asked.benchmarks, asked.sets, trained),
+        "benchmark_responses": _response_rows(asked.benchmarks, answers),
+        "points": _by_model(answers, lambda found: point_rows(asked.sets, found)),
+        "rating": _by_model(answers, lambda found: rating_rows(asked.sets, found, standings=inputs.get(STANDINGS))),
+    }
+    return {name: rows for name, rows in tables.items() if rows}
+
+
+def _by_model(answers: Answers, rows_of: Callable[[Mapping[str, pa.Table]], list[Row]]) -> list[Row]:
+    return [{"model": model} | row for model, tables in answers.items() for row in rows_of(tables)]
 
 
 def _summary(results: Mapping[str, Mapping[str, float]], models: Iterable[str], groups: Iterable[str]) -> list[Row]:
     """A row a model and metric, a column a group: value and interval as text."""
     shown = [group for group in groups if "level" not in group]
     return [
-        {"model": model, "metric": metric} | {group: _text(results.get(f"{model}/{group}/{metric}")) for group in shown}
+        {"model": model, "metric": metric}
+        | {group: score_text(results.get(f"{model}/{group}/{metric}")) for group in shown}
         for metric in ("greedy", "pass@1")
         for model in models
     ]
-
-
-def _text(entry: Mapping[str, float] | None) -> str:
-    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]" if entry else ""
 
 
 def _rl_arms(inputs: Mapping[str, Path]) -> list[str]:
@@ -244,6 +322,8 @@ def _ledger(
     ]
 
 
-def _notes(failures: int, problems: Sequence[Problem]) -> tuple[str, ...]:
+def _notes(failures: int, asked: _Asked) -> tuple[str, ...]:
     judged = f"the judge failed on {failures} responses; they count neither as right nor as wrong" if failures else ""
-    return tuple(note for note in (judged, describe(problem.source for problem in problems)) if note)
+    generated = describe(problem.source for problem in asked.problems)
+    told = benchmark_notes(asked.benchmarks, asked.sets, absent=asked.absent)
+    return tuple(note for note in (judged, generated, *told) if note)

@@ -59,6 +59,11 @@ def result_rows(results: Mapping[str, Mapping[str, float]]) -> list[Row]:
     return rows
 
 
+def score_text(entry: Mapping[str, float] | None) -> str:
+    """A result and its interval for people; empty where there is none."""
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]" if entry else ""
+
+
 def with_model(tables: Iterable[pa.Table], models: Iterable[str]) -> pa.Table:
     """The rows of all tables, with a column that names the model of each."""
     named = [

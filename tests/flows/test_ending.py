@@ -11,7 +11,7 @@ from rich.console import Console
 
 from data.domains import DOMAINS
 from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
-from flows.ending import MOST_LINES, _fitting, chain_models, ending_lines, show_ending, what_ran
+from flows.ending import MOST_LINES, _fitting, benchmark_rows, chain_models, ending_lines, show_ending, what_ran
 from flows.request import Request
 from stages.recipe import load_recipe
 from stages.records.artifact import Store
@@ -32,6 +32,29 @@ def lines_of(smoke, *, until: int = 9, verbose: bool = False, width: int = 80, *
     return ending_lines(
         document, manifests, request=Request("smoke", **request), home=smoke.ring.home, width=width, verbose=verbose
     )
+
+
+def test_a_benchmark_has_a_row_with_every_model_and_its_leaks_and_an_absent_one_no_number() -> None:
+    def row(benchmark: str, model: str, problems: int | None, leaks: int | None, score: str) -> dict[str, object]:
+        return {
+            "benchmark": benchmark,
+            "model": model,
+            "problems": problems,
+            "trained_on": leaks,
+            "greedy": "-",
+            "pass@1": score,
+        }
+
+    told = [
+        row("gsm8k", "sft", 4, 1, ".5"),
+        row("gsm8k", "mixed", 4, 1, ".7"),
+        row("aime25", "", None, None, "not here"),
+    ]
+    assert benchmark_rows({"benchmark_scores": told}) == [
+        {"benchmark": "gsm8k", "problems": 4, "trained on": 1, "sft": ".5", "mixed": ".7"},
+        {"benchmark": "aime25", "problems": None, "trained on": None, "sft": "not here", "mixed": "not here"},
+    ]
+    assert benchmark_rows({"summary": []}) == []
 
 
 @pytest.mark.parametrize("width", [80, 120])

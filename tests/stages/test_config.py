@@ -1,11 +1,26 @@
-"""What the configuration of RL refuses, and how an arm's steps fall into phases."""
+"""What the configuration of RL and of evaluation refuses, and how an arm's steps fall into phases."""
 
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from stages.config import PRESETS, BaseConfig, IcePop, Objective, Phase, RlArm, RlConfig, SftArm, Tis, Training
+from stages.config import (
+    PRESETS,
+    BaseConfig,
+    CurationConfig,
+    EvaluationConfig,
+    IcePop,
+    ModelEvaluationConfig,
+    Objective,
+    Phase,
+    Recipe,
+    RlArm,
+    RlConfig,
+    SftArm,
+    Tis,
+    Training,
+)
 
 
 def arm(**steps: int) -> RlArm:
@@ -341,3 +356,44 @@ def test_a_domain_that_is_none_is_refused_and_one_of_ones_own_is_taken(tmp_path,
         Phase(**phase)
     monkeypatch.setenv("RING_DOMAINS", str(tmp_path / "riddle.py"))
     assert Phase(**phase).mixture == {"riddle": 1.0}
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def test_a_benchmark_is_evaluated_only_where_curation_keeps_it_out_of_the_training_data() -> None:
+    kept = CurationConfig(benchmarks=("math500", "gsm8k"))
+    assert Recipe(name="a", until="curation", curation=kept, evaluation=EvaluationConfig(benchmarks=("gsm8k",)))
+    for names, message in (
+        (
+            ("gsm8k", "aime24"),
+            "evaluation.benchmarks names aime24, and curation does not keep it out of the training data",
+        ),
+        (("aime25", "aime24"), "names aime25, aime24, and curation does not keep them out"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            Recipe(name="a", until="curation", curation=kept, evaluation=EvaluationConfig(benchmarks=names))
+
+
+def test_samples_of_a_benchmark_are_its_protocols_unless_others_are_stated() -> None:
+    chain = EvaluationConfig(benchmarks=("aime24", "math500", "aime24"), benchmark_samples={"math500": 2})
+    assert chain.benchmarks == ("aime24", "math500")
+    assert [chain.samples_of(name) for name in chain.benchmarks] == [64, 2]
+    alone = {"model": "m", "name": "m", **chain.model_dump()}
+    assert [ModelEvaluationConfig(**alone).samples_of(name) for name in chain.benchmarks] == [64, 2]
+    assert [ModelEvaluationConfig(**alone, samples=3).samples_of(name) for name in chain.benchmarks] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"benchmarks": ("aime42",)}, "unknown benchmark 'aime42'; did you mean"),
+        ({"benchmark_samples": {"aime24": 2}}, "benchmark_samples names aime24, which benchmarks does not"),
+        ({"benchmarks": ("aime24",), "benchmark_samples": {"aime24": 0}}, "greater than or equal to 1"),
+    ],
+)
+def test_benchmarks_that_are_none_and_samples_that_nothing_reads_are_refused(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        EvaluationConfig(**values)

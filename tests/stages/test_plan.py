@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.config import ModelEvaluationConfig, Record
+from stages.local_files import STANDINGS
 from stages.plan import PlannedStage, outdated, plan_chain, plan_model_evaluation
 from stages.recipe import RecipeError, load_recipe
 from stages.records.artifact import Store
@@ -62,7 +63,7 @@ def test_a_changed_line_of_the_c3po_loss_reruns_rl_and_what_follows_and_nothing_
 
 
 def test_a_changed_line_of_the_report_reruns_the_report_alone(project: Path) -> None:
-    edit(project / "stages/report/page.py", lambda text: text.replace("SMOOTHING = 10", "SMOOTHING = 20"))
+    edit(project / "stages/report/curves.py", lambda text: text.replace("SMOOTHING = 10", "SMOOTHING = 20"))
     assert changed(planned(), fingerprints(project)) == {"report"}
 
 
@@ -149,6 +150,24 @@ def test_a_folder_from_outside_counts_by_its_bytes(tmp_path: Path, stage: str, f
 def test_a_folder_that_is_missing_is_named(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fingerprint_of("base", override)
+
+
+def test_standings_count_where_a_benchmark_is_rated_by_them(tmp_path: Path) -> None:
+    (tmp_path / "sets.csv").write_text("question,answer\none,1\n")
+    standings = tmp_path / STANDINGS / "1.standings.json"
+    standings.parent.mkdir()
+
+    def planned_evaluation(name: str) -> PlannedStage:
+        overrides = [f"curation.benchmarks=['{name}']", f"evaluation.benchmarks=['{name}']"]
+        specs = plan_chain(load_recipe("smoke", overrides=overrides).recipe, data_dir=tmp_path)
+        return next(spec for spec in specs if spec.stage == "evaluation")
+
+    standings.write_text("{}")
+    rated, other = planned_evaluation("codeforces"), planned_evaluation("gsm8k")
+    assert (rated.data[STANDINGS].path, other.data) == (standings.parent, {})
+    standings.write_text("[]")
+    assert planned_evaluation("codeforces").fingerprint != rated.fingerprint
+    assert planned_evaluation("gsm8k").fingerprint == other.fingerprint
 
 
 def test_an_end_that_the_recipe_does_not_reach_is_refused() -> None:

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.benchmarks.own import NUM_SAMPLES, columns_asked, load_own_set, measured_set
+from data.benchmarks.catalogue import OWN_SAMPLES, measured_set
+from data.benchmarks.own import columns_asked, load_own_set
 from data.schema import Problem, table_from_problems, write_table
 
 
@@ -145,5 +146,5 @@ def test_a_file_is_not_taken_for_a_benchmark(write):
 
 
 def test_a_set_of_ones_own_has_a_protocol_and_benchmarks_keep_theirs():
-    assert (measured_set("quiz").samples, measured_set("aime24").samples) == (NUM_SAMPLES, 64)
+    assert (measured_set("quiz").samples, measured_set("aime24").samples) == (OWN_SAMPLES, 64)
     assert columns_asked({"answer": "result"}) == {"answer": "result", "split": "eval"}

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from data.schema import Problem
-from stages.evaluation.points import STANDINGS, point_rows, rating_rows
+from stages.evaluation.points import point_rows, rating_rows
 from tests.stages.rl.scripted import samples
 
 
@@ -39,6 +39,13 @@ def test_nothing_judged_is_no_number():
     assert all(math.isnan(row["points"]) for row in point_rows({"gaokao_math": [question("a", "1", score=5)]}, tables))
 
 
+def test_a_question_that_was_not_asked_is_in_no_total():
+    problems = [question("a", "1", score=5), question("proof", "", score=12)]
+    tables = dict.fromkeys(("gaokao_math.greedy", "gaokao_math.sampled"), judged(("a", "correct")))
+    for row in point_rows({"gaokao_math": problems}, tables):
+        assert (row["earned"], row["judged_points"], row["unjudged_points"], row["points"]) == (5, 5, 12, 150)
+
+
 def test_a_benchmark_that_counts_shares_has_no_points():
     assert point_rows({"aime24": [question("a", "1")]}, {}) == []
 
@@ -50,16 +57,14 @@ CONTESTED = [
 TRIED = {"codeforces.sampled": judged(("codeforces/A", "correct"), ("codeforces/B", "wrong"))}
 
 
-def test_without_standings_a_rating_is_no_number(tmp_path):
-    for folder in (None, tmp_path):
-        (row,) = rating_rows({"codeforces": CONTESTED}, TRIED, data_dir=folder)
-        assert row["contest"].startswith("not available here")
-        assert row["rating"] is None
+def test_without_standings_a_rating_is_no_number():
+    (row,) = rating_rows({"codeforces": CONTESTED}, TRIED, standings=None)
+    assert row["contest"] == "not available here: no standings in codeforces-standings"
+    assert row["rating"] is None
 
 
 def test_a_rating_is_that_of_the_standings_at_hand_and_contests_left_out_say_why(tmp_path):
-    folder = tmp_path / STANDINGS
-    folder.mkdir()
+    folder = tmp_path
     for contest, division in (("9", "Div. 2"), ("8", "Div. 1")):
         entrants = range(201)
         rows = [
@@ -72,7 +77,7 @@ def test_a_rating_is_that_of_the_standings_at_hand_and_contests_left_out_say_why
         for kind, result in (("standings", told), ("ratings", changes)):
             (folder / f"{contest}.{kind}.json").write_text(json.dumps({"status": "OK", "result": result}))
     (folder / "humans.json").write_text('{"1000": 1, "2000": 3}')
-    one, mean, out = rating_rows({"codeforces": CONTESTED}, TRIED, data_dir=tmp_path)
+    one, mean, out = rating_rows({"codeforces": CONTESTED}, TRIED, standings=folder)
     # 500 points: behind the hundred with 1 000, before the others; 1 + 201 / (1 + 10^((m - 1500) / 400)) = 101
     assert (one["contest"], one["rank"], one["solved"]) == ("9", 101, 1)
     assert one["rating"] == pytest.approx(1500 + 400 * math.log10(201 / 100 - 1))

@@ -11,11 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.schema import Problem, table_from_problems, write_table
-from stages.config import EvaluationConfig, Runtime, Sampling
+from stages.config import EvaluationConfig, ModelEvaluationConfig, Runtime, Sampling
+from stages.evaluation import one_model
+from stages.evaluation.parts import Part
 from stages.evaluation.run import (
+    _Asked,
+    _asked,
     _comparisons,
     _difference,
-    _heldout,
     _jobs,
     _ledger,
     _notes,
@@ -28,6 +31,7 @@ from stages.evaluation.run import (
 )
 from stages.evaluation.scores import score_results
 from stages.evaluation.statistics import Difference, estimate_difference, estimate_mean
+from stages.local_files import DATA_DIR
 from stages.stage import StageLog, StageRecord
 from stages.training.checkpoints import Checkpoint, write_checkpoints
 from tests.stages.rl.scripted import samples
@@ -225,22 +229,215 @@ def test_without_arms_there_is_nothing_to_compare_and_a_judge_that_fails_too_oft
 # ---------------------------------------------------------------- what is asked
 
 
+NAMED = {
+    "aime24": [problem(f"aime24/{n}", answer, split="eval", source="aime24") for n, answer in enumerate("8778")],
+    "gaokao_math": [
+        problem("g/0", "8", split="eval", source="gaokao_math", meta='{"score": 5}'),
+        problem("g/1", "7", split="eval", source="gaokao_math", meta='{"score": 15}'),
+        problem("g/2", "", split="eval", source="gaokao_math", meta='{"score": 12}'),  # a proof
+    ],
+}
+LEAKED = replace(NAMED["aime24"][2], id="t", split="sft", source="training")
+NAMING = CONFIG.model_copy(
+    update={
+        "benchmarks": ("aime24", "gaokao_math", "aime25"),
+        "benchmark_samples": {"aime24": 4, "gaokao_math": 1},
+        "another_version": True,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def with_benchmarks(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same chain, of a curation that set two benchmarks aside."""
+    folder = tmp_path_factory.mktemp("benchmarks") / "curation"
+    rows = [row for found in NAMED.values() for row in found]
+    write_table(table_from_problems([*HELDOUT, *rows[:-1]]), folder / "heldout.parquet")
+    write_table(table_from_problems(rows), folder / "benchmarks.parquet")
+    write_table(table_from_problems([replace(HELDOUT[0], split="rl")]), folder / "rl.parquet")
+    write_table(table_from_problems([LEAKED]), folder / "sft.parquet")
+    return inputs | {"curation": folder}
+
+
+@pytest.fixture(scope="module")
+def named(with_benchmarks: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StageRecord]:
+    out = tmp_path_factory.mktemp("named")
+    return out, evaluated(with_benchmarks, out, NAMING)
+
+
+@pytest.mark.slow
+def test_named_benchmarks_are_scored_for_every_model_by_their_own_samples_beside_the_held_out_problems(
+    named, made
+) -> None:
+    results = json.loads((named[0] / "results.json").read_text(encoding="utf-8"))
+    alone = json.loads((made[0] / "results.json").read_text(encoding="utf-8"))
+    own = {name: entry for name, entry in alone.items() if "/sums/one/" not in name}  # no benchmark that is named
+    assert {name: entry for name, entry in results.items() if name in own} == own
+    rates = {"8": {"aime24": 0.5, "gaokao_math": 0.5}, "7": {"aime24": 0.5, "gaokao_math": 0.5}}
+    metrics = {"aime24": ("greedy", "pass@1", "pass@4", "maj@4"), "gaokao_math": ("greedy", "pass@1")}
+    assert {name: (entry["value"], entry["n"]) for name, entry in results.items() if name not in own} == {
+        f"{model}/{name}/{metric}": (rates[SAYS[model]][name], {"aime24": 4, "gaokao_math": 2}[name])
+        for model in SAYS
+        for name in metrics
+        for metric in metrics[name]
+    }
+    known = estimate_mean(np.array([1.0, 0.0, 0.0, 1.0]), confidence=0.9)
+    assert known is not None
+    assert [results["sft/aime24/greedy"][end] for end in ("low", "high")] == [known.low, known.high]
+
+
+@pytest.mark.slow
+def test_on_benchmarks_models_are_compared_by_problem(named) -> None:
+    rows = [row for row in named[1].tables["comparisons"] if row["group"] == "aime24" and row["metric"] == "greedy"]
+    assert [(row["model"], row["against"], row["difference"], row["n"], row["unequal"]) for row in rows] == [
+        ("seven", "sft", 0.0, 4, 4),
+        ("more", "sft", 0.0, 4, 0),
+        ("seven", "more", 0.0, 4, 4),
+    ]
+    assert named[1].metrics["seven - sft/aime24/greedy"] == 0.0
+
+
+@pytest.mark.slow
+def test_beside_the_score_of_a_benchmark_stands_what_the_training_data_give_away(named) -> None:
+    record = named[1]
+    rows = [
+        (row["benchmark"], row["model"], row["problems"], row["trained_on"])
+        for row in record.tables["benchmark_scores"]
+    ]
+    assert rows == [
+        *(("aime24", model, 4, 1) for model in SAYS),
+        *(("gaokao_math", model, 2, 0) for model in SAYS),
+        ("aime25", "", None, None),
+    ]
+    assert record.tables["benchmark_scores"][0]["greedy"].startswith("0.500 [")
+    absent = record.tables["benchmark_scores"][-1]
+    assert (absent["greedy"], absent["pass@1"]) == ("not available here", "not available here")
+    about = {row["benchmark"]: row for row in record.tables["benchmarks"]}
+    assert [about["aime24"][name] for name in ("samples", "unjudged", "trained_on_ids")] == [4, 0, "aime24/2"]
+    assert [about["gaokao_math"][name] for name in ("samples", "unjudged", "trained_on_ids")] == [1, 1, ""]
+    assert [note for note in record.notes if note.startswith("benchmark ")] == [
+        "benchmark aime25: not available here; curation found no row of it",
+        "benchmark gaokao_math: 1 of 3 rows have no answer that could be judged, and were not asked",
+    ]
+    assert not any("aime25" in name for name in record.metrics)
+
+
+@pytest.mark.slow
+def test_points_and_responses_of_benchmarks_are_told_by_model_and_stand_in_no_table_of_the_held_out_problems(
+    named, made
+) -> None:
+    tables = named[1].tables
+    assert [(row["model"], row["mode"], row["points"], row["unjudged_points"]) for row in tables["points"]] == [
+        (model, mode, {"8": 37.5, "7": 112.5}[SAYS[model]], 12) for model in SAYS for mode in ("greedy", "sampled")
+    ]
+    assert [
+        (row["model"], row["benchmark"], row["mode"], row["num_responses"]) for row in tables["benchmark_responses"]
+    ] == [
+        (model, name, mode, count)
+        for model in SAYS
+        for name, sizes in (("aime24", (4, 16)), ("gaokao_math", (2, 2)))
+        for mode, count in zip(("greedy", "sampled"), sizes, strict=True)
+    ]
+    kept = [{key: value for key, value in row.items() if key != "sums/one"} for row in made[1].tables["summary"]]
+    assert tables["summary"] == kept
+    assert not {"points", "rating", "benchmarks", "benchmark_scores", "benchmark_responses"} & made[1].tables.keys()
+    rows = pq.read_table(named[0] / "samples.parquet").to_pylist()
+    assert [row["model"] for row in rows] == [model for model in SAYS for _ in range(6 * 4 + 4 * 5 + 2 * 2)]
+
+
+@pytest.mark.slow
+def test_a_model_of_a_chain_has_the_responses_and_scores_that_it_has_when_it_is_evaluated_alone(
+    named, with_benchmarks: dict[str, Path], tmp_path: Path
+) -> None:
+    write_table(pq.read_table(with_benchmarks["curation"] / "benchmarks.parquet"), tmp_path / "sets" / "rows.parquet")
+    alone = ModelEvaluationConfig.model_validate(
+        NAMING.model_dump()
+        | {
+            "model": str(with_benchmarks["rl/seven"] / "model"),
+            "name": "seven",
+            "benchmarks": ("gaokao_math", "aime24"),
+        }
+    )
+    runtime, out = Runtime(workers=1), tmp_path / "out"
+    record = one_model.run(alone, inputs={DATA_DIR: tmp_path / "sets"}, runtime=runtime, out=out, log=StageLog(None))
+    for name, value in record.metrics.items():
+        assert name.startswith("judge/") or named[1].metrics[name] == value
+    chains, own = (
+        sorted(
+            (row for row in pq.read_table(folder / "samples.parquet").to_pylist() if row["model"] == "seven"),
+            key=lambda row: (row["problem_id"], row["sample"]),
+        )
+        for folder in (named[0], out)
+    )
+    assert len(own) == 4 * 5 + 2 * 2
+    assert own == [row for row in chains if row["problem_id"] in {row["problem_id"] for row in own}]
+
+
+def test_a_benchmarks_rows_are_those_of_its_frozen_manifest(with_benchmarks: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="benchmark aime24: rows aime24/0"):
+        _asked(NAMING.model_copy(update={"another_version": False}), with_benchmarks["curation"])
+
+
+def test_without_a_name_curations_benchmarks_are_asked_as_the_held_out_problems_are(
+    with_benchmarks: dict[str, Path],
+) -> None:
+    asked = _asked(CONFIG, with_benchmarks["curation"])
+    assert (asked.benchmarks, asked.absent, len(asked.problems)) == ((), (), 7 + 6)
+    assert {"aime24", "gaokao_math", "sums/one"} < asked.own[0].groups.keys()
+
+
+@pytest.mark.slow
+def test_benchmarks_alone_can_be_evaluated(with_benchmarks: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("benchmarks.parquet", "rl.parquet"):
+        write_table(pq.read_table(with_benchmarks["curation"] / name), tmp_path / "curation" / name)
+    write_table(table_from_problems(NAMED["aime24"]), tmp_path / "curation" / "heldout.parquet")
+    alone = {name: with_benchmarks[name] for name in ("sft", "selection")} | {"curation": tmp_path / "curation"}
+    record = evaluated(alone, tmp_path / "out", NAMING.model_copy(update={"benchmarks": ("aime24",)}))
+    assert {row["group"] for row in record.tables["results"]} == {"aime24"}
+    assert (record.tables["ledger"], record.tables["responses"]) == ([], [])
+
+
+def test_a_prompt_that_fills_a_model_is_told_before_anything_is_asked(
+    with_benchmarks: dict[str, Path], tmp_path: Path
+) -> None:
+    long = replace(NAMED["aime24"][0], prompt=" ".join(["please"] * 200))
+    write_table(table_from_problems([long]), tmp_path / "curation" / "benchmarks.parquet")
+    for name in ("heldout", "rl"):
+        write_table(table_from_problems([]), tmp_path / "curation" / f"{name}.parquet")
+    inputs = with_benchmarks | {"curation": tmp_path / "curation"}
+    with pytest.raises(
+        ValueError, match=r"benchmark aime24: the prompt of aime24/0 has \d+ tokens, and the model 128 positions"
+    ):
+        evaluated(inputs, tmp_path / "out", NAMING)
+    assert not (tmp_path / "out" / ".state").exists()
+
+
 def test_no_problem_to_evaluate_on_is_refused(tmp_path: Path) -> None:
-    write_table(table_from_problems([]), tmp_path / "heldout.parquet")
-    with pytest.raises(ValueError, match="holds no problem: give curation a source for the split `heldout`"):
-        _heldout(tmp_path)
+    for split in ("heldout", "rl"):
+        write_table(table_from_problems([]), tmp_path / f"{split}.parquet")
+    with pytest.raises(
+        ValueError, match=r"holds no problem: give curation a source for the split `heldout`, or name benchmarks$"
+    ):
+        _asked(CONFIG, tmp_path)
+    with pytest.raises(ValueError, match=r"or name benchmarks; of aime24, gsm8k it found no row$"):
+        _asked(CONFIG.model_copy(update={"benchmarks": ("aime24", "gsm8k")}), tmp_path)
 
 
 def test_every_model_is_asked_the_same_with_the_same_seed(tmp_path: Path) -> None:
-    jobs = _jobs(CONFIG, {"sft": tmp_path / "a", "arm": tmp_path / "b"}, HELDOUT)
-    assert [(job.name, job.policy.weights.name, job.num_samples) for job in jobs] == [
-        ("sft.greedy", "a", 0),
-        ("sft.sampled", "a", 3),
-        ("arm.greedy", "b", 0),
-        ("arm.sampled", "b", 3),
+    parts = [Part("", tuple(HELDOUT), 3, {}), Part("aime24", tuple(HELDOUT[:1]), 8, {})]
+    jobs = _jobs(CONFIG, {"sft": tmp_path / "a", "arm": tmp_path / "b"}, parts)
+    assert [(job.name, job.policy.weights.name, job.num_samples, len(job.problems)) for job in jobs] == [
+        ("sft.greedy", "a", 0, 7),
+        ("sft.sampled", "a", 3, 7),
+        ("sft.aime24.greedy", "a", 0, 1),
+        ("sft.aime24.sampled", "a", 8, 1),
+        ("arm.greedy", "b", 0, 7),
+        ("arm.sampled", "b", 3, 7),
+        ("arm.aime24.greedy", "b", 0, 1),
+        ("arm.aime24.sampled", "b", 8, 1),
     ]
     assert len({job.seed for job in jobs}) == 1
-    other = _jobs(CONFIG.model_copy(update={"seed": 1}), {"sft": tmp_path}, HELDOUT)
+    other = _jobs(CONFIG.model_copy(update={"seed": 1}), {"sft": tmp_path}, parts)
     assert other[0].seed != jobs[0].seed
 
 
@@ -317,18 +514,25 @@ def test_a_summary_leaves_levels_out_and_has_nothing_where_nothing_was_judged() 
 
 
 def test_responses_are_told_by_model_and_mode() -> None:
-    (row,) = _response_rows({"a.sampled": samples([{"num_tokens": 3}, {"num_tokens": 5, "status": "no_answer"}])})
-    assert row == {
+    told = samples([{"num_tokens": 3}, {"num_tokens": 5, "status": "no_answer"}])
+    own = Part("", (), 1, {})
+    greedy, sampled = _response_rows([own], {"a": {"greedy": samples([{}]), "sampled": told}})
+    assert (greedy["model"], greedy["mode"], greedy["num_responses"]) == ("a", "greedy", 1)
+    assert sampled == {
         "model": "a", "mode": "sampled", "num_responses": 2, "mean_tokens": 4.0, "median_tokens": 4.0, "p95_tokens": pytest.approx(4.9),
         "truncated": 0.0, "unparsable": 0.5, "num_judge_failures": 0,
     }  # fmt: skip
 
 
 def test_notes_are_of_the_judge_and_of_generated_problems() -> None:
-    elsewhere = [replace(HELDOUT[0], source="gsm8k")]
+    def asked(*problems: Problem, absent: tuple[str, ...] = ()) -> _Asked:
+        return _Asked((Part("", problems, 1, {}),), (), {}, absent)
+
+    elsewhere = asked(replace(HELDOUT[0], source="gsm8k"))
     assert _notes(0, elsewhere) == ()
     assert _notes(2, elsewhere) == ("the judge failed on 2 responses; they count neither as right nor as wrong",)
-    assert len(_notes(2, HELDOUT)) == 2
+    assert len(_notes(2, asked(*HELDOUT))) == 2
+    assert len(_notes(2, asked(*HELDOUT, absent=("aime24",)))) == 3
 
 
 def test_arms_of_rl_are_those_that_keep_rollouts(tmp_path: Path) -> None:
