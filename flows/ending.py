@@ -24,7 +24,7 @@ from stages.sampling.prompting import chosen_model, model_folder
 
 MOST_LINES = 40  # of the words
 _MOST_NOTES = 3
-_BENCHMARKS = "pass@1 on benchmarks; `trained on`: problems of them that the training data give away"
+_BENCHMARKS = "pass@1 on benchmarks, and how many of them the training data give away"
 Manifests = Mapping[str, Manifest]
 
 

@@ -277,6 +277,7 @@ def _summary(results: Mapping[str, Mapping[str, float]], models: Iterable[str], 
         | {group: score_text(results.get(f"{model}/{group}/{metric}")) for group in shown}
         for metric in ("greedy", "pass@1")
         for model in models
+        if shown
     ]
 
 

@@ -209,7 +209,8 @@ def _training(tables: Tables) -> Iterator[str]:
     elif arms:
         for arm, found in arms.items():
             yield from _arm(arm, found)
-        yield "The arms are not evaluated yet: a reward on training problems says little about new ones."
+        if not tables.get("evaluation", {}).get("results"):  # where benchmarks alone were asked there is no ledger
+            yield "The arms are not evaluated yet: a reward on training problems says little about new ones."
     elif "selection" not in tables and (epochs := tables.get("sft", {}).get("epochs", [])):
         yield f"SFT ended with {_losses(epochs)}."
     elif "sft" not in tables and (epochs := tables.get("base", {}).get("epochs", [])):

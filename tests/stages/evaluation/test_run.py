@@ -394,7 +394,7 @@ def test_benchmarks_alone_can_be_evaluated(with_benchmarks: dict[str, Path], tmp
     alone = {name: with_benchmarks[name] for name in ("sft", "selection")} | {"curation": tmp_path / "curation"}
     record = evaluated(alone, tmp_path / "out", NAMING.model_copy(update={"benchmarks": ("aime24",)}))
     assert {row["group"] for row in record.tables["results"]} == {"aime24"}
-    assert (record.tables["ledger"], record.tables["responses"]) == ([], [])
+    assert [record.tables[name] for name in ("summary", "ledger", "responses")] == [[], [], []]
 
 
 def test_a_prompt_that_fills_a_model_is_told_before_anything_is_asked(

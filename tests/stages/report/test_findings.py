@@ -190,6 +190,21 @@ def test_arms_that_are_not_evaluated_claim_nothing() -> None:
     )
 
 
+def test_arms_that_are_evaluated_on_benchmarks_alone_are_not_said_to_wait() -> None:
+    result = {
+        "model": "phased",
+        "group": "math500",
+        "metric": "greedy",
+        "value": 0.5,
+        "low": 0.25,
+        "high": 0.75,
+        "n": 8,
+    }
+    tables = {"rl/phased": {"phases": PHASES}, "evaluation": {"results": [result], "ledger": []}}
+    told = ("phased: 5 steps of RL on 2,000 tokens, reward .250 in the last one.",)
+    assert findings(tables, confidence=0.95).sentences == told
+
+
 def test_an_arm_whose_last_step_has_no_verdict_says_so() -> None:
     phases = [{"steps": 1, "tokens_trained": 0, "last_entropy": 2.0}]
     assert said(rl__mixed={"phases": phases})[0] == "mixed: 1 step of RL on 0 tokens, no verdict in the last one."
