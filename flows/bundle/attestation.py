@@ -4,6 +4,7 @@ The two descriptions are written from the manifests and are views of them, never
 """
 
 import datetime
+import importlib
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping
@@ -48,8 +49,7 @@ def require_signer(key: Path) -> None:
 
 def sign(folder: Path, key: Path) -> None:
     """Write the signature over every other file of the folder."""
-    from model_signing import hashing, signing
-
+    hashing, signing = (importlib.import_module(f"model_signing.{name}") for name in ("hashing", "signing"))
     paths = [check.SIGNATURE]
     hashed = hashing.Config().set_ignored_paths(paths=paths, ignore_git_paths=False)
     config = signing.Config().set_hashing_config(hashed).use_elliptic_key_signer(private_key=key)
@@ -71,8 +71,7 @@ def _licences(curation: Manifest) -> list[str]:
 
 def _croissant(bundle: check.Bundle, *, title: str, curation: Manifest) -> Any:  # noqa: ANN401 - JSON-LD
     """A file object and a record set for each table; a program that loads one finds its bytes by path and compares the digest."""
-    import mlcroissant as mlc
-
+    mlc = importlib.import_module("mlcroissant")
     ctx = mlc.Context(conforms_to="http://mlcommons.org/croissant/1.0")
     tables = [name for name in curation.document["files"] if name.endswith(".parquet")]
     metadata = mlc.Metadata(
@@ -95,8 +94,7 @@ def _made_at(manifest: check.Json) -> datetime.datetime:
 
 
 def _file_object(ctx: Any, bundle: check.Bundle, curation: Manifest, name: str) -> Any:  # noqa: ANN401 - of mlcroissant, which may be absent
-    import mlcroissant as mlc
-
+    mlc = importlib.import_module("mlcroissant")
     entry = curation.document["files"][name]
     return mlc.FileObject(
         ctx=ctx,
@@ -110,7 +108,7 @@ def _file_object(ctx: Any, bundle: check.Bundle, curation: Manifest, name: str) 
 
 
 def _record_set(ctx: Any, curation: Manifest, name: str) -> Any:  # noqa: ANN401 - of mlcroissant, which may be absent
-    import mlcroissant as mlc
+    mlc = importlib.import_module("mlcroissant")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -131,10 +129,8 @@ def _record_set(ctx: Any, curation: Manifest, name: str) -> Any:  # noqa: ANN401
 
 def _crate(bundle: check.Bundle, *, title: str) -> Any:  # noqa: ANN401 - JSON-LD
     """An action for each stage, from the results that it read to the one that it made; a slim bundle has the same text."""
-    from rocrate.model.contextentity import ContextEntity
-    from rocrate.rocrate import ROCrate
-
-    crate = ROCrate()
+    entity_of = importlib.import_module("rocrate.model.contextentity").ContextEntity
+    crate = importlib.import_module("rocrate.rocrate").ROCrate()
     last = bundle.by_key["report"]
     crate.name, crate.description = (
         title,
@@ -143,9 +139,9 @@ def _crate(bundle: check.Bundle, *, title: str) -> Any:  # noqa: ANN401 - JSON-L
     crate.datePublished = _made_at(last)
     crate.license = "https://www.apache.org/licenses/LICENSE-2.0"
     profile = {"@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}
-    crate.root_dataset["conformsTo"] = crate.add(ContextEntity(crate, _PROCESS_RUN, properties=profile))
+    crate.root_dataset["conformsTo"] = crate.add(entity_of(crate, _PROCESS_RUN, properties=profile))
     for entity, properties in _entities(bundle):
-        crate.add(ContextEntity(crate, entity, properties=properties))
+        crate.add(entity_of(crate, entity, properties=properties))
     places = [{"@id": f"{place}/"} for place in bundle.manifests]
     crate.root_dataset["hasPart"] = [*places, {"@id": f"{SOURCE}/"}, {"@id": check.REPORT}]
     crate.root_dataset["mentions"] = [{"@id": f"#{key}"} for key in bundle.by_key]

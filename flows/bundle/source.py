@@ -34,7 +34,7 @@ class Source:
 
 def write_source(manifests: Mapping[str, Manifest], folder: Path, *, root: Path = ROOT) -> Source:
     """Write the best source there is into `folder`, which must not exist. A commit goes before the working tree where both are as good."""
-    commits = dict.fromkeys(one.document["code"]["commit"] for one in reversed(manifests.values()))
+    commits = dict.fromkeys(one.document["code"]["commit"] for one in reversed([*manifests.values()]))
     tries: list[Source] = []
     for number, commit in enumerate([*(commit for commit in commits if commit and _is_there(commit, root)), None]):
         place = folder.with_name(f"{folder.name}.{number}")
