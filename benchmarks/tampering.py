@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.bundle import check
-from flows.bundle.building import close_bundle
-from flows.bundle.contents import ENVIRONMENT, RECIPE, RECORDS, SOURCE
+from flows.bundle.closing import close_bundle
 
 TRIES = 200
 
@@ -381,23 +380,31 @@ def result_of_another_chain(changed: Changed) -> None:
 
 def relist(changed: Changed) -> None:
     """The bag's lists of digests follow the files."""
-    for listing, payload in ((check.BAG_FILES, True), (check.BAG_TAGS, False)):
-        names = [name for name in changed.names() if name.startswith("data/") == payload]
+    for listing, is_payload in ((check.BAG_FILES, True), (check.BAG_TAGS, False)):
+        digests = changed.bundle.digests
+        names = [name for name in digests if name.startswith("data/") == is_payload]
         names = [name for name in names if name not in (check.BAG_TAGS, check.SIGNATURE)]
-        lines = [f"{check.file_sha256(changed.folder / name)}  {name}\n" for name in names]
-        changed.write(listing, "".join(lines).encode())
+        changed.write(listing, "".join(f"{digests[name]}  {name}\n" for name in sorted(names)).encode())
 
 
 def reseal(changed: Changed) -> None:
     """Each manifest whose files, or itself, were changed is written again, with the digests of the files that there are."""
-    for place in changed.bundle.manifests:
-        manifest = changed.json(f"{place}/manifest.json")
-        names = [name.removeprefix(f"{place}/") for name in changed.names(starts=f"{place}/")]
-        files = {name: _entry(changed, f"{place}/{name}") for name in names if name != "manifest.json"}
-        again = {**manifest, "files": files, "content": check.content_of(files)}
-        again["seal"] = check.seal_of(again)
+    bundle = changed.bundle
+    for place, manifest in bundle.manifests.items():
+        again = _sealed(manifest, place, bundle)
         if again != manifest:
             changed.write_json(f"{place}/manifest.json", again)
+
+
+def _sealed(manifest: Any, place: str, bundle: check.Bundle) -> Any:
+    there = {name.removeprefix(f"{place}/"): name for name in bundle.digests if name.startswith(f"{place}/")}
+    files = {
+        name: {"bytes": bundle.sizes[path], "sha256": bundle.digests[path]}
+        for name, path in there.items()
+        if name != "manifest.json"
+    }
+    again = {**manifest, "files": files, "content": check.content_of(files)}
+    return {**again, "seal": check.seal_of(again)}
 
 
 def reseal_and_relist(changed: Changed) -> None:
@@ -405,21 +412,10 @@ def reseal_and_relist(changed: Changed) -> None:
     relist(changed)
 
 
-def _entry(changed: Changed, name: str) -> dict[str, Any]:
-    return {"bytes": len(changed.read(name)), "sha256": check.file_sha256(changed.folder / name)}
-
-
 def forge(changed: Changed) -> None:
     """Seals, the inputs that results name, statements, numbers, records, pages and root digest: all say the same again."""
     _republish(changed)
-    reseal(changed)
-    for _ in changed.bundle.by_key:  # a result's content may change those that follow it in turn
-        contents = {one["fingerprint"]: one["content"] for one in changed.bundle.by_key.values()}
-        for place, manifest in changed.bundle.manifests.items():
-            for entry in manifest["inputs"].values():
-                entry["content"] = contents.get(entry.get("fingerprint"), entry["content"])
-            changed.write_json(f"{place}/manifest.json", manifest)
-        reseal(changed)
+    _reseal_all(changed)
     bundle = changed.bundle
     seals = {one["fingerprint"]: one["seal"] for one in bundle.by_key.values()}
     for key, manifest in bundle.by_key.items():
@@ -429,6 +425,25 @@ def forge(changed: Changed) -> None:
     for name in (check.README, check.REPORT, check.BAG, check.BAG_INFO, check.BAG_FILES, check.BAG_TAGS):
         changed.write(name, changed.read(name).replace(bundle.root.encode(), check.NO_ROOT.encode()))
     _reclose(changed)
+
+
+def _reseal_all(changed: Changed) -> None:
+    """Inputs first, so that each result names the bytes that the ones before it have."""
+    bundle = changed.bundle
+    waiting, contents = dict(bundle.manifests), {}
+    while waiting:
+        place = next(one for one, manifest in waiting.items() if _inputs(manifest) <= contents.keys())
+        manifest = waiting.pop(place)
+        for entry in manifest["inputs"].values():
+            entry["content"] = contents.get(entry.get("fingerprint"), entry["content"])
+        again = _sealed(manifest, place, bundle)
+        contents[again["fingerprint"]] = again["content"]
+        changed.write_json(f"{place}/manifest.json", again)
+
+
+def _inputs(manifest: Any) -> set[str]:
+    """Fingerprints of the results that it was made from."""
+    return {entry["fingerprint"] for entry in manifest["inputs"].values() if "stage" in entry}
 
 
 def _reclose(changed: Changed) -> None:
@@ -492,9 +507,9 @@ KINDS: dict[str, tuple[str, Kind]] = {  # what was changed -> by what skill, and
     "rollouts of two steps exchanged": ("plain", swapped(f"{check.RESULTS}/rl/", ".parquet")),
     "a bit of any file": ("plain", flipped()),
     "check.py": ("plain", appended("check.py")),
-    "a line of the source": ("plain", appended(f"{SOURCE}/", ".py")),
-    "a file of the source removed": ("plain", removed(f"{SOURCE}/")),
-    "a module added to the source": ("plain", added(f"{SOURCE}/stages/extra.py")),
+    "a line of the source": ("plain", appended(f"{check.SOURCE}/", ".py")),
+    "a file of the source removed": ("plain", removed(f"{check.SOURCE}/")),
+    "a module added to the source": ("plain", added(f"{check.SOURCE}/stages/extra.py")),
     "a file removed": ("plain", removed("data/")),
     "a file added at the top": ("plain", added("notes.txt")),
     "a file added to the data": ("plain", added("data/more.json")),
@@ -557,16 +572,16 @@ KINDS: dict[str, tuple[str, Kind]] = {  # what was changed -> by what skill, and
     "a final metric in the records": ("listed", recorded_metric),
     "a metric of a step in the records": ("listed", row(check.METRICS, lambda one, _: one.update(step=one["step"] + 1))),
     "a run's status in the records": ("listed", row(check.RUNS, lambda one, _: one.update(status="FAILED"))),
-    "a parameter in the records": ("listed", row(f"{RECORDS}/params.jsonl", lambda one, _: one.update(value=one["value"] + "0"))),
-    "a value of the recipe": ("listed", document(RECIPE, _in("seed", to="77"))),
-    "a package of the environment": ("listed", document(ENVIRONMENT, _in("packages", 0, "version", to="0.0.1"))),
+    "a parameter in the records": ("listed", row(f"{check.RECORDS}/params.jsonl", lambda one, _: one.update(value=one["value"] + "0"))),
+    "a value of the recipe": ("listed", document(check.RECIPE, _in("seed", to="77"))),
+    "a package of the environment": ("listed", document(check.ENVIRONMENT, _in("packages", 0, "version", to="0.0.1"))),
     "another chain in chain.json": ("listed", document(check.CHAIN, _in("chain", to="f" * 32))),
     "forged: weights": ("forged", flipped(ends=".safetensors")),
     "forged: a verdict and all that follows from it": ("forged", row(check.SAMPLES, _turn)),
     "forged: an extracted answer": ("forged", row(check.SAMPLES, lambda one, _: one.update(extracted="42!"))),
     "forged: the data card": ("forged", appended(ends="/card.md")),
     "forged: the clock": ("forged", document("*:manifest.json", _in("made_at", to="2020-01-01T00:00:00Z"))),
-    "forged: the source": ("forged", appended(f"{SOURCE}/", ".py")),
+    "forged: the source": ("forged", appended(f"{check.SOURCE}/", ".py")),
     "forged: a step of the records": ("forged", row(check.METRICS, lambda one, _: one.update(step=one["step"] + 1))),
     "forged: a sentence of README": ("forged", appended(check.README)),
     "forged: check.py": ("forged", appended("check.py")),
@@ -638,7 +653,10 @@ def main(arguments: list[str]) -> int:
         if faults := check.faults_of(untouched, root=root):
             sys.stderr.write("the bundle does not hold as it is:\n" + "\n".join(faults[:20]) + "\n")
             return 2
-        tries = [*tamper(folder, root=root, num=asked.tries, seed=asked.seed)]
+        tries = []
+        for one in tamper(folder, root=root, num=asked.tries, seed=asked.seed):
+            tries.append(one)
+            sys.stderr.write(f"{len(tries)} {one.kind}: {', '.join(one.found_by) or 'NOT FOUND'}\n")
     missed = [one for one in tries if not one.found_by]
     sys.stdout.write(f"{table(tries)}\n\n{len(tries)} changes of {len(KINDS)} kinds, {len(missed)} not found\n")
     return 1 if missed else 0

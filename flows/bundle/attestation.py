@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from flows.bundle import check
-from flows.bundle.contents import SOURCE
 from stages.records.artifact import Manifest, write_json
 
 CROISSANT, CRATE = "croissant.json", "ro-crate-metadata.json"
@@ -143,13 +142,13 @@ def _crate(bundle: check.Bundle, *, title: str) -> Any:  # noqa: ANN401 - JSON-L
     for entity, properties in _entities(bundle):
         crate.add(entity_of(crate, entity, properties=properties))
     places = [{"@id": f"{place}/"} for place in bundle.manifests]
-    crate.root_dataset["hasPart"] = [*places, {"@id": f"{SOURCE}/"}, {"@id": check.REPORT}]
+    crate.root_dataset["hasPart"] = [*places, {"@id": f"{check.SOURCE}/"}, {"@id": check.REPORT}]
     crate.root_dataset["mentions"] = [{"@id": f"#{key}"} for key in bundle.by_key]
     return crate.metadata.generate()
 
 
 def _entities(bundle: check.Bundle) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield f"{SOURCE}/", {"@type": ["Dataset", "SoftwareApplication"], "name": "the source"}
+    yield f"{check.SOURCE}/", {"@type": ["Dataset", "SoftwareApplication"], "name": "the source"}
     yield check.REPORT, {"@type": "File", "name": "the report", "encodingFormat": "text/html"}
     for place, manifest in bundle.manifests.items():
         key = bundle.places[place]
@@ -162,7 +161,7 @@ def _entities(bundle: check.Bundle) -> Iterator[tuple[str, dict[str, Any]]]:
             {
                 "@type": "CreateAction",
                 "name": key,
-                "instrument": {"@id": f"{SOURCE}/"},
+                "instrument": {"@id": f"{check.SOURCE}/"},
                 "object": read,
                 "result": {"@id": f"{place}/"},
                 "endTime": manifest["made_at"],

@@ -1,6 +1,5 @@
 """Make a bundle: gather a chain's results from the home folder, write what follows from them, check it all, and put it in its place."""
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -8,12 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.bundle import attestation, check
+from flows.bundle.closing import close_bundle
 from flows.bundle.contents import (
-    ENVIRONMENT,
-    RECIPE,
-    RECORDS,
-    SOURCE,
-    SOURCE_NOTE,
     write_environment,
     write_readme,
     write_rows,
@@ -111,9 +106,9 @@ def _fill(
         _copy_result(manifest, folder / check.RESULTS / manifest.stage / manifest.fingerprint, is_slim=is_slim)
     write_verdicts(manifests, folder)
     _write_records(manifests, records, folder)
-    write_environment(manifests, folder / ENVIRONMENT)
-    source = write_source(manifests, folder / SOURCE)
-    write_json(folder / SOURCE_NOTE, {"commit": source.commit, "gives": source.gives})
+    write_environment(manifests, folder / check.ENVIRONMENT)
+    source = write_source(manifests, folder / check.SOURCE)
+    write_json(folder / check.SOURCE_NOTE, {"commit": source.commit, "gives": source.gives})
     bundle = check.Bundle(folder)
     chain = check.chain_of(records.chain, bundle.by_key)
     write_json(folder / check.CHAIN, chain)
@@ -138,49 +133,15 @@ def _copy_result(manifest: Manifest, place: Path, *, is_slim: bool) -> None:
 def _write_records(manifests: Mapping[str, Manifest], records: ChainRecords, folder: Path) -> None:
     tables = records.rows([one.document["mlflow_run_id"] for one in manifests.values()])
     for name, rows in tables.items():
-        write_rows(rows, folder / RECORDS / f"{name}.jsonl")
+        write_rows(rows, folder / check.RECORDS / f"{name}.jsonl")
     recipe = {row["name"]: row["value"] for row in tables["params"] if row["run_id"] == records.chain}
-    write_json(folder / RECIPE, recipe)
+    write_json(folder / check.RECIPE, recipe)
 
 
 def _write_report(report: Manifest, folder: Path) -> None:
     page = (report.folder / "report.html").read_bytes().decode("utf-8")
     changed = page.replace("</h1>", f"</h1>{check.banner(check.NO_ROOT)}", 1)
     (folder / check.REPORT).write_bytes(changed.encode("utf-8"))
-
-
-# ---------------------------------------------------------------- lists of files
-
-
-def close_bundle(folder: Path, *, is_slim: bool) -> check.Bundle:
-    """Print the root digest where it belongs, and write the bag's own files. The bundle as it stands then."""
-    before = check.Bundle(folder)
-    _require_plain_names(before)
-    seals = {place: manifest["seal"] for place, manifest in before.manifests.items()}
-    root = check.root_of(seals, before.digests)
-    for name in check.PRINTS_ROOT:
-        content = (folder / name).read_bytes()
-        (folder / name).write_bytes(content.replace(check.NO_ROOT.encode(), root.encode()))
-    payload = {name: size for name, size in before.sizes.items() if name.startswith("data/")}
-    chain = json.loads((folder / check.CHAIN).read_text(encoding="utf-8"))
-    info = check.bag_info(chain, root=root, is_slim=is_slim, sizes=[*payload.values()])
-    (folder / check.BAG).write_text(check.BAG_TEXT, encoding="utf-8")
-    (folder / check.BAG_INFO).write_text(info, encoding="utf-8")
-    _write_list(folder, payload, check.BAG_FILES)
-    tags = [path.name for path in folder.iterdir() if path.is_file()]
-    _write_list(folder, tags, check.BAG_TAGS)
-    return check.Bundle(folder)
-
-
-def _write_list(folder: Path, names: Mapping[str, int] | list[str], listing: str) -> None:
-    lines = [f"{check.file_sha256(folder / name)}  {name}\n" for name in sorted(names)]
-    (folder / listing).write_text("".join(lines), encoding="utf-8")
-
-
-def _require_plain_names(bundle: check.Bundle) -> None:
-    for name in bundle.digests:
-        if any(sign in name for sign in "\n\r\\%"):
-            raise ValueError(f"the name {name!r} cannot stand in a list of sha256sum; rename the file in its source")
 
 
 def _made(bundle: check.Bundle, out: Path, *, chain: str, source: Source) -> Made:

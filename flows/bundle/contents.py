@@ -15,10 +15,6 @@ from stages.evaluation.groups import problem_clusters
 from stages.records.artifact import Manifest, write_json
 from stages.records.code_digest import ROOT
 
-RECORDS = "data/records"
-RECIPE = "data/recipe.json"
-ENVIRONMENT = "data/environment.json"
-SOURCE, SOURCE_NOTE = "data/source", "data/source.json"
 _VERDICT = ("model", "problem_id", "sample", "status", "score", "extracted")
 _CONSTRAINTS = "constraints.txt"
 Manifests = Mapping[str, Manifest]  # by `sft`, `rl/<arm>`, ...
@@ -111,7 +107,7 @@ def write_readme(
         check.score_tables(results, compared),
         _HOLDS.format(views=_VIEWS if attested else ""),
         "## Code\n",
-        f"`{SOURCE}` is {source.title}. {_given(source)}\n",
+        f"`{check.SOURCE}` is {source.title}. {_given(source)}\n",
         "## Results\n",
         *_results(bundle),
     ]
