@@ -101,7 +101,7 @@ def _file_object(ctx: Any, bundle: check.Bundle, curation: Manifest, name: str) 
         name=name,
         content_url=bundle.result_file("curation", name),
         content_size=f"{entry['bytes']} B",
-        encoding_formats=["application/vnd.apache.parquet"],
+        encoding_formats=["application/x-parquet"],
         sha256=entry["sha256"],
     )
 

@@ -63,7 +63,7 @@ def make_bundle(chain: str, out: Path, *, home: Path, key: Path | None, is_slim:
         partial.rename(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return _made(bundle, out, chain=records.chain, source=source)
+    return _made(check.Bundle(out), out, chain=records.chain, source=source)
 
 
 def _require_place(out: Path) -> None:

@@ -151,8 +151,9 @@ folder can change `check.py`, too: take it from the project's repository (`flows
 `python3 check.py FOLDER --root DIGEST`.
 """
 _SIGNED = """\
-`model.sig` signs every file but itself; `model_signing verify key . --signature model.sig --public-key KEY.pub --ignore-paths model.sig`
-checks it.
+`model.sig` signs every file but itself. To check it (Python package model-signing):
+
+    model_signing verify key . --signature model.sig --ignore-paths model.sig --no-ignore-git-paths --public_key KEY.pub
 """
 _VIEWS = """\
 | `croissant.json` | the curated data for programs that read Croissant |
