@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
-Some take arguments: `python -m benchmarks experiment --help`, and so on for claims, cluster, coverage, golds, manifests and source_mutants.
+Some take arguments: `python -m benchmarks experiment --help`, and so on for claims, cluster, coverage, golds, manifests, source_mutants
+and tampering.
 """
 
 import importlib
@@ -28,6 +29,7 @@ WITH_ARGUMENTS = {
     "golds": "benchmarks.golds",
     "manifests": "benchmarks.manifests",
     "source_mutants": "benchmarks.source_mutants",
+    "tampering": "benchmarks.tampering",
 }  # -> module
 DEFAULT = ("throughput", "rl_arm", "checkpoint", "orchestration", "sandbox")
 

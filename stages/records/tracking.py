@@ -11,6 +11,7 @@ MLflow allows no `@` in a metric's name: `pass@1` is recorded as `pass_at_1`.
 import calendar
 import contextlib
 import json
+import math
 import os
 import platform
 import re
@@ -58,6 +59,8 @@ _PROCESS = "ring.process"  # pid and start time of the process that holds a run 
 _HOME = (
     "ring.home"  # machine and folder of the process that holds it open: a tracking server has the runs of others, too
 )
+_CACHED = "ring.cached."  # and the stage: its result, where the chain took it as it stood
+_UNTIL = "request.until"  # parameter of every chain of a recipe
 _DELETED = re.compile(r"The (experiment|run) (\S+) must be in the 'active' state")
 _ID_OPTION = {"experiment": "--experiment-id", "run": "--run-id"}
 _ENDS = {"done": RunStatus.FINISHED, "failed": RunStatus.FAILED, "killed": RunStatus.KILLED}
@@ -399,9 +402,7 @@ class Tracker:
     def link_cached(self, chain_run: str, *, stage: str, run_id: str | None, identity: str) -> None:
         """Point from the chain's run to the run that made a cached result."""
         with _reported("a cached stage in MLflow"):
-            self.client.set_tag(
-                chain_run, f"ring.cached.{stage}", json.dumps({"fingerprint": identity, "run_id": run_id})
-            )
+            self.client.set_tag(chain_run, f"{_CACHED}{stage}", json.dumps({"fingerprint": identity, "run_id": run_id}))
 
     def finish_chain(self, run_id: str, *, metrics: Mapping[str, float], files: Sequence[Path] = ()) -> None:
         """Record the chain's results (the numbers of the last table, under the same names) and close its run."""
@@ -428,6 +429,109 @@ class Tracker:
                 params=entries[start : start + PARAMS_PER_CALL],
                 tags=[RunTag("ring.num_params", str(len(entries)))],
             )
+
+
+# ---------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRecords:
+    """What the records say of a finished chain. Rows hold what JSON can: a value that is no number is None."""
+
+    chain: str  # id of its run
+    results: dict[str, str]  # `sft`, `rl/<arm>`, ... -> fingerprint
+    _client: MlflowClient
+
+    def rows(self, runs: Sequence[str]) -> dict[str, list[Row]]:
+        """Tables `runs`, `params` and `metrics` (every step) of the chain's run and of others, as far as they are there."""
+        found = [run for run_id in (self.chain, *runs) if (run := _existing(self._client, run_id))]
+        return {
+            "runs": [_run_row(run) for run in found],
+            "params": [
+                {"run_id": run.info.run_id, "name": name, "value": value}
+                for run in found
+                for name, value in _sorted(run.data.params)
+            ],
+            "metrics": [row for run in found for row in self._history(run)],
+        }
+
+    def _history(self, run: Run) -> Generator[Row]:
+        for name in sorted(run.data.metrics):
+            for point in self._client.get_metric_history(run.info.run_id, name):
+                value = point.value if math.isfinite(point.value) else None
+                when = {"step": point.step, "timestamp": point.timestamp}
+                yield {"run_id": run.info.run_id, "name": name, "value": value, **when}
+
+
+def read_chain(home: Path, name: str) -> ChainRecords:
+    """The records of a finished chain by the first characters of its id, or of the `latest`; nothing is opened, closed or made.
+
+    Raises ValueError where there is none, or several.
+    """
+    uri = tracking_uri(home)
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():
+        raise ValueError(f"{database}: no such file, so there is no chain yet; `ring run` makes one")
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    with _reported(f"what was asked of {without_password(uri)}"):
+        run = _named_chain(client, name)
+        made = client.search_runs(
+            [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'", max_results=1000
+        )
+    stages = [one.data.tags for one in made if one.data.tags.get("ring.status") in ("ran", "resumed")]
+    results = {
+        "/".join(filter(None, (tags["ring.stage"], tags["ring.arm"]))): tags["ring.fingerprint"] for tags in stages
+    }
+    cached = {
+        key.removeprefix(_CACHED): json.loads(value)["fingerprint"]
+        for key, value in run.data.tags.items()
+        if key.startswith(_CACHED)
+    }
+    return ChainRecords(run.info.run_id, results | cached, client)
+
+
+def _named_chain(client: MlflowClient, name: str) -> Run:
+    """An evaluation of a single model is recorded as a chain, too, but was not asked for by a recipe."""
+    experiments = client.search_experiments(filter_string="name LIKE 'ring/%'", max_results=1000)
+    runs = client.search_runs(
+        [one.experiment_id for one in experiments],
+        "tags.`ring.status` = 'done'",
+        order_by=["attributes.start_time DESC"],
+        max_results=10_000,
+    )
+    chains = [run for run in runs if _UNTIL in run.data.params]
+    if not chains:
+        raise ValueError("no chain of this home folder is finished; `ring run RECIPE` makes one")
+    found = chains[:1] if name == "latest" else [run for run in chains if run.info.run_id.startswith(name)]
+    if len(found) != 1:
+        known = ", ".join(f"{run.info.run_id} ({run.data.tags['ring.recipe']})" for run in chains[:5])
+        what = f"{len(found)} finished chains begin with" if found else "no finished chain begins with"
+        raise ValueError(f"{what} {name!r}; the last ones are {known}; `latest` is the first of them")
+    return found[0]
+
+
+def _existing(client: MlflowClient, run_id: str) -> Run | None:
+    """None where the run was deleted, or the records are other ones."""
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _run_row(run: Run) -> Row:
+    """A run without what names the machine, the folder and the process that made it."""
+    tags = {
+        key: value for key, value in _sorted(run.data.tags) if key.startswith("ring.") and key not in (_HOME, _PROCESS)
+    }
+    info = run.info
+    times = {"status": info.status, "start_time": info.start_time, "end_time": info.end_time}
+    return {"run_id": info.run_id, "name": info.run_name, **times, "tags": tags}
+
+
+def _sorted(values: Mapping[str, str]) -> list[tuple[str, str]]:
+    return sorted(values.items())
 
 
 def _open_database(database: Path, uri: str, *, files: Path) -> None:
