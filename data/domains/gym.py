@@ -13,7 +13,7 @@ comes back on the gold answer.
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -103,7 +103,9 @@ def _judged(tests: Tests, answer: str, instruments: Instruments) -> Outcome:
     try:
         score, failure = _score(tests, answer, instruments)
         if failure and _score(tests, tests.answer, instruments)[1]:
-            return Outcome("judge_error", answer, f"the scorer of {tests.generator}, also on the gold answer: {failure}")
+            return Outcome(
+                "judge_error", answer, f"the scorer of {tests.generator}, also on the gold answer: {failure}"
+            )
     except SandboxLostError as error:
         return Outcome("judge_error", answer, str(error))
     if failure:

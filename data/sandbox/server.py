@@ -67,9 +67,7 @@ class _Server:
     claim: socket.socket | None  # of a user of its own
 
 
-def main(
-    fd: int, rung_name: str, packages: Iterable[str] = (), *, module: tuple[str, str] = ("", "")
-) -> NoReturn:
+def main(fd: int, rung_name: str, packages: Iterable[str] = (), *, module: tuple[str, str] = ("", "")) -> NoReturn:
     """Serve the socket until it closes; the first message tells that it is ready, or why not.
 
     `packages` are folders of installed packages that answers may import beside the standard library; `module` is the name and the text

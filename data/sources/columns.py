@@ -16,7 +16,7 @@ from typing import Any
 from data.schema import PROBLEM_COLUMNS
 from data.sources.formats import Head, cell_text, field_of, read_head, stem_of
 
-DOMAINS = ("math", "code", "science")
+DOMAINS = ("math", "code", "science", "gym")
 CONSTANTS = ("domain", "split", "source", "licence")
 SPLITS = ("", "train", "traces", "base", "sft", "validation", "rl", "probe", "heldout", "eval")
 UNKNOWN_LICENCE = "unknown"

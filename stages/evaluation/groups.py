@@ -48,5 +48,5 @@ def _names(problem: Problem, highest: int | None) -> list[str]:
 
 
 def _rank(name: str) -> tuple[int, str]:
-    order = ("all", "math", "code", "science")
+    order = ("all", "math", "code", "science", "gym")
     return (order.index(name), name) if name in order else (len(order) + (name == "harder"), name)
