@@ -103,13 +103,13 @@ def _judged(tests: Tests, answer: str, instruments: Instruments) -> Outcome:
     try:
         score, failure = _score(tests, answer, instruments)
         if failure and _score(tests, tests.answer, instruments)[1]:
-            return Outcome(
-                "judge_error", answer, f"the scorer of {tests.generator}, also on the gold answer: {failure}"
-            )
+            reason = f"the scorer of {tests.generator}, also on the gold answer: {failure.reason}"
+            return Outcome("judge_error", answer, reason)
     except SandboxLostError as error:
         return Outcome("judge_error", answer, str(error))
     if failure:
-        return Outcome("wrong", answer, f"the scorer of {tests.generator}: {failure}", checker_failed=True)
+        is_lost = failure.status != "wrong"  # out of time or memory; an exception says that it cannot read this
+        return Outcome("wrong", answer, f"the scorer of {tests.generator}: {failure.reason}", checker_failed=is_lost)
     return _of_score(answer, score, tests)
 
 
@@ -121,15 +121,15 @@ def _of_score(answer: str, score: float, tests: Tests) -> Outcome:
     return Outcome("wrong", answer, f"{tests.generator} scored {score:g}, outside of 0 to 1", checker_failed=True)
 
 
-def _score(tests: Tests, answer: str, instruments: Instruments) -> tuple[float, str]:
-    """The score, and what went wrong; raises SandboxError where there is no sandbox or no package."""
+def _score(tests: Tests, answer: str, instruments: Instruments) -> tuple[float, Outcome | None]:
+    """The score, or what went wrong; raises SandboxError where there is no sandbox or no package."""
     _require_package()
     arguments = (tests.generator, tests.settings, tests.entry, answer)
     job = Job(f"from {_SCORER} import score", calls=(f"score{arguments!r}",), module="judge")
     values, failure = returned(_run(job, instruments), 1)
     if failure is not None:
-        return 0.0, failure.reason
-    return (values[0], "") if type(values[0]) is float else (0.0, "no number")
+        return 0.0, failure
+    return (values[0], None) if type(values[0]) is float else (0.0, Outcome("wrong", reason="no number"))
 
 
 def _run(job: Job, instruments: Instruments) -> Run:

@@ -20,7 +20,7 @@ from typing import Any
 from data.sandbox import tagged
 
 _PACKAGE = "reasoning_gym"
-_ONLY_FOR_DRAWING = ("bfi", "cellpylib", "pycosat", "pyfiglet", "pytz", "tabulate", "yaml")
+_ONLY_FOR_DRAWING = ("bfi", "cellpylib", "dateutil", "pycosat", "pyfiglet", "pytz", "tabulate", "yaml")
 _SPARE = 200  # draws beyond those that were asked for, for prompts that come again
 
 
@@ -53,7 +53,7 @@ def score(generator: str, settings: str, entry: str, answer: str) -> float:
 
 
 def _dataset(generator: str, settings: dict[str, Any], *, seed: int, size: int) -> Any:  # noqa: ANN401  of the package
-    from reasoning_gym.factory import create_dataset  # ty: ignore[unresolved-import]
+    from reasoning_gym.factory import create_dataset  # ty: ignore[import-not-found]
 
     return create_dataset(generator, **settings, seed=seed, size=size)
 
@@ -88,7 +88,7 @@ def _opened(generator: str, settings: dict[str, Any], *, seed: int, size: int) -
     try:
         return _dataset(generator, settings, seed=seed, size=size)
     except (TypeError, ValueError, AssertionError) as error:
-        from reasoning_gym.factory import DATASETS  # ty: ignore[unresolved-import]
+        from reasoning_gym.factory import DATASETS  # ty: ignore[import-not-found]
 
         known = ", ".join(name for name in DATASETS[generator][1].__dataclass_fields__ if name not in ("seed", "size"))
         message = f"{generator}: settings {settings} are refused: {type(error).__name__}: {error}; there are {known}"

@@ -25,6 +25,7 @@ from data.sandbox.rungs import LADDER, RUNGS, UNSAFE, Rung
 MAX_RESULT_BYTES = 16_000_000
 _NAME = re.compile(r"[A-Za-z_0-9 .]{1,80}", re.ASCII)
 _START_SECONDS, _GRACE_SECONDS, _END_SECONDS = 30.0, 5.0, 2.0
+_LOADING_SECONDS = 120.0  # to start with packages, on a machine that is busy
 _PROJECT = Path(__file__).resolve().parents[2]
 _FLAGS = ("-P", "-s", "-S")  # `-I` but for PYTHONHASHSEED: nothing else is in the environment
 _START = """
@@ -262,7 +263,7 @@ class Sandbox:
         """Start the server if it is not running, on the first rung where it starts. Raises SandboxError where it does on none."""
         while self._process is None:
             self._launch(self.rung)
-            reply = self._receive(_START_SECONDS) or {}
+            reply = self._receive(_LOADING_SECONDS if self._packages else _START_SECONDS) or {}
             if "ready" not in reply:
                 self.refuse(reply.get("error", "its server did not start"))
 
