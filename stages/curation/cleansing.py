@@ -162,7 +162,7 @@ _SMALL_OPTION = re.compile(r"\( ?[a-j] ?\)")
 
 def _choice_question(problem: Problem, config: CurationConfig) -> str | None:
     """Multiple choice: capital options, small ones of which one is the answer, by its letter or its text, or what speaks of options."""
-    if config.choice_questions == "keep" or problem.domain == "code":
+    if config.choice_questions == "keep" or problem.domain in _MADE:
         return None
     if _CHOSEN.fullmatch(problem.answer.strip()):
         return f"the answer is {problem.answer.strip()!r}"
@@ -196,6 +196,8 @@ def _two_valued_question(problem: Problem, config: CurationConfig) -> str | None
     """True / false and yes / no."""
     if config.choice_questions == "keep" or problem.domain == "code":
         return None
+    if problem.domain == gym.NAME:  # lists of words may begin with `Yes`
+        return f"the answer is {problem.answer!r}" if problem.answer.casefold() in _TWO_VALUED else None
     if re.sub(r"\\text|[{}.$\s]", "", re.split("[,;，；]", problem.answer)[0]).casefold() in _TWO_VALUED:
         return f"the answer is {problem.answer.strip()!r}"
     is_value = any(sign.isdigit() for sign in problem.answer)

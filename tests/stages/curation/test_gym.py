@@ -72,3 +72,21 @@ def test_tests_that_are_none_are_malformed(problem):
     reason, evidence = first_objection(row, CurationConfig())
     assert reason == "malformed tests"
     assert "'call'" in evidence
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "reason"),
+    [
+        ("You have jugs A:6, B:13, C:6. Fill A., B. and C. to get 4 litres.", '["fill A"]', None),
+        ("Reverse these words: through, more, in, Yes", "Yes, in, more, through", None),
+        ("Does it follow? Answer Yes or No.", "Yes", "true/false or yes/no"),
+    ],
+)
+def test_rules_for_prose_do_not_hold_for_puzzles_but_what_can_be_guessed_goes(problem, prompt, answer, reason):
+    from data.domains.gym import tests_text
+    from data.sandbox import tagged
+
+    entry = tagged.dumps({"answer": answer, "metadata": {}})
+    tests = tests_text("jugs", settings=tagged.dumps({}), entry=entry)
+    found = first_objection(problem(prompt, domain="gym", answer=answer, tests=tests), CurationConfig())
+    assert (found[0] if found else None) == reason
