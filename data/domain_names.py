@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-BUILT_IN = ("math", "code", "science")
+BUILT_IN = ("math", "code", "science", "gym")
 VARIABLE = "RING_DOMAINS"  # files, parted as in PATH
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TAKEN = (*BUILT_IN, "all", "harder")  # groups of an evaluation

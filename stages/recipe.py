@@ -314,7 +314,7 @@ def _is_tag(before: str, part: str) -> bool:
     """Pydantic puts the tag of a union (`procedural`, `icepop`, ...) into a location; no recipe writes it there."""
     if before == "mismatch":
         return part in ("none", "tis", "icepop", "kpop", "sequence")
-    return part in ("procedural", "files", "parquet", "hub") or (before.isdigit() and part in ("rl", "sft"))
+    return part in ("procedural", "files", "parquet", "hub", "gym") or (before.isdigit() and part in ("rl", "sft"))
 
 
 def _known_keys(location: Sequence[str]) -> list[str]:

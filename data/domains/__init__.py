@@ -1,4 +1,4 @@
-"""The judge of mathematics, code, science and domains of one's own, shared by curation, rewards and evaluation."""
+"""The judge of mathematics, code, science, puzzles and domains of one's own, shared by curation, rewards and evaluation."""
 
 from data.domains.domain import Domain, Outcome
 from data.domains.judge import DOMAINS, Judge, verify
@@ -8,10 +8,14 @@ from data.domains.verdict import FAILED_STATUSES, STATUSES, Verdict
 
 DOMAINS.update(load_own_domains())
 PROMPT_SUFFIXES: tuple[str, ...] = tuple(dict.fromkeys(domain.prompt_suffix for domain in DOMAINS.values()))
+PLAIN_DOMAINS: tuple[str, ...] = tuple(
+    name for name, domain in DOMAINS.items() if not domain.extra
+)  # without any extra
 
 __all__ = [
     "DOMAINS",
     "FAILED_STATUSES",
+    "PLAIN_DOMAINS",
     "PROMPT_SUFFIXES",
     "STATUSES",
     "Domain",

@@ -35,3 +35,4 @@ class Domain:
     name: str
     prompt_suffix: str  # appended to a problem's prompt
     verify: Callable[[str, Problem, Instruments], Outcome | Question]
+    extra: str = ""  # of the project, that it needs; empty: none

@@ -19,6 +19,7 @@ class Instruments:
         self.math = MathWorkers()
         self._sandbox = Sandbox(confined=not unsafe_local_execution, packages=packages)
         self._tests_sandbox: Sandbox | None = None  # beside the answer's
+        self._scorer_sandbox: Sandbox | None = None
         self._sandbox_is_tested = self.is_unsafe = unsafe_local_execution
 
     def __enter__(self) -> Self:
@@ -29,8 +30,9 @@ class Instruments:
     ) -> None:
         self.math.close()
         self._sandbox.close()
-        if self._tests_sandbox is not None:
-            self._tests_sandbox.close()
+        for sandbox in (self._tests_sandbox, self._scorer_sandbox):
+            if sandbox is not None:
+                sandbox.close()
 
     def run(self, job: Job, limits: Limits) -> Run:
         """Run code in the sandbox. Raises SandboxError where there is none, at the first run."""
@@ -44,6 +46,16 @@ class Instruments:
             self._tests_sandbox = Sandbox(confined=not self.is_unsafe)
         self._tests_sandbox.stay_on(self._sandbox.rung)
         return self._sandbox.run_connected(self._tests_sandbox, (answer, tests), limits)
+
+    def run_scorer(self, job: Job, limits: Limits, *, packages: Sequence[str], module: tuple[str, str]) -> Run:
+        """Run code of ours on what an answer says, in a server that holds `packages` and `module`, always the same ones.
+
+        Raises SandboxError where there is no sandbox, at the first run.
+        """
+        if self._scorer_sandbox is None:
+            self._scorer_sandbox = Sandbox(confined=not self.is_unsafe, packages=packages, module=module)
+            require_confinement(self._scorer_sandbox)
+        return self._scorer_sandbox.run(job, limits)
 
     def _require_confinement(self) -> None:
         if not self._sandbox_is_tested:

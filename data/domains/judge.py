@@ -8,7 +8,7 @@ from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
-from data.domains import mathematics, programs, science
+from data.domains import gym, mathematics, programs, science
 from data.domains.domain import Domain, Outcome, Question
 from data.domains.extraction import Program, after_thinking
 from data.domains.instruments import Instruments
@@ -22,6 +22,7 @@ DOMAINS: dict[str, Domain] = {
     "math": mathematics.DOMAIN,
     "code": programs.DOMAIN,
     "science": science.DOMAIN,
+    gym.NAME: gym.DOMAIN,
 }
 
 

@@ -49,17 +49,19 @@ def verify(text: str, problem: Problem, instruments: Instruments) -> Outcome | Q
     return compare(boxed, problem.answer.strip(), instruments.policy, prompt=problem.prompt)
 
 
-def boxed_answer(text: str, *, joined: bool = False) -> str | Outcome:
-    """The boxes of the final statement as one answer, or the last box alone, or why there is nothing to judge."""
+def boxed_answer(text: str, *, joined: bool = False, most: int = MAX_ANSWER_CHARACTERS) -> str | Outcome:
+    """The boxes of the final statement as one answer, or the last box alone, or why there is nothing to judge.
+
+    An answer of more than `most` characters is wrong.
+    """
     boxes = final_boxes(text) if joined else None
     boxed = ", ".join(boxes) if boxes else last_box(text)
     if boxed is None:
         return Outcome("no_answer", reason="no closed \\boxed{} after the thinking")
     if not boxed:
         return Outcome("no_answer", reason="the last box is empty")
-    if len(boxed) > MAX_ANSWER_CHARACTERS:
-        cut = boxed[:MAX_ANSWER_CHARACTERS]
-        return Outcome("wrong", cut, f"the answer has {len(boxed)} characters, more than {MAX_ANSWER_CHARACTERS}")
+    if len(boxed) > most:
+        return Outcome("wrong", boxed[:most], f"the answer has {len(boxed)} characters, more than {most}")
     return boxed
 
 

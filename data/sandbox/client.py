@@ -25,6 +25,7 @@ from data.sandbox.rungs import LADDER, RUNGS, UNSAFE, Rung
 MAX_RESULT_BYTES = 16_000_000
 _NAME = re.compile(r"[A-Za-z_0-9 .]{1,80}", re.ASCII)
 _START_SECONDS, _GRACE_SECONDS, _END_SECONDS = 30.0, 5.0, 2.0
+_LOADING_SECONDS = 120.0  # to start with packages, on a machine that is busy
 _PROJECT = Path(__file__).resolve().parents[2]
 _FLAGS = ("-P", "-s", "-S")  # `-I` but for PYTHONHASHSEED: nothing else is in the environment
 _START = """
@@ -33,7 +34,7 @@ for name in ("data", "data.sandbox"):  # without what the judge's side imports, 
     package = sys.modules[name] = types.ModuleType(name)
     package.__path__ = [sys.argv[3] + "/" + name.replace(".", "/")]
 from data.sandbox.server import main
-main(int(sys.argv[1]), sys.argv[2], sys.argv[4:])
+main(int(sys.argv[1]), sys.argv[2], sys.argv[6:], module=(sys.argv[4], sys.argv[5]))
 """
 
 
@@ -98,11 +99,19 @@ class Sandbox:
     """A fork server on the best rung that works here, started at the first run and closed with the block.
 
     `confined=False` runs code without protection; `rung` asks for one of `rungs.RUNGS` and no other. `packages` that are installed
-    here, numpy say, may be imported by answers; without any there is the standard library.
+    here, numpy say, may be imported by answers; without any there is the standard library. `module`, a name and the text of code of
+    ours, is run once in the server, so that runs may import it at no cost.
     """
 
-    def __init__(self, *, confined: bool = True, rung: str | None = None, packages: Sequence[str] = ()) -> None:
-        self._packages = packages
+    def __init__(
+        self,
+        *,
+        confined: bool = True,
+        rung: str | None = None,
+        packages: Sequence[str] = (),
+        module: tuple[str, str] = ("", ""),
+    ) -> None:
+        self._packages, self._module = packages, module
         self._rungs = list(LADDER) if confined else [UNSAFE]
         if rung is not None:
             self._rungs = [RUNGS[rung]]
@@ -254,16 +263,17 @@ class Sandbox:
         """Start the server if it is not running, on the first rung where it starts. Raises SandboxError where it does on none."""
         while self._process is None:
             self._launch(self.rung)
-            reply = self._receive(_START_SECONDS) or {}
+            reply = self._receive(_LOADING_SECONDS if self._packages else _START_SECONDS) or {}
             if "ready" not in reply:
                 self.refuse(reply.get("error", "its server did not start"))
 
     def _launch(self, rung: Rung) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         folders = [str(_package_folder(name)) for name in self._packages]
+        arguments = [str(theirs.fileno()), rung.name, str(_PROJECT), *self._module, *folders]
         with theirs:
             self._process = subprocess.Popen(
-                [sys._base_executable, *_FLAGS, "-c", _START, str(theirs.fileno()), rung.name, str(_PROJECT), *folders],  # ty: ignore[missing-attribute]
+                [sys._base_executable, *_FLAGS, "-c", _START, *arguments],  # ty: ignore[missing-attribute]
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 env={"PYTHONHASHSEED": "0"},  # sets of strings in the same order each time

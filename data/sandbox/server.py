@@ -67,17 +67,18 @@ class _Server:
     claim: socket.socket | None  # of a user of its own
 
 
-def main(fd: int, rung_name: str, packages: Iterable[str] = ()) -> NoReturn:
+def main(fd: int, rung_name: str, packages: Iterable[str] = (), *, module: tuple[str, str] = ("", "")) -> NoReturn:
     """Serve the socket until it closes; the first message tells that it is ready, or why not.
 
-    `packages` are folders of installed packages that answers may import beside the standard library.
+    `packages` are folders of installed packages that answers may import beside the standard library; `module` is the name and the text
+    of code of the judge, run here once.
     """
     rung = RUNGS[rung_name]
     channel = socket.socket(fileno=fd)
     folders = [Path(package) for package in packages]
     try:
         server = _start(channel, rung, folders)
-        _preload(folders)
+        _preload(folders, module)
     except (OSError, ImportError) as error:
         channel.send(json.dumps({"error": getattr(error, "strerror", None) or str(error)}).encode())
         os._exit(1)
@@ -93,17 +94,24 @@ def main(fd: int, rung_name: str, packages: Iterable[str] = ()) -> NoReturn:
         os._exit(0)
 
 
-def _preload(packages: Iterable[Path]) -> None:
+def _preload(packages: Iterable[Path], module: tuple[str, str]) -> None:
     """Import now what a child then need not: it would start threads of its own, and may not look beside the packages."""
     one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     os.environ |= one_thread
     found_so_far = list(sys.path)
     sys.path += [str(package.parent) for package in packages]
+    _run_module(*module)  # first: it may open one of the packages in its own way
     for name in (*PRELOADED, *(package.name for package in packages)):
         importlib.import_module(name)
     sys.path[:] = found_so_far
     for name in one_thread:
         del os.environ[name]
+
+
+def _run_module(name: str, text: str) -> None:
+    if name:
+        module = sys.modules[name] = ModuleType(name)
+        exec(compile(text, f"<{name}>", "exec"), module.__dict__)
 
 
 def _shared_libraries(package: Path) -> Path:

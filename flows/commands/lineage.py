@@ -142,7 +142,7 @@ def raw_rows(manifest: Manifest) -> Iterator[dict[str, Any]]:
 def _made_from(row: Mapping[str, Any], source: Mapping[str, Any], manifest: Manifest, *, seed: int) -> str:
     if row["revision"]:
         return f"{source.get('repo', row['source'])} at {row['revision'][:12]}"
-    if source.get("kind") == "procedural":
+    if source.get("kind") in ("procedural", "gym"):
         return f"generated, seed {seed}"
     content = (manifest.inputs.get(name, {}).get("content") for name in (f"source/{row['source']}", "data-dir"))
     return next((f"files, sha256 {digest[:12]}" for digest in content if digest), "")

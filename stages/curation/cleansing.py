@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from data.domain_names import domain_names
+from data.domains import gym
 from data.domains.code_tests import ASSERTING_TYPES, TYPES, parse
 from data.domains.extraction import all_boxes
 from data.schema import Problem, problems_from_table
@@ -24,6 +25,7 @@ from stages.curation.normalisation import answer_words
 from stages.curation.pool import Drop, Sifted
 from stages.sampling.workers import Worker
 
+_MADE = ("code", gym.NAME)  # domains whose rows have tests, and prompts that are no plain prose
 _CHOICE = "multiple choice"
 _SNIPPET = 80  # characters of evidence
 Rule = Callable[[Problem, CurationConfig], str | None]
@@ -130,7 +132,7 @@ _FIGURE = re.compile(
 def _image(problem: Problem, _config: CurationConfig) -> str | None:
     """Links to images and drawings in every domain; any link, and words that point to a figure, in mathematics and science."""
     found = _IMAGE.search(problem.prompt)
-    return _around(problem.prompt, found or (_FIGURE.search(problem.prompt) if problem.domain != "code" else None))
+    return _around(problem.prompt, found or (_FIGURE.search(problem.prompt) if problem.domain not in _MADE else None))
 
 
 # ---------------------------------------------------------------- what can be guessed
@@ -161,7 +163,7 @@ _SMALL_OPTION = re.compile(r"\( ?[a-j] ?\)")
 
 def _choice_question(problem: Problem, config: CurationConfig) -> str | None:
     """Multiple choice: capital options, small ones of which one is the answer, by its letter or its text, or what speaks of options."""
-    if config.choice_questions == "keep" or problem.domain == "code":
+    if config.choice_questions == "keep" or problem.domain in _MADE:
         return None
     if _CHOSEN.fullmatch(problem.answer.strip()):
         return f"the answer is {problem.answer.strip()!r}"
@@ -195,6 +197,8 @@ def _two_valued_question(problem: Problem, config: CurationConfig) -> str | None
     """True / false and yes / no."""
     if config.choice_questions == "keep" or problem.domain == "code":
         return None
+    if problem.domain == gym.NAME:  # lists of words may begin with `Yes`
+        return f"the answer is {problem.answer!r}" if problem.answer.casefold() in _TWO_VALUED else None
     if re.sub(r"\\text|[{}.$\s]", "", re.split("[,;，；]", problem.answer)[0]).casefold() in _TWO_VALUED:
         return f"the answer is {problem.answer.strip()!r}"
     is_value = any(sign.isdigit() for sign in problem.answer)
@@ -230,7 +234,7 @@ _ASKING = re.compile(
 
 def _several_questions(problem: Problem, _config: CurationConfig) -> str | None:
     """Two marked parts that both ask something, or a list of answers. Conditions (i), (ii) of one question pass."""
-    if problem.domain == "code":
+    if problem.domain in _MADE:
         return None
     answers = _json_list(problem.answer)
     if answers is not None and len(answers) > 1:
@@ -264,7 +268,7 @@ _FINDING = re.compile(
 
 def _proof(problem: Problem, _config: CurationConfig) -> str | None:
     """Asks for a proof and for no value."""
-    if problem.domain == "code" or _FINDING.search(problem.prompt):
+    if problem.domain in _MADE or _FINDING.search(problem.prompt):
         return None
     return _around(problem.prompt, _PROVING.search(problem.prompt))
 
@@ -289,7 +293,7 @@ _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{")
 def _cut_off(problem: Problem, _config: CurationConfig) -> str | None:
     """Ends in the middle of a sentence or of a formula, or leaves a LaTeX environment open."""
     prompt = problem.prompt
-    if problem.domain == "code":
+    if problem.domain in _MADE:
         return None
     if found := _OPEN_FORMULA.search(prompt) or (problem.domain == "math" and _CUT.search(prompt)):
         return f"ends with {prompt[max(0, found.start() - 40) :].strip()!r}"
@@ -308,6 +312,8 @@ _TRUNCATED = re.compile(r"(?:\d[ ,]*|\b[A-Za-z]{2,} ?|\]|\))(?:\.\.\.|…)\s*$")
 
 def _malformed_tests(problem: Problem, _config: CurationConfig) -> str | None:
     """Not JSON, of no known form, empty, of unequal lengths, or truncated by an ellipsis."""
+    if problem.domain == gym.NAME:
+        return gym.fault_of_tests(problem.tests)
     if not problem.tests.strip():
         return None
     try:

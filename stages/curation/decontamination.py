@@ -1,7 +1,9 @@
 """Decontamination (paper 2.3): drop what gives away a problem that a model will be measured on.
 
 Measured are the benchmarks' rows and the recipe's own heldout and probe splits. A heldout row is compared with nothing, a probe row
-with benchmarks and heldout, any other row with all three. Benchmarks are compared with each other, too: those overlaps are reported.
+with benchmarks and heldout, any other row with all three. A puzzle of reasoning-gym is compared with benchmarks alone: those of one
+generator share most of their words, come from other random numbers in each split, and the same text is one row already. Benchmarks
+are compared with each other, too: those overlaps are reported.
 """
 
 from collections import Counter
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data.domains import gym
 from data.schema import Problem, problems_from_table, write_table
 from stages.config import Decontamination
 from stages.curation.contamination import Leak, LeakIndex, MeasuredRow
@@ -123,10 +126,12 @@ def drop_leaks(worker: Worker, task: tuple[pa.Table, Measured]) -> Sifted:
     index = _index(worker, measured)
     splits = batch["split"].to_pylist()
     problems = problems_from_table(batch)
+    drawn = [problem.domain == gym.NAME for problem in problems]
     drops = []
     for without, rows in (
-        ((_PROBE,), [row for row, split in enumerate(splits) if split == _PROBE]),
-        ((), [row for row, split in enumerate(splits) if split not in (_HELDOUT, _PROBE)]),
+        ((_PROBE,), [row for row, split in enumerate(splits) if split == _PROBE and not drawn[row]]),
+        ((), [row for row, split in enumerate(splits) if split not in (_HELDOUT, _PROBE) and not drawn[row]]),
+        ((_HELDOUT, _PROBE), [row for row, split in enumerate(splits) if split != _HELDOUT and drawn[row]]),
     ):
         leaks = index.find_all([problems[row] for row in rows], without=without)
         drops += [_drop(row, leak) for row, leak in zip(rows, leaks, strict=True) if leak is not None]

@@ -23,7 +23,7 @@ class Candidate:
 
     problem: Problem
     via: str  # name of the recipe's source
-    generated: bool  # by a procedural source
+    generated: bool  # by a generator of ours, or of reasoning-gym
 
 
 def origin(via: str, source: str, *, generated: bool) -> str:

@@ -15,9 +15,10 @@ from typing import get_args
 from data.benchmarks import find_benchmark
 from data.schema import Problem, problems_from_table, read_table, table_from_problems, write_table
 from data.sources.files import Row, fitted, load_files
+from data.sources.gym import draw_problems
 from data.sources.hub import load_hub
 from data.sources.procedural import Material, generate_problems, num_spare, plant
-from stages.config import CurationConfig, FileSource, HubSource, ProceduralSource, Source, Split
+from stages.config import CurationConfig, FileSource, GymSource, HubSource, ProceduralSource, Source, Split
 from stages.curation.funnel import Step, finished, save_batch
 from stages.curation.normalisation import stable_hash
 from stages.curation.pool import BATCH_ROWS, Candidate, Drop, Pool, Sifted, pool_table, split_batch
@@ -98,7 +99,7 @@ def _load(config: CurationConfig, *, data_dir: Path | None, folder: Path, log: S
     sources = _with_data_dir(config.sources, data_dir, log)
     for line in reading_lines(places(config, data_dir)):
         log.message(line)
-    generators = [number for number, source in enumerate(sources) if isinstance(source, ProceduralSource)]
+    generators = [number for number, source in enumerate(sources) if isinstance(source, ProceduralSource | GymSource)]
     soiled = [source for source in sources if isinstance(source, ProceduralSource) and source.dirt]
     last_generator = len(sources) if soiled else max(generators, default=-1)
     for number, source in enumerate(sources):
@@ -149,6 +150,8 @@ def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterat
     match source:
         case ProceduralSource():
             yield from map(Row, _drawn(source, loading))
+        case GymSource():
+            yield from map(Row, _from_gym(source, loading))
         case FileSource():
             place = place_of(source, loading.config, data_dir)
             yield from load_files(place.path, columns=place.columns, max_row_bytes=loading.config.max_row_bytes)
@@ -172,6 +175,18 @@ def _drawn(source: ProceduralSource, loading: _Loading) -> list[Problem]:
     if source.dirt:
         loading.soiled[source.name] = problems
     return problems
+
+
+def _from_gym(source: GymSource, loading: _Loading) -> list[Problem]:
+    return draw_problems(
+        name=source.name,
+        split=source.split,
+        num_problems=source.num_problems,
+        generators=source.generators,
+        settings=source.settings,
+        seed=loading.config.seed,
+        exclude=loading.prompts,
+    )
 
 
 def _dirt(source: ProceduralSource, loading: _Loading) -> list[Problem]:
@@ -225,7 +240,7 @@ def _with_own_id(problem: Problem, loading: _Loading) -> Problem:
 
 def _place(row: Row, source: Source, loading: _Loading) -> None:
     problem = row.problem
-    candidate = Candidate(problem, source.name, generated=isinstance(source, ProceduralSource))
+    candidate = Candidate(problem, source.name, generated=isinstance(source, ProceduralSource | GymSource))
     if row.fault:
         loading.add(candidate, (row.fault, row.evidence))
     elif candidate.generated:

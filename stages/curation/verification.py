@@ -85,13 +85,13 @@ def verify(worker: Worker, task: tuple[pa.Table, CurationConfig]) -> Sifted:
 def _chunks(
     batch: pa.Table, problems: Sequence[Problem], teachers: Mapping[str, Teacher | None], config: CurationConfig
 ) -> Iterator[tuple[list[int], Chunk]]:
-    """The rows of each source that need verification: all but generated ones without a teacher, which are right by construction.
+    """The rows of each source that need verification: all but our generated ones without a teacher, which are right by construction.
 
     A row that brings a solution is not taught another one.
     """
     by_source: dict[tuple[str, bool], list[int]] = {}
     for row, (via, generated) in enumerate(zip(batch["via"].to_pylist(), batch["generated"].to_pylist(), strict=True)):
-        is_taught = generated and not problems[row].solution
+        is_taught = generated and not problems[row].solution and via in teachers
         if not is_taught or teachers[via] is not None:
             by_source.setdefault((via, is_taught), []).append(row)
     for (via, is_taught), rows in by_source.items():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.domains import DOMAINS
+from data.domains import DOMAINS, PLAIN_DOMAINS
 from stages.config import RlArm
 from stages.rl.prompts import Pool
 from stages.stage import Row as TableRow
@@ -62,7 +62,8 @@ class Progress:
 
     def note_probe(self, version: int, figures: Mapping[str, float]) -> None:
         """What the probe showed after so many steps."""
-        names = ("greedy", *DOMAINS, "entropy", "mean_tokens")
+        domains = [name for name in DOMAINS if name in PLAIN_DOMAINS or f"probe/{name}" in figures]
+        names = ("greedy", *domains, "entropy", "mean_tokens")
         self.probes.append({"step": version, **{name: figures.get(f"probe/{name}") for name in names}})
 
     def scores_of(self, phase: str) -> list[float]:

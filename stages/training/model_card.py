@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.domains import DOMAINS
+from data.domains import DOMAINS, PLAIN_DOMAINS
 
 CARD = "README.md"
 EXAMPLE = "solve 8 x + 5 = 6 x + 17"
@@ -42,7 +42,7 @@ print(answer("{example}", "math"))"""
 
 def snippet() -> str:
     """Python that asks the model of a folder, by transformers alone."""
-    lines = [f'    "{name}": {_quoted(domain.prompt_suffix)},' for name, domain in DOMAINS.items()]
+    lines = [f'    "{name}": {_quoted(DOMAINS[name].prompt_suffix)},' for name in PLAIN_DOMAINS]
     return _SNIPPET.format(instructions="\n".join(lines), example=EXAMPLE)
 
 

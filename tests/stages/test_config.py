@@ -351,7 +351,7 @@ def test_a_domain_that_is_none_is_refused_and_one_of_ones_own_is_taken(tmp_path,
     monkeypatch.delenv("RING_DOMAINS", raising=False)
     with pytest.raises(
         ValidationError,
-        match="no domain 'riddle'; there are math, code, science; one of your own is a file that RING_DOMAINS",
+        match="no domain 'riddle'; there are math, code, science, gym; one of your own is a file that RING_DOMAINS",
     ):
         Phase(**phase)
     monkeypatch.setenv("RING_DOMAINS", str(tmp_path / "riddle.py"))
