@@ -59,7 +59,8 @@ def judge(
         An answer counts where it stands in \boxed{}, the letter of a choice too: "(B)" or "the answer is 3" alone is no_answer. Of code the
         last closed block counts.
     domain
-        How to judge: math, code, science, gym (docs/reasoning-gym.md), or one of your own (docs/own-data.md). A row's own "domain" is not read.
+        How to judge: math, code, science, gym (docs/reasoning-gym.md), or one of your own
+        (docs/own-data.md). A row's own "domain" is not read.
     require_thinking
         A response without a closed `</think>` has no answer. Otherwise a response without such tags counts as a whole.
     partial_credit
