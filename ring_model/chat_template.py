@@ -189,14 +189,14 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise TemplateError(f"it raises to the power {right:g}, at most {_LARGEST_POWER} is computed")
         for repeated, times in ((left, right), (right, left)):
             if isinstance(repeated, str | list | tuple) and isinstance(times, int) and len(repeated) * times > _LONGEST:
-                raise TemplateError(f"it repeats {len(repeated)} characters or items {times:,} times, at most {_LONGEST:,} are made")
+                raise TemplateError(
+                    f"it repeats {len(repeated)} characters or items {times:,} times, at most {_LONGEST:,} are made"
+                )
         return super().call_binop(context, operator, left, right)
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    environment = _Sandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     environment.filters["tojson"] = _to_json
     return environment
 

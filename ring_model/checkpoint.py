@@ -156,8 +156,8 @@ def _require_bytes(config: BailingMoeConfig, folder: Path) -> None:
     size = sum(path.stat().st_size for path in files)
     if size < config.num_parameters:
         raise ValueError(
-            f"{folder}: config.json asks for {config.num_parameters:,} parameters, and its weights have {size:,} bytes, less than one each: "
-            "they belong to another config.json, or are cut off"
+            f"{folder}: config.json asks for {config.num_parameters:,} parameters, and its weights have {size:,} bytes, less than one "
+            "each: they belong to another config.json, or are cut off"
         )
 
 

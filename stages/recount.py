@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from data.benchmarks import find_benchmark
 from data.schema import Problem, problems_from_table, read_table
-from stages.config import ModelEvaluationConfig, RlConfig
+from stages.config import ModelEvaluationConfig, RlArm, RlConfig
 from stages.curation.splits import SPLITS
 from stages.evaluation.groups import problem_clusters, problem_groups
 from stages.evaluation.one_model import PROBLEMS, num_samples
@@ -41,7 +41,7 @@ Folders = Mapping[str, Path]  # input -> folder
 
 
 def recount(manifest: Manifest, inputs: Folders) -> list[str]:
-    """What does not follow from the stored rows. `inputs` are the folders of the results that it was made from, as far as they are there."""
+    """What does not follow from the stored rows. `inputs` are the folders of the results that it was made from, where they are there."""
     count = _COUNTS.get(manifest.stage)
     if count is None:
         return []
@@ -56,7 +56,9 @@ def recount(manifest: Manifest, inputs: Folders) -> list[str]:
 def _differs(stated: Any, counted: Any) -> bool:  # noqa: ANN401 - of a JSON file
     if not isinstance(stated, int | float) or not isinstance(counted, int | float):
         return stated != counted
-    return not (math.isclose(stated, counted, rel_tol=_TOLERANCE, abs_tol=1e-12) or (stated != stated != counted != counted))
+    return not (
+        math.isclose(stated, counted, rel_tol=_TOLERANCE, abs_tol=1e-12) or (stated != stated != counted != counted)
+    )
 
 
 def _compared(stated: Mapping[str, Any], counted: Mapping[str, Any], *, where: str) -> Iterator[str]:
@@ -78,7 +80,7 @@ def _evaluation(manifest: Manifest, inputs: Folders) -> Iterator[str]:
     if counted is None:
         return
     scores, results, clusters, groups = counted
-    stated = json.loads((manifest.folder / RESULTS).read_text(encoding="utf-8"))
+    stated = read_results(manifest.folder)
     for name in sorted(stated.keys() - results.keys()):
         yield f"{name} is stated, and no row belongs to it"
     for name, entry in results.items():
@@ -101,11 +103,11 @@ def counted_results(manifest: Manifest, inputs: Folders) -> Counted | None:
         return _of_one_model(manifest, samples)
     if "curation" not in inputs:
         return None
-    problems = _problems(inputs["curation"] / "heldout.parquet")
-    trained = [problem.level for problem in _problems(inputs["curation"] / "rl.parquet")]
+    problems = read_problems(inputs["curation"] / "heldout.parquet")
+    trained = [problem.level for problem in read_problems(inputs["curation"] / "rl.parquet")]
     groups, clusters = problem_groups(problems, trained_levels=trained), problem_clusters(problems)
     scores = {
-        model: _scores(samples.filter(pc.equal(samples["model"], model)), config["samples_per_problem"])
+        model: _scores(samples.filter(pc.field("model") == model), config["samples_per_problem"])
         for model in dict.fromkeys(samples["model"].to_pylist())
     }
     return scores, score_results(scores, groups, clusters, confidence=config["confidence"]), clusters, groups
@@ -114,7 +116,7 @@ def counted_results(manifest: Manifest, inputs: Folders) -> Counted | None:
 def _of_one_model(manifest: Manifest, samples: pa.Table) -> Counted:
     """An evaluation of one model on benchmarks: a group a benchmark, with as many samples as that asks."""
     config = ModelEvaluationConfig.model_validate(manifest.document["payload"]["config"])
-    problems = _problems(manifest.folder / PROBLEMS)
+    problems = read_problems(manifest.folder / PROBLEMS)
     clusters = problem_clusters(problems)
     groups: dict[str, list[str]] = {}
     for problem in problems:
@@ -123,7 +125,7 @@ def _of_one_model(manifest: Manifest, samples: pa.Table) -> Counted:
     results: Results = {}
     scores: dict[str, dict[str, float]] = {}
     for name, ids in groups.items():
-        rows = samples.filter(pc.is_in(samples["problem_id"], pa.array(ids)))
+        rows = samples.filter(pc.field("problem_id").isin(ids))
         found = _scores(rows, num_samples(config, find_benchmark(name)))
         results |= score_results({config.name: found}, {name: ids}, clusters, confidence=config.confidence)
         for metric, by_problem in found.items():
@@ -132,8 +134,8 @@ def _of_one_model(manifest: Manifest, samples: pa.Table) -> Counted:
 
 
 def _scores(samples: pa.Table, count: int) -> dict[str, dict[str, float]]:
-    is_greedy = pc.equal(samples["sample"], _GREEDY)
-    return model_scores(samples.filter(is_greedy), samples.filter(pc.invert(is_greedy)), num_samples=count)
+    is_greedy = pc.field("sample") == _GREEDY
+    return model_scores(samples.filter(is_greedy), samples.filter(~is_greedy), num_samples=count)
 
 
 def _differences(
@@ -152,24 +154,38 @@ def _differences(
         if found is None:
             yield f"{name} is stated, and no row belongs to it"
             continue
-        counted = {"difference": found.value, "low": found.low, "high": found.high, "n": found.num_problems, "p": found.p}
+        counted = {
+            "difference": found.value,
+            "low": found.low,
+            "high": found.high,
+            "n": found.num_problems,
+            "p": found.p,
+        }
         yield from _compared(row, counted, where=f"{name} ")
         yield from _compared({name: manifest.metrics.get(name)}, {name: found.value}, where="")
 
 
-def _problems(path: Path) -> list[Problem]:
+def read_problems(path: Path) -> list[Problem]:
+    """The problems of a table."""
     return problems_from_table(read_table(path))
+
+
+def read_results(folder: Path) -> Results:
+    """The scores that an evaluation states, with their intervals."""
+    return json.loads((folder / RESULTS).read_text(encoding="utf-8"))
 
 
 # ---------------------------------------------------------------- selection
 
 
 def _selection(manifest: Manifest, _: Folders) -> Iterator[str]:
-    rows = pq.read_table(manifest.folder / "probe.parquet", columns=["checkpoint", *_COUNTED[:-1], "entropy", "num_tokens"])
+    rows = pq.read_table(
+        manifest.folder / "probe.parquet", columns=["checkpoint", *_COUNTED[:-1], "entropy", "num_tokens"]
+    )
     k = manifest.document["payload"]["config"]["samples_per_problem"]
     for stated in manifest.tables().get("candidates", ()):
         name = stated["checkpoint"]
-        counted = _candidate(rows.filter(pc.equal(rows["checkpoint"], name)), k)
+        counted = _candidate(rows.filter(pc.field("checkpoint") == name), k)
         yield from _compared(stated, counted, where=f"{name} ")
         if stated["chosen"]:
             metrics = {f"selection/{key}": value for key, value in counted.items()}
@@ -177,8 +193,8 @@ def _selection(manifest: Manifest, _: Folders) -> Iterator[str]:
 
 
 def _candidate(rows: pa.Table, k: int) -> Row:
-    is_greedy = pc.equal(rows["sample"], _GREEDY)
-    greedy, sampled = rows.filter(is_greedy), rows.filter(pc.invert(is_greedy))
+    is_greedy = pc.field("sample") == _GREEDY
+    greedy, sampled = rows.filter(is_greedy), rows.filter(~is_greedy)
     scores = scores_by_problem(sampled)
     return {
         "entropy": policy_entropy(sampled),
@@ -211,13 +227,19 @@ def _rl(manifest: Manifest, _: Folders) -> Iterator[str]:
     if not steps:
         return
     config = RlConfig.model_validate(manifest.document["payload"]["config"])
+    (arm,) = config.arms
+    assert isinstance(arm, RlArm)  # others keep no rollouts
     stated = {row["step"]: row for row in steps_of(manifest.folder)}
     for step in steps:
         rows = read_rollouts(manifest.folder, step, TEXT_COLUMNS)
-        of_phase = config.for_phase(config.arms[0].phase_of(step))
+        of_phase = config.for_phase(arm.phase_of(step))
         yield from _compared(stated.get(step, {}), step_figures(rows, config=of_phase), where=f"step {step} ")
     last = stated.get(steps[-1], {})
-    ends = {"reward/mean_final": "reward/mean", "policy/entropy_final": "policy/entropy", "tokens/trained": "tokens/trained"}
+    ends = {
+        "reward/mean_final": "reward/mean",
+        "policy/entropy_final": "policy/entropy",
+        "tokens/trained": "tokens/trained",
+    }
     counted = {name: last[figure] for name, figure in ends.items() if figure in last and name in manifest.metrics}
     yield from _compared(manifest.metrics, counted, where="")
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.recount import recount
 from stages.records.artifact import (
     Manifest,
     Store,
@@ -17,6 +16,7 @@ from stages.records.artifact import (
     root_digest,
 )
 from stages.records.code_digest import code_digest
+from stages.recount import recount
 from stages.report.page import render
 from stages.sampling.prompting import CHOICE, REFERENCE
 
@@ -44,7 +44,7 @@ def examine(folder: Path, store: Store, *, deep: bool = False) -> Finding:
     if manifest is None:
         return Finding(tuple(problems))
     inputs, notes = input_check(manifest, store)
-    problems += inputs + [*_chosen(manifest, store), *_released(manifest)]
+    problems += [*inputs, *_chosen(manifest, store), *_released(manifest)]
     if not problems and (deep or manifest.stage != "rl"):
         problems += recount(manifest, input_folders(manifest, store))
     if not problems and manifest.stage == "report":
@@ -56,7 +56,9 @@ def examine(folder: Path, store: Store, *, deep: bool = False) -> Finding:
 def seals(folders: list[Path], store: Store) -> dict[str, str]:
     """`<stage>/<fingerprint>` -> seal of results, of which `root_digest` is made."""
     found = {folder: store.find(folder.parent.name, folder.name) for folder in folders}
-    return {f"{one.parent.name}/{one.name}": manifest.seal if manifest else _UNREADABLE for one, manifest in found.items()}
+    return {
+        f"{one.parent.name}/{one.name}": manifest.seal if manifest else _UNREADABLE for one, manifest in found.items()
+    }
 
 
 def root_of(folders: list[Path], store: Store) -> str:
@@ -96,7 +98,8 @@ def _parent_problem(name: str, entry: dict[str, str], store: Store) -> str:
         return ""
     read = next((one for one in store.history(parent.stage, parent.fingerprint) if one.seal == entry["seal"]), None)
     if read is None:
-        return f"input {name}: its manifest was sealed again, {parent.seal[:12]} for {entry['seal'][:12]}, and the one that was read is not kept"
+        seals = f"{parent.seal[:12]} for {entry['seal'][:12]}"
+        return f"input {name}: its manifest was sealed again, {seals}, and the one that was read is not kept"
     differing = [key for key in ("content", "metrics", "notes") if _text(read, key) != _text(parent, key)]
     return f"input {name}: made again with other {' and '.join(differing)} than were read" if differing else ""
 
@@ -120,7 +123,11 @@ def input_folders(manifest: Manifest, store: Store) -> dict[str, Path]:
 
 def _chosen(manifest: Manifest, store: Store) -> Iterator[str]:
     """A selection names a model folder of the SFT that it was made from."""
-    if CHOICE not in manifest.document["files"] or not (manifest.folder / CHOICE).is_file() or "sft" not in manifest.inputs:
+    if (
+        CHOICE not in manifest.document["files"]
+        or not (manifest.folder / CHOICE).is_file()
+        or "sft" not in manifest.inputs
+    ):
         return
     name = json.loads((manifest.folder / CHOICE).read_text(encoding="utf-8")).get("checkpoint")
     entry = manifest.inputs["sft"]
@@ -144,11 +151,15 @@ def _released(manifest: Manifest) -> Iterator[str]:
 def _page(manifest: Manifest, store: Store) -> Finding:
     """The page must be what the code that made it makes of the manifests that it read."""
     if manifest.document["payload"]["code"] != code_digest(_REPORT_MODULE):
-        return Finding((), (f"{REPORT} was made by other code than stands here: it is not rendered again to compare its numbers",))
+        return Finding(
+            (), (f"{REPORT} was made by other code than stands here: it is not rendered again to compare its numbers",)
+        )
     inputs = {name: read_as(entry, store) for name, entry in manifest.inputs.items() if "stage" in entry}
     there = {name: one for name, one in inputs.items() if one is not None}
     if len(there) < len(inputs):
-        return Finding((), (f"{REPORT}: not all manifests that it read are kept, so that its numbers are not compared",))
+        return Finding(
+            (), (f"{REPORT}: not all manifests that it read are kept, so that its numbers are not compared",)
+        )
     page = render(manifest.document["payload"]["config"]["title"], there)
     if page == (manifest.folder / REPORT).read_text(encoding="utf-8"):
         return Finding(())

@@ -73,7 +73,12 @@ def verify(
     with waiting(f"hashing the files of {len(folders)} results"):
         found = _verified(folders, store, whole=id_ is None, root=root, deep=deep)
     if json_:
-        document = {"checked": len(found.results), "problems": found.problems, "notes": _notes(found), "root": found.root}
+        document = {
+            "checked": len(found.results),
+            "problems": found.problems,
+            "notes": _notes(found),
+            "root": found.root,
+        }
         sys.stdout.write(json.dumps(document) + "\n")
     else:
         _show(found, store, asked=root)
@@ -135,7 +140,10 @@ def _show(found: Verified, store: Store, *, asked: str | None) -> None:
     _out.print(f"{len(found.results)} results checked, {num_broken} do not hold", highlight=False)
     _out.print(f"root {found.root}", highlight=False, soft_wrap=True)
     if not found.is_root:
-        _out.print(f"asked for was the root {asked}: since then a result was changed, added, removed or made again", soft_wrap=True)
+        _out.print(
+            f"asked for was the root {asked}: since then a result was changed, added, removed or made again",
+            soft_wrap=True,
+        )
 
 
 def _told(found: Verified) -> Iterator[str]:

@@ -12,8 +12,7 @@ from flows.console import assembled, plain_console, program
 from flows.tables import wrapped
 from stages.curation.audit import Fate
 from stages.records.artifact import Manifest, Store, ring_home
-from stages.records.code_digest import module_digests
-from stages.records.responses import Response, as_json, find_response, judge_version, passed_steps
+from stages.records.responses import Response, as_json, find_response, is_judge_here, judge_version, passed_steps
 from stages.records.rollouts import advantage_words, loss_words, verdict_words
 
 _out = plain_console()
@@ -49,12 +48,17 @@ def why(response: str, *, json_: Annotated[bool, Parameter(name="--json", negati
         return 0
     manifest = found.manifest
     title = f"{manifest.stage} {manifest.arm or found.model} {manifest.fingerprint[:8]}"
-    _out.print(assembled((found.id, "bold"), f"  {title}: {verdict_words({'weak': False, **found.row})}"), soft_wrap=True)
+    _out.print(
+        assembled((found.id, "bold"), f"  {title}: {verdict_words({'weak': False, **found.row})}"), soft_wrap=True
+    )
     for name, text in _lines(found):
         _show(name, text)
     _show_text("prompt", found.problem.get("prompt", "(the problem is not in this home)"))
     _show_text("response", found.row["response"])
-    _out.print(f"  again: {program()} rescore {manifest.fingerprint[:8]}    upstream: {program()} lineage {found.id}", soft_wrap=True)
+    _out.print(
+        f"  again: {program()} rescore {manifest.fingerprint[:8]}    upstream: {program()} lineage {found.id}",
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -87,11 +91,12 @@ def _lines(found: Response) -> Iterator[tuple[str, str]]:
 def _judge(manifest: Manifest) -> str:
     """Commit, code and package, and whether the judge that stands here is the same."""
     version = judge_version(manifest)
-    parts = [f"code {version['code'][:12]} at {version['commit'][:8] or 'no commit'}{' with changes' if ' ' in version['commit'] else ''}"]
+    parts = [
+        f"code {version['code'][:12]} at {version['commit'][:8] or 'no commit'}{' with changes' if ' ' in version['commit'] else ''}"
+    ]
     parts += [f"math-verify {version['math-verify']}"] if version["math-verify"] else []
     if version["judge"]:
-        here = judge_version(Manifest(manifest.folder, {**manifest.document, "modules": module_digests("data.domains")}))["judge"]
-        same = "the one that stands here" if here == version["judge"] else "another one than stands here"
+        same = "the one that stands here" if is_judge_here(manifest) else "another one than stands here"
         parts.append(f"judge {version['judge'][:12]}, {same}")
     return ", ".join(parts)
 

@@ -214,9 +214,9 @@ def _entries(folder: Path, *, at: str) -> Iterator[tuple[str, str]]:
 
 def _remove_empty_folders(folder: Path) -> None:
     """Those below a folder, and those that hold nothing else."""
-    for parent, _, _ in os.walk(folder, topdown=False):
-        if parent != str(folder) and not os.listdir(parent):
-            os.rmdir(parent)
+    for parent in [Path(parent) for parent, _, _ in os.walk(folder, topdown=False)]:
+        if parent != folder and not any(parent.iterdir()):
+            parent.rmdir()
 
 
 def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:

@@ -9,17 +9,12 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stages.records.artifact import Manifest, Store, file_digest
-from stages.records.tracking import find_run, metric_name, reading_client
+from stages.records.tracking import MlflowClient, Run, find_run, metric_name, reading_client
 from stages.results import chain_metrics
 from stages.training.ledger import STEPS, steps_of
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 _LARGEST = 1.7976931348623157e308  # what MLflow keeps for an infinity
 _LONGEST_VALUE = 6000  # characters of a parameter
@@ -59,7 +54,7 @@ def _first(lines: list[str]) -> list[str]:
 # ---------------------------------------------------------------- the run of a stage
 
 
-def _run_problems(client: "MlflowClient", manifest: Manifest) -> Iterator[str]:
+def _run_problems(client: MlflowClient, manifest: Manifest) -> Iterator[str]:
     document = manifest.document
     run_id = document["mlflow_run_id"]
     run = find_run(client, run_id)
@@ -79,7 +74,7 @@ def _run_problems(client: "MlflowClient", manifest: Manifest) -> Iterator[str]:
         yield from _step_problems(client, run, steps_of(manifest.folder))
 
 
-def _metric_problems(run: "Run", stated: Mapping[str, float]) -> Iterator[str]:
+def _metric_problems(run: Run, stated: Mapping[str, float]) -> Iterator[str]:
     for name, value in stated.items():
         recorded = run.data.metrics.get(metric_name(name))
         if recorded is None:
@@ -130,7 +125,7 @@ def _frozen(value: Any, *, has_numbers: bool) -> Any:  # noqa: ANN401 - a JSON v
     return {int(key) if has_numbers and key.isdecimal() else key: item for key, item in items.items()}
 
 
-def _step_problems(client: "MlflowClient", run: "Run", rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _step_problems(client: MlflowClient, run: Run, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """A point that a step should have left, and did not. An attempt that was rolled back leaves points of its own."""
     stated: dict[str, dict[int, float]] = {}
     for row in rows:
@@ -157,11 +152,13 @@ def _step_problems(client: "MlflowClient", run: "Run", rows: Iterable[Mapping[st
 class Chain:
     """A finished chain by its records."""
 
-    run: "Run"
-    made: Mapping[str, Manifest]  # by stage, or `rl/<arm>`, as the results stood when it ended; those that are gone are left out
+    run: Run
+    made: Mapping[
+        str, Manifest
+    ]  # by stage, or `rl/<arm>`, as the results stood when it ended; those that are gone are left out
 
 
-def _chains(client: "MlflowClient", store: Store) -> Iterator[Chain]:
+def _chains(client: MlflowClient, store: Store) -> Iterator[Chain]:
     """Those of which results are here, oldest first: a server may keep the records of other homes, too."""
     experiments = client.search_experiments(filter_string="name LIKE 'ring/%'", max_results=1000)
     ids = [one.experiment_id for one in experiments]
@@ -175,7 +172,7 @@ def _chains(client: "MlflowClient", store: Store) -> Iterator[Chain]:
                 yield Chain(run, made)
 
 
-def _stage_runs(chain: "Run", runs: Iterable["Run"]) -> dict[str, str]:
+def _stage_runs(chain: Run, runs: Iterable[Run]) -> dict[str, str]:
     """Stage, or `rl/<arm>`, -> id of the run that made the result which a chain made or took as it stood."""
     cached = {
         name.removeprefix(_CACHED): json.loads(value)["run_id"]

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from data.schema import PROBLEM_COLUMNS
 from stages.curation.audit import Fate, fates
 from stages.records.artifact import Manifest, Store, root_digest
+from stages.records.code_digest import module_digests
 from stages.records.rollouts import rollout_steps
 from stages.stage import ROLLOUTS, step_file
 
@@ -24,7 +25,9 @@ GREEDY = "greedy"
 GRADED = "graded"
 _GREEDY_SAMPLE = -1
 _TOKENS = ("prompt_ids", "token_ids", "logprobs", "token_versions", "reference_logprobs")
-_FILES: dict[str, dict[str, str]] = {  # stage -> file with its responses -> column that names the model; "" where it has none
+_FILES: dict[
+    str, dict[str, str]
+] = {  # stage -> file with its responses -> column that names the model; "" where it has none
     "evaluation": {"samples.parquet": "model"},
     "selection": {"probe.parquet": "checkpoint", "graded_samples.parquet": ""},
 }
@@ -99,20 +102,26 @@ def _sample(manifest: Manifest, parts: list[str]) -> tuple[str, str, dict[str, A
     files = _FILES.get(manifest.stage)
     if files is None or sample is None:
         raise ValueError(
-            f"a result of the stage {manifest.stage} holds no response {'/'.join(parts)!r}; evaluations, selections and arms of RL hold some"
+            f"a result of the stage {manifest.stage} holds no response {'/'.join(parts)!r}; evaluations, selections and arms hold some"
         )
     for file, column in files.items():
         if not column and model != GRADED:
             continue
-        rows = _rows(manifest.folder / file, {"problem_id": problem_id, "sample": sample} | ({column: model} if column else {}))
+        rows = _rows(
+            manifest.folder / file, {"problem_id": problem_id, "sample": sample} | ({column: model} if column else {})
+        )
         if rows:
             return file, model, rows[0]
-    raise ValueError(f"{manifest.stage} {manifest.fingerprint[:8]} has no response of {model!r} to {problem_id!r}, sample {last}")
+    raise ValueError(
+        f"{manifest.stage} {manifest.fingerprint[:8]} has no response of {model!r} to {problem_id!r}, sample {last}"
+    )
 
 
 def _rows(path: Path, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     columns = [name for name in pq.read_schema(path).names if name not in _TOKENS]
-    return pq.read_table(path, columns=columns, filters=[(name, "=", value) for name, value in values.items()]).to_pylist()
+    return pq.read_table(
+        path, columns=columns, filters=[(name, "=", value) for name, value in values.items()]
+    ).to_pylist()
 
 
 def _curation(manifest: Manifest, store: Store) -> Manifest | None:
@@ -130,14 +139,23 @@ def _own_problem(manifest: Manifest, problem_id: str) -> dict[str, Any]:
 
 def judge_version(manifest: Manifest) -> dict[str, str]:
     """By what a result's verdicts were made: digest of the stage's code, commit, digest over the judge's own modules, math-verify."""
-    document = manifest.document
-    judge = {name: sha256 for name, sha256 in document.get("modules", {}).items() if _JUDGE.match(name)}
+    document, judge = manifest.document, _judge_modules(manifest)
     return {
         "code": document["payload"]["code"],
         "commit": (document["code"]["commit"] or "") + (" with changes" if document["code"]["dirty"] else ""),
         "judge": root_digest(judge) if judge else "",
         "math-verify": document.get("packages", {}).get("math-verify", ""),
     }
+
+
+def _judge_modules(manifest: Manifest) -> dict[str, str]:
+    return {name: sha256 for name, sha256 in manifest.document.get("modules", {}).items() if _JUDGE.match(name)}
+
+
+def is_judge_here(manifest: Manifest) -> bool:
+    """Whether every module of the judge that gave a result's verdicts stands here as it was."""
+    here = module_digests("data.domains") | module_digests("data.sandbox")
+    return all(here.get(name) == sha256 for name, sha256 in _judge_modules(manifest).items())
 
 
 def passed_steps(curation: Manifest, fate: Fate) -> list[str]:
@@ -154,7 +172,11 @@ def as_json(response: Response) -> dict[str, Any]:
         json.dumps(
             {
                 "id": response.id,
-                "result": {"stage": response.manifest.stage, "arm": response.manifest.arm, "fingerprint": response.manifest.fingerprint},
+                "result": {
+                    "stage": response.manifest.stage,
+                    "arm": response.manifest.arm,
+                    "fingerprint": response.manifest.fingerprint,
+                },
                 "file": {"name": response.file, **response.manifest.document["files"][response.file]},
                 "model": response.model,
                 "response": {name: None if value != value else value for name, value in response.row.items()},
@@ -165,7 +187,12 @@ def as_json(response: Response) -> dict[str, Any]:
                 else {
                     "fingerprint": curation.fingerprint,
                     "rows": [
-                        {"outcome": fate.outcome, "passed": passed_steps(curation, fate), "dropped": fate.why, "stands_for": fate.copies}
+                        {
+                            "outcome": fate.outcome,
+                            "passed": passed_steps(curation, fate),
+                            "dropped": fate.why,
+                            "stands_for": fate.copies,
+                        }
                         for fate in response.fates
                     ],
                 },

@@ -1,4 +1,4 @@
-"""Experiment records. The only module that imports MLflow.
+"""Experiment records. The only module that imports MLflow; `recorded` compares what it wrote with the results.
 
 One experiment a recipe (`ring/<recipe>`), one run a chain, one nested run an executed stage; a cached stage is linked from
 the chain's run by a tag. Everything goes through `MlflowClient`, which has no global state, so stages may run side by side.
