@@ -35,7 +35,7 @@ ZERO_STAGES = (0, 1)  # at stage 2 the gradient norm of two ranks was 2 % off th
 _ONE_RANK = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 _TAG = "state"
 _MANIFEST = "files.json"
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS, _OTHERS_WRITE = stat.S_IRWXG | stat.S_IRWXO, stat.S_IWGRP | stat.S_IWOTH
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _LONGEST_WAIT = timedelta(
     days=2
@@ -333,12 +333,13 @@ def _adamw(model: BailingMoe, settings: OptimizerSettings) -> torch.optim.AdamW:
 
 def require_own(folder: Path) -> None:
     """Raises ValueError where somebody else owns, or may write, a save or a file of it: then its digests say nothing."""
+    is_open = bool(folder.stat().st_mode & _OTHERS)  # else nobody reaches what lies in it, however that may be written
     for path in (folder, *sorted(folder.rglob("*"))):
         found = path.lstat()
         theirs = f"belongs to the user {found.st_uid}" if found.st_uid != os.geteuid() else ""
         if stat.S_ISLNK(found.st_mode):
             theirs = "is a link"
-        elif found.st_mode & _OTHERS_WRITE:
+        elif is_open and found.st_mode & _OTHERS_WRITE:
             theirs = theirs or f"may be written by others (mode {stat.S_IMODE(found.st_mode):o})"
         if theirs:
             raise ValueError(

@@ -29,9 +29,10 @@ _PARTS = {
 
 
 def diff(a: str, b: str, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
-    """Say in what two results, chains or recipes differ: values, code, packages and machine, then figures, paired where they can be.
+    """Say in what two results, chains or recipes differ: values, code, packages, machines, and figures with their intervals.
 
-    Differences are b - a. Two results are compared whatever their stages; of two chains each stage that both have.
+    Differences are b - a, paired by problem where both were asked the same. Two results are compared whatever their stages; of two
+    chains each stage that both have.
 
     Parameters
     ----------

@@ -35,7 +35,9 @@ class Lineage:
 def lineage(
     *any_: Annotated[str, Parameter(name="ANY")], json_: Annotated[bool, Parameter(name="--json", negative="")] = False
 ) -> int:
-    """Show what something was made from, as a tree, and of each result code, records and machine, and of raw data licences and hashes.
+    """Show what a result, a figure, a row or a response was made from, as a tree, down to the raw data with licences and hashes.
+
+    Of each result code, records and machine are told.
 
     Parameters
     ----------

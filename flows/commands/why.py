@@ -31,7 +31,7 @@ _MEANING = {
 
 
 def why(response: str, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
-    """Say why a stored response was judged right or wrong: answer read out, rule, judge, problem, and the problem's way through curation.
+    """Say why a stored response was judged right or wrong: answer read out, rule, judge, problem, and its way through curation.
 
     Parameters
     ----------
