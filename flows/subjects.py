@@ -47,7 +47,7 @@ def find_subjects(words: Sequence[str], store: Store) -> list[Subject]:
     if is_response_id(text, store):
         return [_response(text, store)]
     scope, rest = _scope(words, store)
-    found = [*_figures(rest, scope, store)] or [*_rows(text, scope)]
+    found = [*_figures(rest, scope, store)] or [*_rows(rest, scope)]
     if not found:
         raise ValueError(
             f"{text!r} names nothing here: give the first characters of a result's fingerprint (`{program()} ls`), a figure "

@@ -295,7 +295,7 @@ def _rope_at_the_top(values: Mapping[str, Any]) -> dict[str, Any]:
     }:
         raise ValueError(f"config.json: rope_parameters = {rope!r} is not supported, only the plain rope_theta")
     merged = {**values, **rope}
-    if values.get("rope_theta", merged.get("rope_theta")) != merged.get("rope_theta"):
+    if {"rope_theta"} <= values.keys() & rope.keys() and values["rope_theta"] != rope["rope_theta"]:
         raise ValueError(
             f"config.json: rope_theta = {values['rope_theta']} and rope_parameters.rope_theta = {rope['rope_theta']} differ"
         )

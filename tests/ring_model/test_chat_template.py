@@ -257,7 +257,7 @@ HOSTILE = {
     "includes": "{% include 'x' %}",
     "multiplies a text": "{{ 'a' * 200000000 }}",
     "multiplies a list": "{{ 200000000 * [1] }}",
-    "raises a power": "{{ 9 ** 9 ** 9 }}",
+    "raises a power": "{{ 9 ** 999999999 }}",
     "writes without end": "{% for i in range(99999) %}{% for k in range(99999) %}{{ 'aaaaaaaaaa' }}{% endfor %}{% endfor %}",
 }
 
