@@ -155,10 +155,20 @@ def _require_bytes(config: BailingMoeConfig, folder: Path) -> None:
     files = [parameters] if parameters.is_file() else _weight_files(folder)
     size = sum(path.stat().st_size for path in files)
     if size < config.num_parameters:
+        for path in files:
+            _require_whole(path)
         raise ValueError(
             f"{folder}: config.json asks for {config.num_parameters:,} parameters, and its weights have {size:,} bytes, less than one "
-            "each: they belong to another config.json, or are cut off"
+            "each: they belong to another config.json"
         )
+
+
+def _require_whole(path: Path) -> None:
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
 
 
 def _fill(targets: Mapping[str, Tensor], folder: Path, *, copies: bool) -> None:

@@ -452,7 +452,7 @@ class Store:
                 yield Stray(path, "a link" if path.is_symlink() else "no folder", is_expected=False)
             elif ours:
                 yield Stray(path, ours, is_expected=True)
-            elif not re.fullmatch(_FINGERPRINT, path.name) or not (path / MANIFEST).is_file():
+            elif "." in path.name or not (path / MANIFEST).is_file():  # others are results, be it under a wrong name
                 what = "no result, and nothing that a run leaves: it is read by no command"
                 yield Stray(path, what, is_expected=False)
 
