@@ -45,11 +45,19 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     ),
     "lineage": (
         "flows.commands.lineage:lineage",
-        "Show what a result was made from, each result once: code, records, inputs, and the raw data with licences and hashes.",
+        "Show what a result, a figure, a row or a response was made from, as a tree, down to the raw data with licences and hashes.",
+    ),
+    "why": (
+        "flows.commands.why:why",
+        "Say why a stored response was judged right or wrong: answer read out, rule, judge, problem, and its way through curation.",
+    ),
+    "diff": (
+        "flows.commands.diff:diff",
+        "Say in what two results, chains or recipes differ: values, code, packages, machines, and figures with their intervals.",
     ),
     "verify": (
         "flows.commands.verify:verify",
-        "Hash every file of every result (or of one) and compare with the manifests; check that inputs are the ones that were used.",
+        "Hash every file of every result, compare manifests, inputs, figures, MLflow's records and pages, and print one root digest.",
     ),
     "reproduce": (
         "flows.commands.reproduce:reproduce",

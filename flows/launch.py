@@ -21,6 +21,7 @@ from stages.local_files import DATA_DIR, PROBLEMS, STANDINGS, TRAINED_ON
 from stages.plan import PlannedStage, damage_of, input_contents, up_to_date
 from stages.recipe import flatten
 from stages.records.artifact import Manifest, Store
+from stages.records.code_digest import module_digests
 from stages.records.provenance import code_version, hardware, package_versions
 from stages.records.run_ledger import RunLedger
 from stages.records.tracking import TIME_FORMAT, StageRun, Tracker
@@ -304,6 +305,7 @@ def _seal(
         "runtime": chain.runtime.model_dump(mode="json"),
         "ranks": spec.ranks,
         "code": code_version(),
+        "modules": module_digests(spec.module),
         "packages": package_versions(),
         "hardware": {**hardware(device=chain.runtime.device), "arithmetic": record["arithmetic"]},
         "mlflow_run_id": run.run_id,

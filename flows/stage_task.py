@@ -15,6 +15,7 @@ from prefect.states import Cancelled, State
 
 from flows.launch import Chain, Result, ensure, is_settled
 from stages.errors import StoppedError
+from stages.markdown import plain, table
 from stages.plan import PlannedStage
 
 
@@ -81,26 +82,9 @@ def markdown(spec: PlannedStage, result: Result) -> str:
         f"`{spec.fingerprint}` {result.status} in {document['seconds']:.1f} s, MLflow run `{document['mlflow_run_id']}`",
         "",
     ]
-    lines += [f"> {note}\n" for note in document["notes"]]
-    lines += [
-        "| metric | value |",
-        "| --- | --- |",
-        *(f"| {name} | {value:.6g} |" for name, value in sorted(document["metrics"].items())),
-        "",
-    ]
+    lines += [f"> {plain(note)}\n" for note in document["notes"]]
+    metrics = [{"metric": name, "value": value} for name, value in sorted(document["metrics"].items())]
+    lines += [*table(metrics, digits=".6g"), ""]
     for name, rows in result.manifest.tables().items():
-        lines += [f"## {name}", "", *markdown_table(rows[:50]), ""]
+        lines += [f"## {plain(name)}", "", *(table(rows[:50]) if rows else ["(empty)"]), ""]
     return "\n".join(lines)
-
-
-def markdown_table(rows: list[dict[str, Any]]) -> list[str]:
-    """Rows of equal keys as lines of a Markdown table."""
-    if not rows:
-        return ["(empty)"]
-    cells = [[_cell(value) for value in row.values()] for row in rows]
-    return [" | ".join(["", *row, ""]).strip() for row in [list(rows[0]), ["---"] * len(rows[0]), *cells]]
-
-
-def _cell(value: Any) -> str:  # noqa: ANN401 - any table value
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return " ".join(text.replace("|", "\\|").splitlines())

@@ -15,7 +15,7 @@ for the date, by which the same prompt would be another one tomorrow.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 THINKING_START = "<think>"
@@ -32,6 +33,8 @@ TEMPLATES_FOLDER = "additional_chat_templates"
 SETTINGS_FILE = "tokenizer_config.json"
 _DEFAULT = "default"
 _PROBE = "2 + 3 = ?"
+_LONGEST = 200_000  # characters that a template may write beside the problem, each time that it names it
+_LARGEST_POWER = 64  # exponent
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class ChatTemplate:
         self.text = text
         self.origin = origin
         self._special_tokens = dict(special_tokens)
-        self._render = _guarded(lambda: _environment().from_string(text, globals=_FUNCTIONS), origin).render
+        self._pieces = _guarded(lambda: _environment().from_string(text, globals=_FUNCTIONS), origin).generate
         rendered = self.render(_PROBE)
         if _PROBE not in rendered:
             raise ValueError(f"{origin}: the chat template leaves out what the user says: {rendered[-200:]!r}")
@@ -112,12 +115,25 @@ class ChatTemplate:
         """The prompt around one problem, up to and including the beginning of the assistant's turn.
 
         Raises:
-            ValueError: the template fails.
+            ValueError: the template fails, or writes without end.
 
         """
         messages = [{"role": "user", "content": problem}]
         variables = {"messages": messages, "add_generation_prompt": True, "tools": None, "documents": None}
-        return _guarded(lambda: self._render(**self._special_tokens, **variables), self.origin)
+        longest = _LONGEST + 4 * len(problem)
+        return _guarded(lambda: _joined(self._pieces(**self._special_tokens, **variables), longest), self.origin)
+
+
+def _joined(pieces: Iterable[str], longest: int) -> str:
+    """Raises TemplateError as soon as there are more characters than `longest`."""
+    kept: list[str] = []
+    room = longest
+    for piece in pieces:
+        room -= len(piece)
+        if room < 0:
+            raise TemplateError(f"it writes more than {longest:,} characters")
+        kept.append(piece)
+    return "".join(kept)
 
 
 def _guarded(call: Callable[[], Any], origin: str) -> Any:  # noqa: ANN401 - what the call returns
@@ -162,10 +178,25 @@ class _Generation(Extension):
         return caller()
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, in which a text or list cannot be multiplied to any length, nor a number raised to any power."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401 - a template's values
+        """The value of an operation. Raises TemplateError for one that is too large."""
+        if operator == "**" and isinstance(right, int | float) and abs(right) > _LARGEST_POWER:
+            raise TemplateError(f"it raises to the power {right:g}, at most {_LARGEST_POWER} is computed")
+        for repeated, times in ((left, right), (right, left)):
+            if isinstance(repeated, str | list | tuple) and isinstance(times, int) and len(repeated) * times > _LONGEST:
+                raise TemplateError(
+                    f"it repeats {len(repeated)} characters or items {times:,} times, at most {_LONGEST:,} are made"
+                )
+        return super().call_binop(context, operator, left, right)
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     environment.filters["tojson"] = _to_json
     return environment
 

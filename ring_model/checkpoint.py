@@ -85,8 +85,10 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Bailin
         ValueError: a file is missing or damaged, or a tensor is unknown, missing, given twice or of another shape.
 
     """
+    config = BailingMoeConfig.from_folder(folder)
+    _require_bytes(config, Path(folder))
     with torch.device(device):
-        model = BailingMoe(BailingMoeConfig.from_folder(folder))
+        model = BailingMoe(config)
     refill(model, folder)
     return model
 
@@ -140,10 +142,33 @@ def check_folder(folder: Path | str) -> int:
 
     """
     config = BailingMoeConfig.from_folder(folder)
+    _require_bytes(config, Path(folder))
     with torch.device("meta"):
         model = BailingMoe(config)
     _fill(released_tensors(model), Path(folder), copies=False)
     return config.num_parameters
+
+
+def _require_bytes(config: BailingMoeConfig, folder: Path) -> None:
+    """Raises ValueError where the files cannot hold what config.json asks for, before that much memory is asked for."""
+    parameters = folder / PARAMETERS_FILE
+    files = [parameters] if parameters.is_file() else _weight_files(folder)
+    size = sum(path.stat().st_size for path in files)
+    if size < config.num_parameters:
+        for path in files:
+            _require_whole(path)
+        raise ValueError(
+            f"{folder}: config.json asks for {config.num_parameters:,} parameters, and its weights have {size:,} bytes, less than one "
+            "each: they belong to another config.json"
+        )
+
+
+def _require_whole(path: Path) -> None:
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
 
 
 def _fill(targets: Mapping[str, Tensor], folder: Path, *, copies: bool) -> None:

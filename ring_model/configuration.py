@@ -5,6 +5,7 @@ A key that would change the arithmetic in a way this code does not implement is 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -66,6 +67,23 @@ WRITTEN_CONSTANTS = (
 )
 
 
+_MANY = 2**31 - 1
+_WHOLE_NUMBERS: dict[str, tuple[int, int]] = {
+    "vocab_size": (1, _MANY),
+    "hidden_size": (1, _MANY),
+    "num_hidden_layers": (1, 10_000),
+    "num_attention_heads": (1, _MANY),
+    "num_key_value_heads": (1, _MANY),
+    "num_experts": (1, 100_000),
+    "num_experts_per_tok": (1, 100_000),
+    "num_shared_experts": (0, 100_000),
+    "moe_intermediate_size": (1, _MANY),
+    "intermediate_size": (0, _MANY),
+    "max_position_embeddings": (1, _MANY),
+}
+"""Least and most of what is counted. Whether there are weights for so many is checked where they are read (`ring_model.checkpoint`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BailingMoeConfig:
     """The numbers of a BailingMoE; the defaults are Ling-lite's (16.8 B parameters, 2.75 B active)."""
@@ -110,7 +128,16 @@ class BailingMoeConfig:
     """Number type of the stored tensors; `BailingMoe` holds float32."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no model can have."""
+        """Refuse values of another kind, and numbers that no model can have."""
+        for name, (least, most) in _WHOLE_NUMBERS.items():
+            _require_whole(name, getattr(self, name), least=least, most=most)
+        for name in ("rms_norm_eps", "rope_theta", "initializer_range"):
+            _require_positive(name, getattr(self, name))
+        for name in ("norm_topk_prob", "norm_head"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(  # noqa: TRY004 - one error for one bad file
+                    f"{name} = {getattr(self, name)!r} must be true or false"
+                )
         _require_divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)
         _require_divides(
             "num_key_value_heads", self.num_key_value_heads, "num_attention_heads", self.num_attention_heads
@@ -119,9 +146,6 @@ class BailingMoeConfig:
             raise ValueError(f"head width hidden_size / num_attention_heads = {self.head_dim} must be even for RoPE")
         if not 1 <= self.num_experts_per_tok <= self.num_experts:
             raise ValueError(f"num_experts_per_tok = {self.num_experts_per_tok} must be 1..{self.num_experts} experts")
-        for name in ("vocab_size", "num_hidden_layers", "moe_intermediate_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
         for name in ("hidden_size", "moe_intermediate_size"):
             if getattr(self, name) % 4:
                 raise ValueError(
@@ -271,7 +295,7 @@ def _rope_at_the_top(values: Mapping[str, Any]) -> dict[str, Any]:
     }:
         raise ValueError(f"config.json: rope_parameters = {rope!r} is not supported, only the plain rope_theta")
     merged = {**values, **rope}
-    if values.get("rope_theta", merged.get("rope_theta")) != merged.get("rope_theta"):
+    if {"rope_theta"} <= values.keys() & rope.keys() and values["rope_theta"] != rope["rope_theta"]:
         raise ValueError(
             f"config.json: rope_theta = {values['rope_theta']} and rope_parameters.rope_theta = {rope['rope_theta']} differ"
         )
@@ -281,6 +305,17 @@ def _rope_at_the_top(values: Mapping[str, Any]) -> dict[str, Any]:
 def _require_equal(values: Mapping[str, Any], name: str, expected: int, meaning: str) -> None:
     if values.get(name) not in (None, expected):
         raise ValueError(f"config.json: {name} = {values[name]} must be {expected}, {meaning}")
+
+
+def _require_whole(name: str, value: Any, *, least: int, most: int) -> None:  # noqa: ANN401 - of a JSON file
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{name} = {value!r} must be a whole number from {least} to {most:,}")
+
+
+def _require_positive(name: str, value: Any) -> None:  # noqa: ANN401 - of a JSON file
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} = {value!r} must be a number above 0")
 
 
 def _require_divides(name: str, divisor: int, whole_name: str, whole: int) -> None:

@@ -11,7 +11,9 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import shutil
+import stat
 import sys
 import warnings
 from collections.abc import Generator, Mapping, Sequence
@@ -33,6 +35,7 @@ ZERO_STAGES = (0, 1)  # at stage 2 the gradient norm of two ranks was 2 % off th
 _ONE_RANK = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 _TAG = "state"
 _MANIFEST = "files.json"
+_OTHERS, _OTHERS_WRITE = stat.S_IRWXG | stat.S_IRWXO, stat.S_IWGRP | stat.S_IWOTH
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _LONGEST_WAIT = timedelta(
     days=2
@@ -69,6 +72,7 @@ class Engine:
         self._stage = stage
         self._norm: float | None = None
         self.model = model
+        deepspeed_engine.checkpoint_engine.load = _load_tensors
         if stage == 0:
             deepspeed_engine.basic_optimizer.register_step_pre_hook(self._clip)
 
@@ -187,7 +191,7 @@ class Engine:
         """Write weights, optimizer state and `client_state` for `load`; all ranks call. Replaces an older save.
 
         The files are written beside and renamed last: a killed save leaves the older one. They are DeepSpeed's own
-        (pickles), for resuming only, and their digests are kept with them.
+        (pickles), for resuming only, in a folder that nobody else may read or write, and their digests are kept with them.
 
         Raises:
             NonFiniteError: a weight is not finite; the older save stays.
@@ -199,6 +203,7 @@ class Engine:
         if self.rank == 0:
             shutil.rmtree(writing, ignore_errors=True)
             writing.mkdir(parents=True)
+            writing.chmod(0o700)
         self.barrier()
         self._engine.save_checkpoint(
             str(writing), tag=_TAG, client_state={"ours": dict(client_state)}, save_latest=False
@@ -214,7 +219,8 @@ class Engine:
         """Continue from a save, to the bit; returns its `client_state`, or None when there is no save.
 
         Raises:
-            ValueError: the files changed since they were written, or were made by another number of ranks or stage.
+            ValueError: the files changed since they were written, were made by another number of ranks or stage, or may have been written
+                by somebody else: pickles run code. What they hold beside tensors and plain values is refused, too.
 
         """
         folder = Path(folder)
@@ -222,6 +228,7 @@ class Engine:
             folder = _old(folder)
         if not (folder / _MANIFEST).is_file():
             return None
+        require_own(folder)
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         made_by = (manifest["world_size"], manifest["zero_stage"])
         if made_by != (self.world_size, self._stage):
@@ -322,6 +329,43 @@ def _adamw(model: BailingMoe, settings: OptimizerSettings) -> torch.optim.AdamW:
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True)
+
+
+def require_own(folder: Path) -> None:
+    """Raises ValueError where somebody else owns, or may write, a save or a file of it: then its digests say nothing."""
+    is_open = bool(folder.stat().st_mode & _OTHERS)  # else nobody reaches what lies in it, however that may be written
+    for path in (folder, *sorted(folder.rglob("*"))):
+        found = path.lstat()
+        theirs = f"belongs to the user {found.st_uid}" if found.st_uid != os.geteuid() else ""
+        if stat.S_ISLNK(found.st_mode):
+            theirs = "is a link"
+        elif is_open and found.st_mode & _OTHERS_WRITE:
+            theirs = theirs or f"may be written by others (mode {stat.S_IMODE(found.st_mode):o})"
+        if theirs:
+            raise ValueError(
+                f"{path} {theirs}: a resume point runs code of whoever wrote it, so it is not read; "
+                f"delete {folder} to start the stage over, or, where it is yours, `chmod -R go-w {folder}`"
+            )
+
+
+def _load_tensors(path: str, map_location: Any = None) -> Any:  # noqa: ANN401 - as torch.load
+    """In place of DeepSpeed's own, which would run what a pickle asks for.
+
+    Raises:
+        ValueError: the file holds more than tensors, plain values and what DeepSpeed itself saves.
+
+    """
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    try:
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than a resume point does and is not read ({str(error).splitlines()[0]}); delete its folder to start over"
+        ) from error
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -302,12 +302,13 @@ def _model_folder(folder: Path, *, what: str) -> DataFolder:
 
 
 def input_contents(spec: PlannedStage, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, str]]:
-    """What a stage's manifest says of each input: its stage, fingerprint and content; of a data folder its content."""
+    """What a stage's manifest says of each input: its stage, fingerprint, content and seal; of a data folder its content."""
     known = {
         key: {
             "stage": manifests[key].stage,
             "fingerprint": manifests[key].fingerprint,
             "content": manifests[key].content,
+            "seal": manifests[key].seal,
         }
         for key in spec.inputs
     }

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from data.domains import DOMAINS
 from flows.console import assembled, plain_console, program
 from stages.records.artifact import Manifest, Store, ring_home
+from stages.records.responses import rollout_id
 from stages.records.rollouts import (
     ROLLOUT_STATUSES,
     TEXT_COLUMNS,
@@ -60,7 +61,9 @@ class Page:
     matching: int  # of them with the domain and the status that were asked for
     number: int  # counted from 1
     size: int  # rows of a full page
-    rows: tuple[Mapping[str, Any], ...]  # columns of ROLLOUT_SCHEMA, and `prompt`, None where it is not to be had
+    rows: tuple[
+        Mapping[str, Any], ...
+    ]  # columns of ROLLOUT_SCHEMA, the response's `id`, and `prompt`, None where it is not to be had
 
     @property
     def pages(self) -> int:
@@ -148,7 +151,9 @@ def _page(manifest: Manifest, store: Store, wanted: Wanted) -> Page:
     places = np.flatnonzero(matches)[(wanted.page - 1) * wanted.size : wanted.page * wanted.size]
     rows = rollout_rows(manifest.folder, step, places, wanted.columns)
     prompts = _prompts(manifest, store, [row["problem_id"] for row in rows])
-    told = tuple({**row, "prompt": prompts.get(row["problem_id"])} for row in rows)
+    told = tuple(
+        {"id": rollout_id(manifest.fingerprint, row), **row, "prompt": prompts.get(row["problem_id"])} for row in rows
+    )
     page = Page(manifest, step, steps[-1], len(matches), int(matches.sum()), wanted.page, wanted.size, told)
     if page.number > page.pages:
         few = f"{_count(page)}, at most {page.size} a page"
@@ -219,7 +224,9 @@ def _count(page: Page) -> str:
 
 def _show_row(row: Mapping[str, Any], *, repeats_prompt: bool) -> None:
     title = f"step {row['step']} group {row['group']} sample {row['sample']}"
-    _out.print(assembled((title, "bold"), _inside(f"  {row['problem_id']}  {row['domain']}")), soft_wrap=True)
+    _out.print(
+        assembled((title, "bold"), _inside(f"  {row['problem_id']}  {row['domain']}  {row['id']}")), soft_wrap=True
+    )
     for name, value in _lines(row):
         _out.print(f"  {name:<10} {_inside(value)}", highlight=False, soft_wrap=True)
     if row["prompt"] is not None and not repeats_prompt:

@@ -1,67 +1,161 @@
-"""`ring verify`: every byte of every result against its manifest."""
+"""`ring verify`: every byte of every result against its manifest, results against each other, and records and pages against results."""
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.console import assembled, plain_console, waiting
-from stages.records.artifact import Manifest, Store, folder_problems, ring_home
+from flows.commands.lineage import trace
+from flows.console import assembled, near, plain_console, waiting
+from stages.errors import TrackingError
+from stages.records.artifact import Store, Stray, ring_home
+from stages.soundness import Finding, examine, root_of
 
 _out = plain_console()
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """All that was found."""
+
+    results: Mapping[Path, Finding]  # by folder
+    strays: Sequence[Stray]  # what lies among the results and is none
+    records: Mapping[str, Sequence[str]]  # by run: what does not hold of it
+    notes: Sequence[str]  # what could not be compared
+    root: str
+    is_root: bool  # the one that was asked for, where one was
+
+    @property
+    def problems(self) -> dict[str, list[str]]:
+        """Fingerprint, path or run -> lines."""
+        found = {folder.name: list(finding.problems) for folder, finding in self.results.items() if finding.problems}
+        for name, lines in self.records.items():
+            found.setdefault(name.partition("/")[2], []).extend(lines)
+        return found | {str(stray.path): [stray.what] for stray in self.strays if not stray.is_expected}
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything does."""
+        return self.is_root and not self.problems
 
 
 def verify(
     id_: Annotated[str | None, Parameter(name="ID")] = None,
     *,
+    root: str | None = None,
+    deep: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Hash every file of every result (or of one) and compare with the manifests; check that inputs are the ones that were used.
+    """Hash every file of every result, compare manifests, inputs, figures, MLflow's records and pages, and print one root digest.
 
-    Exit code 1 if anything does not hold.
+    Nothing here is signed: whoever may write the home folder can also seal it again. Damage is found without more; forgery is found
+    by who kept the root digest elsewhere and gives it with --root. Exit code 1 if anything does not hold.
 
     Parameters
     ----------
     id_
-        The first characters of a fingerprint; without it all results are checked.
+        The first characters of a fingerprint: that result and all that it was made from. Without it all results are checked.
+    root
+        The root digest that an earlier call with the same ID printed: exit code 1 where it is another one.
+    deep
+        Also count the figures of every step of RL again, from all stored responses.
     json_
-        Print one JSON object.
+        Print one JSON object: checked, root, problems, notes.
 
     """
     store = Store(ring_home())
-    folders = [store.folder_of(id_)] if id_ else store.folders()
+    folders = _folders(id_, store)
     with waiting(f"hashing the files of {len(folders)} results"):
-        found = {folder: _problems(folder, store) for folder in folders}
+        found = _verified(folders, store, whole=id_ is None, root=root, deep=deep)
     if json_:
-        problems = {folder.name: lines for folder, lines in found.items() if lines}
-        sys.stdout.write(json.dumps({"checked": len(found), "problems": problems}) + "\n")
-        return 1 if problems else 0
-    for folder, lines in found.items():
-        word = ("BROKEN", "red") if lines else ("ok    ", "green")
+        document = {
+            "checked": len(found.results),
+            "problems": found.problems,
+            "notes": _notes(found),
+            "root": found.root,
+        }
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        _show(found, store, asked=root)
+    return 0 if found.holds else 1
+
+
+def _folders(id_: str | None, store: Store) -> list[Path]:
+    """All results, or one and what it was made from."""
+    if id_ is None:
+        return store.folders()
+    folder = store.folder_of(id_)
+    manifest = store.find(folder.parent.name, folder.name)
+    return [one.folder for one in trace(manifest, store=store).manifests] if manifest else [folder]
+
+
+def _verified(folders: Sequence[Path], store: Store, *, whole: bool, root: str | None, deep: bool) -> Verified:
+    results = {folder: examine(folder, store, deep=deep) for folder in folders}
+    records, notes = _records(folders, store)
+    if not whole:
+        records = {name: lines for name, lines in records.items() if not name.startswith("chain/")}
+    found = root_of(list(folders), store)
+    strays = store.strays() if whole else []
+    return Verified(results, strays, records, notes, found, is_root=root in (None, found))
+
+
+def _records(folders: Sequence[Path], store: Store) -> tuple[Mapping[str, Sequence[str]], Sequence[str]]:
+    """What does not hold of the records, and why they were not compared."""
+    from stages.records.recorded import check_records  # imports MLflow, which takes seconds
+
+    there = (store.find(folder.parent.name, folder.name) for folder in folders)
+    try:
+        checked = check_records([manifest for manifest in there if manifest], store)
+    except TrackingError as error:
+        return {}, [f"the experiment records could not be read: {error}"]
+    return checked.problems, checked.notes
+
+
+def _notes(found: Verified) -> dict[str, list[str]]:
+    notes = {folder.name: list(finding.notes) for folder, finding in found.results.items() if finding.notes}
+    leftovers = {str(stray.path): [stray.what] for stray in found.strays if stray.is_expected}
+    return notes | leftovers | ({"records": list(found.notes)} if found.notes else {})
+
+
+def _show(found: Verified, store: Store, *, asked: str | None) -> None:
+    records = {name.partition("/")[2]: lines for name, lines in found.records.items()}
+    for folder, finding in found.results.items():
+        lines = [*finding.problems, *records.pop(folder.name, ())]
         manifest = store.find(folder.parent.name, folder.name)
         arm = (manifest.arm if manifest else None) or ""
-        _out.print(assembled(word, f" {folder.parent.name} {arm} {folder.name[:12]}"))
-        for line in lines:
-            _out.print(f"       {line}", highlight=False)
-    num_broken = sum(bool(lines) for lines in found.values())
-    _out.print(f"{len(found)} results checked, {num_broken} do not hold", highlight=False)
-    return 1 if num_broken else 0
+        _show_one(f"{folder.parent.name} {arm} {folder.name[:12]}", lines)
+    for name, lines in records.items():
+        _show_one(f"chain {name[:12]}", lines)
+    for stray in found.strays:
+        if not stray.is_expected:
+            _show_one(near(stray.path), [stray.what])
+    for line in _told(found):
+        _out.print(f"note   {line}", highlight=False, soft_wrap=True)
+    num_broken = len(found.problems)
+    _out.print(f"{len(found.results)} results checked, {num_broken} do not hold", highlight=False)
+    _out.print(f"root {found.root}", highlight=False, soft_wrap=True)
+    if not found.is_root:
+        _out.print(
+            f"asked for was the root {asked}: since then a result was changed, added, removed or made again",
+            soft_wrap=True,
+        )
 
 
-def _problems(folder: Path, store: Store) -> list[str]:
-    found = folder_problems(folder)
-    manifest = store.find(folder.parent.name, folder.name)
-    return found + (_broken_inputs(manifest, store) if manifest else [])
+def _told(found: Verified) -> Iterator[str]:
+    """Each note once, with what it is said of."""
+    of_results = Counter(note for finding in found.results.values() for note in finding.notes)
+    yield from (f"{count} of {len(found.results)} results: {note}" for note, count in of_results.items())
+    yield from (f"{near(stray.path)}: {stray.what}" for stray in found.strays if stray.is_expected)
+    yield from found.notes
 
 
-def _broken_inputs(manifest: Manifest, store: Store) -> list[str]:
-    lines = []
-    for name, entry in manifest.inputs.items():
-        parent = store.find(entry["stage"], entry["fingerprint"]) if "stage" in entry else None
-        if "stage" in entry and parent is None:
-            lines.append(f"input {name}: {entry['fingerprint'][:12]} is no longer there, or damaged")
-        elif parent is not None and parent.content != entry["content"]:
-            lines.append(f"input {name}: its bytes are other ones than were used")
-    return lines
+def _show_one(title: str, problems: Sequence[str]) -> None:
+    word = ("BROKEN", "red") if problems else ("ok    ", "green")
+    _out.print(assembled(word, f" {title}"), soft_wrap=True)
+    for line in problems:
+        _out.print(f"       {line}", highlight=False, soft_wrap=True)

@@ -1,13 +1,14 @@
 """The data card of a curated set: Markdown for people, made of the stage's tables, with examples of what was kept and dropped."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data.schema import DROPPED_SCHEMA
 from stages.curation.annotation import read_annotations
 from stages.curation.funnel import Step
 from stages.curation.pool import Pool
+from stages.markdown import plain, table
 from stages.stage import Row
 
 _EXAMPLES = 2  # a reason, and a split
@@ -45,29 +46,17 @@ def write_card(tables: Mapping[str, list[Row]], notes: Iterable[str], path: Path
     lines = ["# Data card", ""]
     for name, title in _TITLES.items():
         if rows := tables.get(name):
-            lines += [f"## {title}", "", *_markdown(rows), ""]
+            lines += [f"## {title}", "", *table(rows, digits=".3f"), ""]
     lines += [
         "## Notes",
         "",
-        *(f"- {note}" for note in notes),
+        *(f"- {plain(note)}" for note in notes),
         "",
         "## Limits",
         "",
         *(f"- {limit}" for limit in _LIMITS),
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _markdown(rows: Sequence[Row]) -> Iterator[str]:
-    names = list(rows[0])
-    yield "| " + " | ".join(names) + " |"
-    yield "|" + " --- |" * len(names)
-    for row in rows:
-        yield "| " + " | ".join(_cell(row[name]) for name in names) + " |"
-
-
-def _cell(value: object) -> str:
-    return " ".join((f"{value:.3f}" if isinstance(value, float) else str(value)).split()).replace("|", "\\|")
 
 
 def _short(text: str) -> str:
@@ -88,8 +77,8 @@ def example_tables(pool: Pool, steps: Sequence[Step]) -> dict[str, list[Row]]:
             )
     dropped: dict[str, list[Row]] = {}
     for step in steps:
-        for table in step.dropped():
-            for row in table.select(DROPPED_SCHEMA.names).to_pylist():
+        for rows in step.dropped():
+            for row in rows.select(DROPPED_SCHEMA.names).to_pylist():
                 shown = {name: _short(row[name]) for name in ("step", "reason", "id", "evidence", "prompt")}
                 _keep(dropped, f"{step.name}: {row['reason']}", shown)
     return {"kept examples": _flat(kept), "dropped examples": _flat(dropped)}

@@ -5,6 +5,10 @@ renamed into it once `manifest.json` is written, so a folder without a manifest 
 fingerprint and the payload that was hashed, the inputs, every file with size and sha256, metrics, Runtime, code version,
 package versions, hardware, the ids of the runs that made it, and a seal over all of that. Manifests are the lineage; MLflow
 and Prefect show it. A dot in the name of a folder beside the results says that it is none: half built, or on its way out.
+
+Each input is held with the seal of the manifest that was read, so that whoever seals a result again must seal all that follow from it.
+What stands above all seals is one digest over them, `root_digest`: nothing here has a key, so only a root that was kept elsewhere tells
+a forged store from an honest one. A manifest that is replaced when its result is made again is kept in `earlier/`.
 """
 
 import contextlib
@@ -16,13 +20,14 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from stages.config import STAGES, StageName
 from stages.records.digests import RememberedDigests
 from stages.stage import STATE
 
@@ -30,6 +35,12 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LONGEST_HOME = 400  # bytes; SQLite opens no file beyond 512
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in no address of a database, and on no line
+_FINGERPRINT = "[0-9a-f]{32}"
+_SHA256 = "[0-9a-f]{64}"
+_OURS = {  # beside the results, and none
+    re.compile(rf"{_FINGERPRINT}\.partial"): "half built; the run that was stopped goes on from it",
+    re.compile(rf"{_FINGERPRINT}\.old\.\d+"): "left by a run that was killed; the next build removes it",
+}
 _HALF_WRITTEN = re.compile(r"\..+\.\d+")  # `.name.<pid>`, what `write_json` and `write_table` rename when it is whole
 
 
@@ -105,8 +116,18 @@ class Manifest:
 
     @property
     def inputs(self) -> dict[str, dict[str, str]]:
-        """Input name -> {stage, fingerprint, content} (or {content} for a data folder)."""
+        """Input name -> {stage, fingerprint, content, seal} (or {content} for a data folder). Older results have no seal there."""
         return self.document["inputs"]
+
+    @property
+    def seal(self) -> str:
+        """Hash of the manifest."""
+        return self.document["seal"]
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the manifest is the one that its seal was made of."""
+        return document_seal(self.document) == self.seal
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """The stage's tables for people."""
@@ -119,21 +140,83 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def list_files(folder: Path, *, remembered: RememberedDigests | None = None) -> dict[str, dict[str, Any]]:
-    """Relative path -> {bytes, sha256} of every file under a folder, but the manifest and the resume state.
+def list_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Relative path -> {bytes, sha256} of every file of a folder outside the store, links followed, but a manifest.json at its top."""
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        for name, path in paths.items()
+        if name != MANIFEST
+    }
+
+
+def changed_files(folder: Path, expected: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What of a folder outside the store is not as it was listed: files that are missing, new or other ones.
+
+    A file is read once a process, while its size and time stay.
+    """
+    if not folder.is_dir():
+        return [f"{folder}: no such folder"]
+    actual = matching_files(folder, "**/*")
+    actual.pop(MANIFEST, None)
+    names = sorted(expected.keys() | actual.keys())
+    return [line for name in names if (line := _change(name, actual.get(name), expected.get(name, {}).get("sha256")))]
+
+
+def _change(name: str, actual: str | None, expected: str | None) -> str:
+    if actual == expected:
+        return ""
+    if actual is None or expected is None:
+        return f"{name}: missing" if actual is None else f"{name}: was not there"
+    return f"{name}: sha256 is {actual[:12]}, was {expected[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What lies in the folder of a result: by relative path {bytes, sha256} of each file, and what no result holds."""
+
+    files: dict[str, dict[str, Any]]
+    strange: dict[str, str]  # path -> what it is
+
+
+def sealed_files(folder: Path, *, remembered: RememberedDigests | None = None) -> Sealed:
+    """Everything below a result's folder but its manifest. No link is followed.
 
     Every byte is read, but of files that are remembered and have not changed.
     """
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    kept = [path for path in paths if path.name != MANIFEST and STATE not in path.relative_to(folder).parts]
+    kinds = dict(_entries(folder, at=""))
+    kinds.pop(MANIFEST, None)
     files = {}
-    for path in kept:
-        name = str(path.relative_to(folder))
+    for name in sorted(name for name, kind in kinds.items() if not kind):
+        path = folder / name
         sha256 = remembered.digest(path, name=name) if remembered else file_digest(path)
         files[name] = {"bytes": path.stat().st_size, "sha256": sha256}
     if remembered:
         remembered.keep()
-    return files
+    return Sealed(files, {name: kind for name, kind in kinds.items() if kind})
+
+
+def _entries(folder: Path, *, at: str) -> Iterator[tuple[str, str]]:
+    """Relative path, and what it is where it is no file, of all that lies below a folder; empty folders and links by themselves."""
+    with os.scandir(folder) as scanned:
+        found = sorted(scanned, key=lambda entry: entry.name)
+    if not found and at:
+        yield at.rstrip("/"), "an empty folder"
+    for entry in found:
+        name = f"{at}{entry.name}"
+        if entry.is_symlink():
+            yield name, "a link"
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _entries(folder / entry.name, at=f"{name}/")
+        else:
+            yield name, "" if entry.is_file(follow_symlinks=False) else "neither a file nor a folder"
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    """Those below a folder, and those that hold nothing else."""
+    for parent in [Path(parent) for parent, _, _ in os.walk(folder, topdown=False)]:
+        if parent != folder and not any(parent.iterdir()):
+            parent.rmdir()
 
 
 def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
@@ -192,9 +275,12 @@ class _File(BaseModel):
 
 
 class _Input(BaseModel):
+    """A stage and a fingerprint become a path: nothing else than a name of each may stand there."""
+
     content: str
-    stage: str | None = None
-    fingerprint: str | None = None
+    stage: StageName | None = None
+    fingerprint: Annotated[str, Field(pattern=rf"\A{_FINGERPRINT}\z")] | None = None
+    seal: Annotated[str, Field(pattern=rf"\A{_SHA256}\z")] | None = None
 
 
 class _Document(BaseModel):
@@ -241,27 +327,39 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def problems_of(manifest: Manifest, *, remembered: RememberedDigests | None = None) -> list[str]:
-    """What does not hold: a file missing, added, or changed; a seal, fingerprint or content that is not the hash. Empty: verified."""
-    found: list[str] = []
-    expected, actual = manifest.document["files"], list_files(manifest.folder, remembered=remembered)
-    for name in sorted(expected.keys() | actual.keys()):
-        if name not in actual:
-            found.append(f"{name}: missing")
-        elif name not in expected:
-            found.append(f"{name}: not in the manifest")
-        elif actual[name] != expected[name]:
-            found.append(
-                f"{name}: sha256 is {actual[name]['sha256'][:12]}, the manifest says {expected[name]['sha256'][:12]}"
-            )
+    """What does not hold: a file missing, added, or changed; what is no file; a seal, fingerprint or content that is not the hash.
+
+    Empty: verified.
+    """
+    expected, found = manifest.document["files"], sealed_files(manifest.folder, remembered=remembered)
+    lines = [
+        line
+        for name in sorted(expected.keys() | found.files.keys() | found.strange.keys())
+        if (line := _problem(name, expected.get(name), found))
+    ]
     if fingerprint(manifest.document["payload"]) != manifest.fingerprint:
-        found.append("fingerprint: not the hash of the payload")
+        lines.append("fingerprint: not the hash of the payload")
     if manifest.folder.name != manifest.fingerprint:
-        found.append(f"fingerprint: {manifest.fingerprint[:12]} stands in the folder {manifest.folder.name[:12]}")
+        lines.append(f"fingerprint: {manifest.fingerprint[:12]} stands in the folder {manifest.folder.name[:12]}")
+    if manifest.folder.parent.name != manifest.stage:
+        lines.append(f"stage: a result of {manifest.stage} stands among those of {manifest.folder.parent.name}")
     if content_digest(expected) != manifest.content:
-        found.append("content: not the hash of the list of files")
-    if document_seal(manifest.document) != manifest.document["seal"]:
-        found.append("seal: not the hash of the manifest, which was changed after it was written")
-    return found
+        lines.append("content: not the hash of the list of files")
+    if not manifest.is_sealed:
+        lines.append("seal: not the hash of the manifest, which was changed after it was written")
+    return lines
+
+
+def _problem(name: str, expected: Mapping[str, Any] | None, found: Sealed) -> str:
+    if name in found.strange:
+        return f"{name}: {found.strange[name]}; a result holds files alone"
+    if expected is None:
+        return f"{name}: not in the manifest"
+    if (actual := found.files.get(name)) is None:
+        return f"{name}: missing"
+    if actual != expected:
+        return f"{name}: sha256 is {actual['sha256'][:12]}, the manifest says {expected['sha256'][:12]}"
+    return ""
 
 
 def folder_problems(folder: Path, *, remembered: RememberedDigests | None = None) -> list[str]:
@@ -272,7 +370,21 @@ def folder_problems(folder: Path, *, remembered: RememberedDigests | None = None
         return [f"manifest: {error}"]
 
 
+def root_digest(seals: Mapping[str, str]) -> str:
+    """sha256 over `<stage>/<fingerprint>` -> seal of results: whoever kept it elsewhere sees whether any was changed, added or removed."""
+    return hashlib.sha256(canonical_json(seals).encode()).hexdigest()
+
+
 # ---------------------------------------------------------------- the store
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """What lies among the results and is none."""
+
+    path: Path
+    what: str
+    is_expected: bool  # as runs leave it
 
 
 @contextlib.contextmanager
@@ -332,6 +444,26 @@ class Store:
         paths = sorted(self.root.glob(f"*/*/{MANIFEST}"))
         return [path.parent for path in paths if "." not in path.parent.name]
 
+    def strays(self) -> list[Stray]:
+        """What lies among the results and is none, in order: half built folders, and what nobody should have put there."""
+        if not self.root.is_dir():
+            return []
+        return [stray for path in sorted(self.root.iterdir()) for stray in self._strays_in(path)]
+
+    def _strays_in(self, stage: Path) -> Iterator[Stray]:
+        if stage.name not in STAGES or stage.is_symlink() or not stage.is_dir():
+            yield Stray(stage, f"no stage's folder; those are {', '.join(STAGES)}", is_expected=False)
+            return
+        for path in sorted(stage.iterdir()):
+            ours = next((what for pattern, what in _OURS.items() if pattern.fullmatch(path.name)), "")
+            if path.is_symlink() or not path.is_dir():
+                yield Stray(path, "a link" if path.is_symlink() else "no folder", is_expected=False)
+            elif ours:
+                yield Stray(path, ours, is_expected=True)
+            elif "." in path.name or not (path / MANIFEST).is_file():  # others are results, be it under a wrong name
+                what = "no result, and nothing that a run leaves: it is read by no command"
+                yield Stray(path, what, is_expected=False)
+
     def all(self) -> list[Manifest]:
         """Every sealed result with a manifest that can be read."""
         return [manifest for folder in self.folders() if (manifest := _readable(folder))]
@@ -375,18 +507,42 @@ class Store:
         """
         partial, place = self.partial(stage, identity), self.place(stage, identity)
         self._remove(partial / STATE, stage, identity)
+        _remove_empty_folders(partial)
         remembered = self.remembered(stage, identity)
-        files = list_files(partial, remembered=remembered)
+        sealed = sealed_files(partial, remembered=remembered)
+        if sealed.strange:
+            name, what = next(iter(sealed.strange.items()))
+            raise ArtifactError(f"{partial / name} is {what}; a result holds files alone")
+        files = sealed.files
         described = {"format": FORMAT, "fingerprint": identity, "files": files, "content": content_digest(files)}
-        sealed = json.loads(json.dumps({**document, **described}))
-        write_json(partial / MANIFEST, {**sealed, "seal": document_seal(sealed)})
-        if place.is_dir() and list_files(place) == files:
+        whole = json.loads(json.dumps({**document, **described}))
+        write_json(partial / MANIFEST, {**whole, "seal": document_seal(whole)})
+        self._keep_earlier(stage, identity)
+        if place.is_dir() and sealed_files(place) == sealed:
             (partial / MANIFEST).replace(place / MANIFEST)
             self._remove(partial, stage, identity)
         else:
             self._remove(place, stage, identity)
             partial.rename(place)
         return read_manifest(place)
+
+    def _keep_earlier(self, stage: str, identity: str) -> None:
+        """Keep the manifest that a result has, if it is whole, before another one replaces it: what follows from it names its seal."""
+        manifest = self.find(stage, identity)
+        if manifest is not None and manifest.is_sealed:
+            path = self._earlier(stage, identity) / f"{manifest.seal}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, manifest.document)
+
+    def _earlier(self, stage: str, identity: str) -> Path:
+        return self.home / "earlier" / f"{stage}-{identity}"
+
+    def history(self, stage: str, identity: str) -> list[Manifest]:
+        """The result's manifest, and before it those that stood there before it was made again; unsealed and unreadable ones left out."""
+        now = self.find(stage, identity)
+        kept = (_document_at(path) for path in sorted(self._earlier(stage, identity).glob("*.json")))
+        earlier = [Manifest(self.place(stage, identity), document) for document in kept if document]
+        return [one for one in [*earlier, *([now] if now else [])] if one.is_sealed]
 
     def remembered(self, stage: str, identity: str) -> RememberedDigests:
         """Digests of the result's files as they were last read."""
@@ -406,6 +562,16 @@ def _readable(folder: Path) -> Manifest | None:
         return read_manifest(folder)
     except DamagedError:
         return None
+
+
+def _document_at(path: Path) -> dict[str, Any] | None:
+    """A manifest outside its folder; None where it cannot be read."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        _Document.model_validate(document)
+    except ValueError:  # no JSON, no UTF-8, or no manifest
+        return None
+    return document
 
 
 def ring_home() -> Path:

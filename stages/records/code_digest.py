@@ -32,6 +32,18 @@ NOT_IDENTITY = frozenset(
 )
 
 
+def module_digests(module: str, *, root: Path = ROOT) -> dict[str, str]:
+    """Module -> sha256 of its normalised source, and of what its package carries besides: what `code_digest` is made of, by parts."""
+    found: dict[str, str] = {}
+    for name, path in sorted(reached_modules(module, root=root).items()):
+        parts = [
+            _source(path, path.stat().st_mtime_ns).normalised.encode(),
+            *(one.read_bytes() for one in _package_files(path)),
+        ]
+        found[name] = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return found
+
+
 def code_digest(module: str, *, root: Path = ROOT) -> str:
     """sha256 over the normalised sources of `module` and every first-party module it reaches. `module` is a dotted name."""
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Experiment records. The only module that imports MLflow.
+"""Experiment records. The only module that imports MLflow; `recorded` compares what it wrote with the results.
 
 One experiment a recipe (`ring/<recipe>`), one run a chain, one nested run an executed stage; a cached stage is linked from
 the chain's run by a tag. Everything goes through `MlflowClient`, which has no global state, so stages may run side by side.
@@ -48,6 +48,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from stages.errors import StoppedError, TrackingError
+from stages.markdown import plain
 from stages.records.artifact import Manifest, held
 from stages.records.tracking_uri import is_server, sqlite_path, tracking_uri, without_password
 from stages.stage import Row
@@ -131,6 +132,25 @@ def _status(error: BaseException) -> str:
 
 def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def reading_client(home: Path) -> MlflowClient | None:
+    """A client for who only reads the records of a home folder; None where there are none yet. Raises TrackingError as `Tracker`."""
+    uri = tracking_uri(home)
+    if (database := sqlite_path(uri)) and not database.exists():
+        return None
+    with _reported(f"anything in {without_password(uri)}"):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def find_run(client: MlflowClient, run_id: str) -> Run | None:
+    """A run, deleted ones included; None where there is none of this id."""
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 @dataclass(slots=True)
@@ -362,13 +382,8 @@ class Tracker:
 
     def _find(self, run_id: str) -> Run | None:
         """None where the run was deleted, or the records are other ones."""
-        try:
-            run = self.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
-        return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+        run = find_run(self.client, run_id)
+        return run if run is not None and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
     def _continue(self, run_id: str, *, parent: str) -> StageRun:
         """First say which process holds the run, then that it runs: else another chain's start would take it for dead."""
@@ -558,7 +573,7 @@ def _drop_error(client: MlflowClient, run_id: str) -> None:
 
 def _description(manifest: Manifest) -> str:
     """What the UI shows as the run's description: where the result lies, and what a reader must know of it."""
-    lines = [f"`{manifest.folder}`", *(f"- {note}" for note in manifest.document["notes"])]
+    lines = [f"`{manifest.folder}`", *(f"- {plain(note)}" for note in manifest.document["notes"])]
     return "\n".join(lines)[:8000]
 
 

@@ -38,8 +38,8 @@ class Ring:
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
-    def json(self, *arguments: str) -> dict[str, Any]:
-        return json.loads(self(*arguments, "--json").stdout)
+    def json(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        return json.loads(self(*arguments, "--json", code=code).stdout)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

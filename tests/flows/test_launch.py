@@ -14,7 +14,6 @@ from flows import terminal
 from flows.console import plain_console
 from flows.launch import Chain, _alone
 from flows.serve import _remove_own
-from flows.stage_task import markdown_table
 from flows.terminal import LiveDisplay, PlainDisplay, progress_display
 from flows.worker_process import worker_environment
 from stages.config import Runtime
@@ -55,10 +54,6 @@ def test_only_ones_own_address_is_removed(tmp_path):
     _remove_own(path, "another's")
     _remove_own(path, "another's")
     assert not path.exists()
-
-
-def test_text_of_a_response_stays_in_its_cell():
-    assert markdown_table([{"response": "a | b\nc"}])[2] == "| a \\| b c |"
 
 
 def test_progress_without_a_terminal_is_told_at_first_at_last_and_seldom_between(capsys, monkeypatch):

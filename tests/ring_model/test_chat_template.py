@@ -1,6 +1,7 @@
 """Templates of model folders are read as transformers reads them, or refused at the door."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,36 @@ def test_a_template_that_fails_on_one_problem_says_so() -> None:
     assert template.render("find") == "<user>find<assistant>"
     with pytest.raises(ValueError, match="be brief"):
         template.render("hello")
+
+
+# ---------------------------------------------------------------- hostile ones
+
+
+HOSTILE = {
+    "adds": "{{ messages + 1 }}",
+    "divides": "{{ 1 / 0 }}",
+    "recurses": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "includes": "{% include 'x' %}",
+    "multiplies a text": "{{ 'a' * 200000000 }}",
+    "multiplies a list": "{{ 200000000 * [1] }}",
+    "raises a power": "{{ 9 ** 999999999 }}",
+    "writes without end": "{% for i in range(99999) %}{% for k in range(99999) %}{{ 'aaaaaaaaaa' }}{% endfor %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("template", HOSTILE.values(), ids=HOSTILE)
+def test_whatever_a_template_does_is_one_message_soon(template: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError, match="the chat template cannot render a problem"):
+        ChatTemplate(template + RELEASED, special_tokens={})
+    assert time.process_time() - started < 2
+
+
+def test_a_long_problem_is_rendered_whole() -> None:
+    problem = "x" * 1_000_000
+    assert problem in ChatTemplate("{{ messages[0]['content'] }}", special_tokens={}).render(problem)
+
+
+def test_small_products_are_computed() -> None:
+    made = ChatTemplate("{{ '=' * 3 ** 2 }}{{ messages[0]['content'] }}", special_tokens={})
+    assert made.render("p") == "=========p"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from slow_model import SMALL
 
-from ring_model.checkpoint import fill_with_mean, load_model, save_model
+from ring_model.checkpoint import check_folder, fill_with_mean, load_model, save_model
 from ring_model.configuration import end_ids_of
 from ring_model.modelling import BailingMoe, initialise
 
@@ -212,3 +212,17 @@ def test_an_index_may_not_name_a_file_elsewhere(model: BailingMoe, tmp_path: Pat
     (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="not a file of that folder"):
         load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("change", [{"num_experts": 10_000}, {"num_hidden_layers": 10_000}, {"vocab_size": 10**9}])
+def test_a_config_that_asks_for_more_than_its_weights_hold_is_refused_before_it_is_built(
+    model: BailingMoe, tmp_path: Path, change: dict[str, int]
+) -> None:
+    save_model(model, tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | change))
+    for read in (load_model, check_folder):
+        with pytest.raises(
+            ValueError, match=r"config\.json asks for [\d,]+ parameters, and its weights have [\d,]+ bytes"
+        ):
+            read(tmp_path)

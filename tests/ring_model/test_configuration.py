@@ -99,3 +99,17 @@ def test_end_tokens_may_be_one_or_several_or_none(tmp_path: Path, given: object,
 def test_end_tokens_that_are_no_ids_are_refused(given: object) -> None:
     with pytest.raises(ValueError, match="eos_token_id"):
         BailingMoeConfig.from_dict({"eos_token_id": given})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_hidden_layers", 10**8), ("num_experts", 10**7), ("num_shared_experts", -1), ("vocab_size", 0), ("num_attention_heads", 0),
+        ("hidden_size", "64"), ("num_experts", 4.0), ("moe_intermediate_size", True), ("max_position_embeddings", None),
+        ("rms_norm_eps", 0.0), ("rope_theta", float("nan")), ("rope_theta", "1e4"), ("initializer_range", float("inf")),
+        ("norm_head", 1), ("norm_topk_prob", "yes"),
+    ],
+)  # fmt: skip
+def test_a_hostile_config_is_refused_by_name_before_anything_is_built(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        BailingMoeConfig.from_dict({name: value})

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import torch
 from slow_model import SMALL
 
-from ring_model.engine import Engine, OptimizerSettings, remove_save
+from ring_model.engine import Engine, OptimizerSettings, _load_tensors, remove_save, require_own
 from ring_model.modelling import BailingMoe, initialise
 
 pytestmark = pytest.mark.slow
@@ -169,3 +170,59 @@ def test_a_save_that_is_removed_leaves_nothing_that_could_be_loaded(tmp_path: Pa
     for _ in range(2):
         remove_save(folder)
         assert [path.name for path in tmp_path.iterdir()] == ["save-of-another"]
+
+
+# ---------------------------------------------------------------- who may have written a resume point
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Path:
+    folder = tmp_path / "save"
+    (folder / "state").mkdir(parents=True, mode=0o755)
+    (folder / "state" / "model.pt").write_bytes(b"")
+    folder.chmod(0o755)
+    return folder
+
+
+def test_a_resume_point_of_ones_own_is_read(save: Path) -> None:
+    require_own(save)
+
+
+@pytest.mark.parametrize("part", [".", "state", "state/model.pt"])
+def test_a_resume_point_that_others_may_write_is_refused_with_what_to_do(save: Path, part: str) -> None:
+    (save / part).chmod(0o777)
+    with pytest.raises(ValueError, match=r"may be written by others \(mode 777\).*delete .*chmod -R go-w"):
+        require_own(save)
+
+
+def test_what_lies_in_a_folder_that_nobody_else_enters_may_have_any_mode(save: Path) -> None:
+    (save / "state").chmod(0o777)
+    save.chmod(0o700)
+    require_own(save)
+
+
+def test_a_link_in_a_resume_point_is_refused(save: Path) -> None:
+    (save / "more").symlink_to("/tmp")
+    with pytest.raises(ValueError, match="more is a link"):
+        require_own(save)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_resume_point_of_another_user_is_refused(save: Path) -> None:
+    os.chown(save / "state" / "model.pt", 12345, 12345)
+    with pytest.raises(ValueError, match="belongs to the user 12345"):
+        require_own(save)
+
+
+class _Attack:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return (os.system, ("touch attacked",))
+
+
+def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, write in (("torch", torch.save), ("plain", lambda value, path: path.write_bytes(pickle.dumps(value)))):
+        write({"ours": _Attack()}, path := tmp_path / name)
+        with pytest.raises(ValueError, match="holds more than a resume point does"):
+            _load_tensors(str(path))
+    assert not (tmp_path / "attacked").exists()

@@ -28,7 +28,12 @@ def seal(home: Path) -> Seal:
     def sealed(stage: str, *parents: Manifest, arm: str | None = None, minute: int = 0, **parts: Any) -> Manifest:
         made_from = {f"rl/{parent.arm}" if parent.arm else parent.stage: parent for parent in parents}
         inputs = {
-            key: {"stage": parent.stage, "fingerprint": parent.fingerprint, "content": parent.content}
+            key: {
+                "stage": parent.stage,
+                "fingerprint": parent.fingerprint,
+                "content": parent.content,
+                "seal": parent.seal,
+            }
             for key, parent in made_from.items()
         } | parts.get("data", {})
         digests = {key: entry.get("fingerprint", entry["content"]) for key, entry in inputs.items()}

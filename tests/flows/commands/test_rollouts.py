@@ -57,7 +57,7 @@ def test_a_response_is_told_with_its_verdict_and_what_of_it_entered_the_loss(arm
     said = told(capsys, arm, rows=1).splitlines()
     assert said[0] == f"rl mixed {arm.fingerprint[:8]}, step 3 of 3: 14 of 14 responses match; page 1 of 14"
     assert said[2:-2] == [
-        "step 3 group 0 sample 0  p0  math",
+        f"step 3 group 0 sample 0  p0  math  {arm.fingerprint[:8]}/3/0/0",
         "  verdict    correct, score 1",
         "  extracted  42",
         "  advantage  +1.5000, entered the loss: 23 of 41 tokens",

@@ -15,6 +15,8 @@ from stages.records.artifact import (
     matching_files,
     problems_of,
     read_manifest,
+    root_digest,
+    sealed_files,
     write_json,
 )
 from stages.stage import STATE
@@ -187,3 +189,49 @@ def test_a_changed_file_has_another_digest_in_the_same_process(tmp_path):
     path.write_text("other")
     assert before.keys() == matching_files(tmp_path, "**/*").keys() == {"model/weights"}
     assert before != matching_files(tmp_path, "**/*")
+
+
+def test_a_manifest_that_is_replaced_is_kept_and_a_changed_one_is_not(tmp_path):
+    store = Store(tmp_path)
+    first = sealed(store)
+    second = sealed(store, text="other")
+    assert [one.seal for one in store.history("sft", first.fingerprint)] == [first.seal, second.seal]
+    write_json(second.folder / "manifest.json", {**second.document, "notes": ["forged"]})
+    third = sealed(store)
+    assert third.seal == first.seal
+    assert {one.seal for one in store.history("sft", first.fingerprint)} == {first.seal}
+
+
+def test_empty_folders_are_not_sealed_and_a_link_is_refused(tmp_path):
+    store = Store(tmp_path)
+    identity = fingerprint(PAYLOAD)
+    partial = store.prepare("sft", identity, afresh=True)
+    (partial / "probes" / "none").mkdir(parents=True)
+    (partial / "kept").write_text("x")
+    manifest = store.seal(stage="sft", identity=identity, document={**DOCUMENT, "payload": PAYLOAD})
+    assert [path.name for path in sorted(manifest.folder.iterdir())] == ["kept", "manifest.json"]
+    partial = store.prepare("sft", identity, afresh=True)
+    (partial / "kept").symlink_to(tmp_path)
+    with pytest.raises(ArtifactError, match="kept is a link"):
+        store.seal(stage="sft", identity=identity, document={**DOCUMENT, "payload": PAYLOAD})
+
+
+def test_what_lies_in_a_result_is_listed_by_what_it_is(tmp_path):
+    folder = tmp_path / "result"
+    (folder / "a" / "b").mkdir(parents=True)
+    for name in ("manifest.json", "a/manifest.json", "a/file"):
+        (folder / name).write_text("")
+    (folder / "link").symlink_to("a")
+    (folder / "empty").mkdir()
+    found = sealed_files(folder)
+    assert sorted(found.files) == ["a/file", "a/manifest.json"]
+    assert found.strange == {"a/b": "an empty folder", "empty": "an empty folder", "link": "a link"}
+
+
+def test_the_root_depends_on_every_seal_and_on_no_order():
+    seals = {"sft/a": "1", "rl/b": "2"}
+    assert root_digest(seals) == root_digest(dict(reversed(seals.items())))
+    assert (
+        len({root_digest(one) for one in (seals, {"sft/a": "1"}, {**seals, "rl/b": "3"}, {"sft/a": "2", "rl/b": "1"})})
+        == 4
+    )

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from stages.records.code_digest import _source, code_digest, reached_modules
+from stages.records.code_digest import _source, code_digest, module_digests, reached_modules
 
 
 @pytest.fixture
@@ -76,3 +76,11 @@ def test_a_slip_of_the_parser_among_threads_is_tried_again_and_a_lasting_one_is_
     _source.cache_clear()
     with pytest.raises(SystemError, match="broken"):
         code_digest("stages.report")
+
+
+def test_the_parts_say_which_module_differs(tree):
+    before = module_digests("stages.rl", root=tree)
+    assert list(before) == ["data", "data.schema", "stages", "stages.losses", "stages.rl"]
+    rewrite(tree, "stages/losses.py", "def loss(x):\n    return x * 3\n")
+    after = module_digests("stages.rl", root=tree)
+    assert [name for name in before if before[name] != after[name]] == ["stages.losses"]
