@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
-Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster, coverage, golds, manifests and source_mutants.
+Some take arguments: `python -m benchmarks experiment --help`, and so on for cluster, coverage, crosscheck, golds, manifests and
+source_mutants.
 """
 
 import importlib
@@ -23,6 +24,7 @@ BENCHMARKS = (
 WITH_ARGUMENTS = {
     "cluster": "benchmarks.cluster",
     "coverage": "benchmarks.coverage",
+    "crosscheck": "benchmarks.crosscheck",
     "experiment": "benchmarks.experiments",
     "golds": "benchmarks.golds",
     "manifests": "benchmarks.manifests",

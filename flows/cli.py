@@ -59,6 +59,10 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
         "flows.commands.rescore:rescore_result",
         "Judge the stored responses of a result again, without sampling, and show each verdict that changes.",
     ),
+    "crosscheck": (
+        "flows.commands.crosscheck:crosscheck",
+        "Let lm-eval judge the stored responses of a result again, without sampling, and show where it and our judge part.",
+    ),
     "data": ("flows.commands.data:app", "Ask what curation did."),
     "model": ("flows.commands.model:app", "Look at a model, or ask it."),
     "sandbox": ("flows.commands.sandbox:app", "Where answers that are code run."),
