@@ -2,8 +2,8 @@ r"""Our judge and lm-eval's on the same responses: `python -m benchmarks crossch
 
 A server of this machine answers the problems of MATH-500, AIME 2024, AIME 2025 and GSM8K with text whose truth is known
 (`surface_forms`): the sets' own solutions, answers in many right and wrong forms, and what models said that the data folder has
-recorded. `ring evaluate` asks it and stores what it says; lm-eval judges that as in `ring crosscheck`. Printed are the tables of
-agreement, every kind of response on which the two part, and where a verdict is not the truth. Needs the extra `crosscheck`.
+recorded. The stage of `ring evaluate` asks it and stores what it says; lm-eval judges that as in `ring crosscheck`. Printed are the
+tables of agreement, every kind of response on which the two part, and where a verdict is not the truth. Needs the extra `crosscheck`.
 
 Last, the cases of the data folder's `cases/*math*.jsonl`, each a gold, a response and whether that is right, are given to both.
 """
@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -31,8 +30,12 @@ from data.benchmarks.loading import load_benchmark
 from data.domains import DOMAINS, Judge
 from data.schema import Problem, table_from_problems, write_table
 from flows.tables import rows_table
+from stages.config import ModelEvaluationConfig, Runtime
+from stages.evaluation.one_model import run
 from stages.evaluation.second_opinion import TASKS, agreement_rows, disagreements, second_opinions
+from stages.local_files import DATA_DIR
 from stages.sampling.rescoring import Judged, judged_batches, problems_of, sample_files
+from stages.stage import StageLog
 
 RECORDED = {"gsm8k_model_solutions": "is_correct", "qwen_math_cot_rm": "grader_score"}  # file -> its label
 MODEL = "surface-forms"
@@ -106,10 +109,10 @@ def main(arguments: list[str]) -> int:
     console.print(rows_table(agreement_rows(opinions), title="responses that each side calls right", num_keys=2))
     console.print(rows_table(_kinds(apart), title="where the two part, by how the response was made", num_keys=2))
     console.print(rows_table(_kinds(astray), title="where our verdict is not the truth", num_keys=2))
-    console.print(rows_table(_cases(given.data_dir / "cases"), title="cases with a known verdict"))
     if given.out:
         lines = (json.dumps(one, ensure_ascii=False) for one in apart + astray)
         given.out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    console.print(rows_table(_cases(given.data_dir / "cases"), title="cases with a known verdict"))
     return 0
 
 
@@ -124,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluated(given: argparse.Namespace, folder: Path) -> tuple[list[Judged], dict[tuple[str, int], dict[str, str]]]:
-    """The judged responses that `ring evaluate` stores, and how each was made, by problem and sample."""
+    """The judged responses that are stored, and how each was made, by problem and sample."""
     problems = [problem for name in TASKS for problem in _some(name, given)]
     write_table(table_from_problems(problems), folder / "sets" / "rows.parquet")
     answers = Answers(problems, recorded_by_prompt(given.data_dir))
@@ -144,12 +147,13 @@ def _some(name: str, given: argparse.Namespace) -> list[Problem]:
 
 
 def _evaluate(address: str, folder: Path, *, samples: int) -> Path:
-    """The result of `ring evaluate`: a part of the rows is another version of a set."""
-    command = [sys.executable, "-m", "flows.cli", "evaluate", address, "--benchmarks", ",".join(TASKS), "--json"]
-    more = ["--data-dir", str(folder / "sets"), "--samples", str(samples), "--another-version"]
-    environment = {**os.environ, "RING_HOME": str(folder / "home")}
-    ran = subprocess.run([*command, *more], stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    return Path(json.loads(ran.stdout)["artifact"])
+    """What the stage of `ring evaluate` stores; a part of the rows is another version of a set."""
+    config = ModelEvaluationConfig(
+        model=address, name=MODEL, benchmarks=tuple(TASKS), samples=samples, another_version=True
+    )
+    out = folder / "evaluation"
+    run(config, inputs={DATA_DIR: folder / "sets"}, runtime=Runtime(workers=1), out=out, log=StageLog(None))
+    return out
 
 
 def recorded_by_prompt(data_dir: Path) -> dict[str, list[Recorded]]:
