@@ -23,7 +23,7 @@ Rewriting = Callable[[str], str | None]  # of a gold; None where it does not app
 
 _INTEGER = re.compile(r"-?\d+")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
-_SEVERAL = re.compile(r"[^()\[\]{},\\]+(?:,\s?[^()\[\]{},\\]+)+")
+_SEVERAL = re.compile(r"(?!\d{1,3}(?:,\d{3})+$)[^()\[\]{},\\]+(?:,\s?[^()\[\]{},\\]+)+")
 _SUM = re.compile(r"(?P<first>-?[^-+(){},=|]+)(?P<rest>(?:\s?[-+]\s?[^-+(){},=|]+)+)")
 _UNIT = re.compile(r"(?:\^\{?\\circ\}?|\s?\\(?:text|mbox)\{ ?[a-z]+\}(?:\^\d)?)$")
 _INTERVAL = re.compile(r"(\(|\[)(-?\d+),\s?(-?\d+)(\)|\])")

@@ -33,6 +33,7 @@ def said(answer, seeds=range(400), recorded=()):
         ("without its unit", "90^\\circ", "90"),
         ("thousands in TeX", "1234", "1{,}234"),
         ("decimal", "\\frac{1}{3}", None),
+        ("turned round", "58,500", None),
     ],
 )
 def test_a_form_writes_the_same_value(form, gold, expected):
