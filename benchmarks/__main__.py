@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
-Some take arguments: `python -m benchmarks experiment --help`, and so on for claims, cluster, coverage, golds, manifests, source_mutants
-and tampering.
+Some take arguments: `python -m benchmarks experiment --help`, and so on for claims, cluster, coverage, crosscheck, golds, manifests,
+source_mutants and tampering.
 """
 
 import importlib
@@ -25,6 +25,7 @@ WITH_ARGUMENTS = {
     "claims": "benchmarks.claims",
     "cluster": "benchmarks.cluster",
     "coverage": "benchmarks.coverage",
+    "crosscheck": "benchmarks.crosscheck",
     "experiment": "benchmarks.experiments",
     "golds": "benchmarks.golds",
     "manifests": "benchmarks.manifests",

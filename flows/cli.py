@@ -79,6 +79,10 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
         "flows.commands.bundle:bundle",
         "Put a finished chain in one folder to publish, with a check of every file and number that needs Python alone.",
     ),
+    "crosscheck": (
+        "flows.commands.crosscheck:crosscheck",
+        "Let lm-eval judge the stored responses of a result again, without sampling, and show where it and our judge part.",
+    ),
     "data": ("flows.commands.data:app", "Ask what curation did."),
     "model": ("flows.commands.model:app", "Look at a model, or ask it."),
     "sandbox": ("flows.commands.sandbox:app", "Where answers that are code run."),

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -19,6 +18,7 @@ from stages.sampling.rescoring import (
     Tally,
     judged_responses,
     policy_of,
+    problem_folders,
     problems_of,
     requires_thinking,
     rescore,
@@ -79,7 +79,7 @@ def _rescored(manifest: Manifest, store: Store, *, judge: Judge, domain: str | N
             "give one of an evaluation, a selection or an arm of RL: `ring ls`"
         )
     total, tally = sum(map(judged_responses, files)), Tally()
-    problems = problems_of(_problem_folders(manifest, store))
+    problems = problems_of(problem_folders(manifest, store))
     with progress_display() if is_shown else nullcontext() as display:
         for file in files:
             for batch in rescore(file, problems, judge=judge, domain=domain):
@@ -89,12 +89,6 @@ def _rescored(manifest: Manifest, store: Store, *, judge: Judge, domain: str | N
                         "rescore", done=tally.num_responses, total=total, unit="responses", detail=file.name
                     )
     return tally
-
-
-def _problem_folders(manifest: Manifest, store: Store) -> list[Path]:
-    """Where its problems are: in itself, or in the curation that it was made from."""
-    curation = manifest.inputs.get("curation")
-    return [manifest.folder, *([store.place(curation["stage"], curation["fingerprint"])] if curation else [])]
 
 
 def _document(manifest: Manifest, tally: Tally) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from data.domains import DOMAINS, FAILED_STATUSES, STATUSES, Judge, Policy, Verdict
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table
-from stages.records.artifact import write_json
+from stages.records.artifact import Manifest, Store, write_json
 from stages.sampling.judging import VERDICT_COLUMNS
 from stages.stage import Row
 
@@ -24,6 +24,15 @@ AT_ONCE = 256  # responses that are judged together
 JUDGING = "judging.json"  # of a result: how its responses were read, where not as those of our own models
 _READ = ("problem_id", "sample", "response", *VERDICT_COLUMNS)
 _MODEL = "model"  # column of a table that holds the responses of several models
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One response with its stored verdict; columns of SAMPLE_SCHEMA."""
+
+    where: str  # the model, or the file, that the response belongs to
+    problem: Problem
+    row: Mapping[str, Any]  # problem_id, sample, response and VERDICT_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,12 @@ def problems_of(folders: Iterable[Path]) -> dict[str, Problem]:
     return found
 
 
+def problem_folders(manifest: Manifest, store: Store) -> list[Path]:
+    """Where the problems of a result are: in itself, or in the curation that it was made from."""
+    curation = manifest.inputs.get("curation")
+    return [manifest.folder, *([store.place(curation["stage"], curation["fingerprint"])] if curation else [])]
+
+
 def judged_responses(file: Path) -> int:
     """How many responses of a table bear a verdict: those of partial rollouts that went on, or expired, do not."""
     statuses = pq.read_table(file, columns=["status"])["status"].to_pylist()
@@ -111,32 +126,36 @@ def rescore(
     """
     if domain is not None and domain not in DOMAINS:
         raise ValueError(f"no domain {domain!r}; there are {', '.join(DOMAINS)}")
-    for rows in _batches(file):
-        asked = [_problem(row, problems, domain, file) for row in rows]
-        verdicts = judge.verify([(row["response"], problem) for row, problem in zip(rows, asked, strict=True)])
+    for stored in judged_batches(file, problems):
+        asked = [one.problem if domain is None else replace(one.problem, domain=domain) for one in stored]
+        verdicts = judge.verify([(one.row["response"], problem) for one, problem in zip(stored, asked, strict=True)])
         yield [
-            Rescored(row.get(_MODEL) or file.stem, problem, row, _columns(verdict))
-            for row, problem, verdict in zip(rows, asked, verdicts, strict=True)
+            Rescored(one.where, problem, one.row, _columns(verdict))
+            for one, problem, verdict in zip(stored, asked, verdicts, strict=True)
         ]
 
 
-def _batches(file: Path) -> Iterator[list[Row]]:
+def judged_batches(file: Path, problems: Mapping[str, Problem]) -> Iterator[list[Judged]]:
+    """The responses of a table that bear a verdict, with their problems, at most `AT_ONCE` at a time.
+
+    Raises ValueError where a problem of the table is not among those given.
+    """
     table = pq.ParquetFile(file)
     columns = [name for name in (*_READ, _MODEL) if name in table.schema_arrow.names]
     for batch in table.iter_batches(AT_ONCE, columns=columns):
         rows = [row for row in pa.Table.from_batches([batch]).to_pylist() if row["status"] in STATUSES]
         if rows:
-            yield rows
+            yield [Judged(row.get(_MODEL) or file.stem, _problem(row, problems, file), row) for row in rows]
 
 
-def _problem(row: Row, problems: Mapping[str, Problem], domain: str | None, file: Path) -> Problem:
+def _problem(row: Row, problems: Mapping[str, Problem], file: Path) -> Problem:
     problem = problems.get(row["problem_id"])
     if problem is None:
         raise ValueError(
             f"{file}: the problem {row['problem_id']!r} is in no table of the result or of its curation, so that its responses cannot "
             "be judged again; is the curation still in this home folder?"
         )
-    return problem if domain is None else replace(problem, domain=domain)
+    return problem
 
 
 def _columns(verdict: Verdict) -> Row:

@@ -18,6 +18,7 @@ from data.domains.quantities import unit_in_base
 
 _MAX_ITEMS = 60
 _EQUAL = frozenset({"=", "\\approx", "\\sim", "\\equiv", "\\cong"})
+_ROUNDED = Fraction(1, 50)  # by which sides of an equation may differ, as 1/3 = 0.33 does
 _FLIPPED = {
     "<": ">",
     ">": "<",
@@ -531,11 +532,14 @@ def is_name(node: Node) -> bool:
 
 
 def value_of(relation: Node) -> Node | None:
-    """What a relation says of a name, or of what is computed: the last side before an approximation; None where it says something else."""
+    """What a relation says of a name, or of what is computed: the last side before an approximation.
+
+    None where it says something else, or that numbers are equal which are not.
+    """
     signs = relation.label.split()
     if signs == ["\\in"] and is_name(relation.parts[0]):
         return relation.parts[1]
-    if not set(signs) <= _EQUAL:
+    if not set(signs) <= _EQUAL or _is_false(relation):
         return None
     first, *rest = relation.parts
     if not is_name(first):
@@ -547,6 +551,17 @@ def value_of(relation: Node) -> Node | None:
     if before:
         return rest[before - 1]
     return rest[-1] if is_name(first) else first
+
+
+def _is_false(relation: Node) -> bool:
+    """Whether `=` stands between integers that differ, or between numbers that no rounding makes equal: `5 = 204`."""
+    if set(relation.label.split()) != {"="}:
+        return False
+    numbers = [value for side in relation.parts if (value := exact(side)) is not None]
+    if len(numbers) < 2:
+        return False
+    slack = _ROUNDED * max(map(abs, numbers)) if any(value.denominator > 1 for value in numbers) else 0
+    return max(numbers) - min(numbers) > slack
 
 
 def _name(relation: Node) -> Node:

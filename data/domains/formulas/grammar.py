@@ -5,7 +5,7 @@ Levels, loosest first: list, logic, relation, ratio, set operators, sum, product
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -175,7 +175,7 @@ class Parser(Cursor):
         terms = [self.term()]
         while self.peek() in ("+", "-", "\\pm", "\\mp"):
             terms.append(self.term())
-        return terms[0] if len(terms) == 1 else Node("sum", tuple(terms))
+        return terms[0] if len(terms) == 1 else _summed(terms)
 
     def term(self) -> Node:
         """A product with the signs before it."""
@@ -459,6 +459,16 @@ def _capital(factor: Node) -> str:
     is_inverse = factor.head == "power" and factor.parts[1] in (negative(number(1)), Node("symbol", (), "T"))
     base = factor.parts[0] if is_inverse else factor
     return base.label if base.head == "symbol" and len(base.label) == 1 and base.label.isupper() else ""
+
+
+def _summed(terms: Sequence[Node]) -> Node:
+    r"""A sum; a unit behind its last term alone is that of the whole, as in `18+2\pi\text{ cm}`."""
+    *others, last = terms
+    if last.head == "quantity" and not any(
+        part.head in ("quantity", "compound") for term in others for part in term.walk()
+    ):
+        return Node("quantity", (Node("sum", (*others, *last.parts)),), last.label)
+    return Node("sum", tuple(terms))
 
 
 def _degrees(node: Node) -> Node:

@@ -81,7 +81,9 @@ def product(factors: list[Node]) -> Node:
 
 
 def negative(node: Node) -> Node:
-    """Minus a node."""
+    """Minus a node; a quantity keeps its unit."""
+    if node.head == "quantity":
+        return Node("quantity", (negative(node.parts[0]),), node.label)
     if node.number is not None and node.head == "number" and not node.label.startswith("-"):
         return number(-node.number, f"-{node.label}", node.precision)
     return Node("product", (number(-1), node))

@@ -110,6 +110,18 @@ SAME = {
         ("\\sqrt{3} \\text{ m}", "100\\sqrt{3} \\text{ cm}"),
         ("36 \\text{ percent}", "36\\%"),
     ],
+    "a unit behind a sign or a sum is that of the whole": [
+        ("-2", "-2 \\text{ units}"),
+        ("-\\frac{3}{4} \\text{ cm}", "-\\frac{3}{4}"),
+        ("18+2\\pi", "18+2\\pi \\text{ meters}"),
+        ("11\\sqrt{5} + 11 \\text{ units}", "11 + 11\\sqrt{5}"),
+        ("-3 + \\sqrt{2} \\text{ m}", "100\\sqrt{2} - 300 \\text{ cm}"),
+    ],
+    "an equation between numbers that holds, or that rounding makes hold, gives its value": [
+        ("20", "18 + 2 = 20"),
+        ("0.667", "\\frac{2}{3} = 0.667"),
+        ("204", "x = 204"),
+    ],
     "ratios in proportion": [("2:6", "1:3"), ("1:2:3", "2:4:6"), ("08:30", "08:30")],
     "cross products turn their sign": [
         ("\\vec a \\times \\vec b", "-\\vec b \\times \\vec a"),
@@ -119,6 +131,16 @@ SAME = {
 }
 
 DIFFERENT = {
+    "an equation between numbers that does not hold gives no value": [
+        ("204", "5 = 204"),
+        ("204", "4 + 1 = 204"),
+        ("x = 204", "x = 3 = 204"),
+        ("1001", "1000 = 1001"),
+    ],
+    "a quantity is not its negative, nor a sum its last term": [
+        ("2", "-2 \\text{ units}"),
+        ("2\\pi", "18+2\\pi \\text{ meters}"),
+    ],
     "a relation is not its reverse": [
         ("y \\ge -1", "-1 \\ge y"),
         ("x < 4", "x \\le 4"),
