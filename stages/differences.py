@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluation.one_model import PROBLEMS
 from stages.evaluation.statistics import estimate_difference
 from stages.plan import FURTHER_SFT, MODULES, ONE_MODEL
 from stages.records.artifact import Manifest, Store
 from stages.records.code_digest import reached_modules
 from stages.records.provenance import ROOT
-from stages.recount import RESULTS, Counted, counted_results, read_problems, read_results
+from stages.recount import RESULTS, Counted, asked_again, counted_results, read_results
 from stages.soundness import input_folders
 from stages.stage import Row
 
@@ -184,9 +183,9 @@ def _same_problems(a: Manifest, b: Manifest, store: Store) -> set[str]:
     """Ids of the problems that are asked and judged alike in both."""
     found = []
     for one in (a, b):
-        folders = input_folders(one, store)
-        path = one.folder / PROBLEMS if (one.folder / PROBLEMS).is_file() else folders["curation"] / "heldout.parquet"
-        found.append({problem.id: (problem.prompt, problem.answer, problem.tests) for problem in read_problems(path)})
+        asked = asked_again(one, input_folders(one, store))
+        problems = asked.problems if asked else []
+        found.append({problem.id: (problem.prompt, problem.answer, problem.tests) for problem in problems})
     return {name for name, problem in found[0].items() if found[1].get(name) == problem}
 
 

@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data.benchmarks import find_benchmark
-from data.schema import Problem, problems_from_table, read_table
-from stages.config import ModelEvaluationConfig, RlArm, RlConfig
+from stages.config import EvaluationConfig, ModelEvaluationConfig, RlArm, RlConfig
 from stages.curation.splits import SPLITS
-from stages.evaluation.groups import problem_clusters, problem_groups
-from stages.evaluation.one_model import PROBLEMS, num_samples
-from stages.evaluation.scores import Results, Scores, model_scores, score_results
+from stages.evaluation.asked import ASKED, Asked, asked_of, asked_of_one_model
+from stages.evaluation.groups import problem_clusters
+from stages.evaluation.parts import part_results
+from stages.evaluation.scores import Results, Scores, model_scores
 from stages.evaluation.statistics import estimate_difference
 from stages.records.artifact import Manifest
 from stages.records.rollouts import TEXT_COLUMNS, read_rollouts, rollout_steps
@@ -97,40 +96,36 @@ Counted = tuple[Scores, Results, dict[str, str], dict[str, list[str]]]
 
 def counted_results(manifest: Manifest, inputs: Folders) -> Counted | None:
     """Scores by problem, results, clusters and groups of an evaluation, from its samples; None where its curation is not there."""
-    samples = pq.read_table(manifest.folder / SAMPLES, columns=list(_COUNTED))
-    config = manifest.document["payload"]["config"]
-    if (manifest.folder / PROBLEMS).is_file():
-        return _of_one_model(manifest, samples)
-    if "curation" not in inputs:
+    asked = asked_again(manifest, inputs)
+    if asked is None:
         return None
-    problems = read_problems(inputs["curation"] / "heldout.parquet")
-    trained = [problem.level for problem in read_problems(inputs["curation"] / "rl.parquet")]
-    groups, clusters = problem_groups(problems, trained_levels=trained), problem_clusters(problems)
-    scores = {
-        model: _scores(samples.filter(pc.field("model") == model), config["samples_per_problem"])
-        for model in dict.fromkeys(samples["model"].to_pylist())
-    }
-    return scores, score_results(scores, groups, clusters, confidence=config["confidence"]), clusters, groups
-
-
-def _of_one_model(manifest: Manifest, samples: pa.Table) -> Counted:
-    """An evaluation of one model on benchmarks: a group a benchmark, with as many samples as that asks."""
-    config = ModelEvaluationConfig.model_validate(manifest.document["payload"]["config"])
-    problems = read_problems(manifest.folder / PROBLEMS)
-    clusters = problem_clusters(problems)
-    groups: dict[str, list[str]] = {}
-    for problem in problems:
-        name = next(name for name in config.benchmarks if find_benchmark(name).owns(problem.source, problem.metadata))
-        groups.setdefault(name, []).append(problem.id)
+    samples = pq.read_table(manifest.folder / SAMPLES, columns=list(_COUNTED))
+    confidence = manifest.document["payload"]["config"]["confidence"]
+    scores: dict[str, dict[str, dict[str, float]]] = {}
     results: Results = {}
-    scores: dict[str, dict[str, float]] = {}
-    for name, ids in groups.items():
-        rows = samples.filter(pc.field("problem_id").isin(ids))
-        found = _scores(rows, num_samples(config, find_benchmark(name)))
-        results |= score_results({config.name: found}, {name: ids}, clusters, confidence=config.confidence)
-        for metric, by_problem in found.items():
-            scores.setdefault(metric, {}).update(by_problem)
-    return {config.name: scores}, results, clusters, groups
+    for part in asked.parts:
+        rows = samples.filter(pc.field("problem_id").isin([problem.id for problem in part.problems]))
+        found = {
+            model: _scores(rows.filter(pc.field("model") == model), part.num_samples) for model in _models(samples)
+        }
+        results |= part_results(part, found, confidence=confidence)
+        for model, metrics in found.items():
+            for metric, by_problem in metrics.items():
+                scores.setdefault(model, {}).setdefault(metric, {}).update(by_problem)
+    groups = {group: list(ids) for part in asked.parts for group, ids in part.groups.items()}
+    return scores, results, problem_clusters(asked.problems), groups
+
+
+def asked_again(manifest: Manifest, inputs: Folders) -> Asked | None:
+    """What an evaluation asked; None where its curation is not there."""
+    config = manifest.document["payload"]["config"]
+    if (manifest.folder / ASKED).is_file():
+        return asked_of_one_model(ModelEvaluationConfig.model_validate(config), manifest.folder)
+    return asked_of(EvaluationConfig.model_validate(config), inputs["curation"]) if "curation" in inputs else None
+
+
+def _models(samples: pa.Table) -> list[str]:
+    return list(dict.fromkeys(samples["model"].to_pylist()))
 
 
 def _scores(samples: pa.Table, count: int) -> dict[str, dict[str, float]]:
@@ -163,11 +158,6 @@ def _differences(
         }
         yield from _compared(row, counted, where=f"{name} ")
         yield from _compared({name: manifest.metrics.get(name)}, {name: found.value}, where="")
-
-
-def read_problems(path: Path) -> list[Problem]:
-    """The problems of a table."""
-    return problems_from_table(read_table(path))
 
 
 def read_results(folder: Path) -> Results:

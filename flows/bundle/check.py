@@ -30,6 +30,7 @@ from typing import Any
 Json = Any  # what `json.loads` returns
 RESULTS = "data/results"  # <stage>/<fingerprint>/ as in the home folder
 STATEMENTS = "data/statements"
+HELD_OUT = ("heldout.parquet", "benchmarks.parquet")  # of curation
 PROBLEMS, SAMPLES, FACTS = (f"data/verdicts/{name}" for name in ("problems.jsonl", "samples.jsonl", "facts.json"))
 RECORDS = "data/records"
 RUNS, METRICS = f"{RECORDS}/runs.jsonl", f"{RECORDS}/metrics.jsonl"
@@ -136,7 +137,8 @@ def _dependency(name: str, entry: Json, seals: Mapping[str, str]) -> Json:
 
 def verdicts_statement(by_key: Mapping[str, Json], digests: Mapping[str, str]) -> Json:
     """That the JSON lines of verdicts were written from sealed tables. `digests`: path in the bundle -> sha256."""
-    sources = [("evaluation", "samples.parquet"), ("curation", "heldout.parquet"), ("curation", "rl.parquet")]
+    held_out = [("curation", name) for name in HELD_OUT if name in by_key["curation"]["files"]]
+    sources = [("evaluation", "samples.parquet"), *held_out, ("curation", "rl.parquet")]
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": {"sha256": digests[name]}} for name in (FACTS, PROBLEMS, SAMPLES)],
@@ -419,11 +421,12 @@ def _binomial(num: int, k: int, p: float) -> float:
 class Evaluation:
     """The stored verdicts, and what they are counted by."""
 
-    problems: dict[str, Json]  # id -> domain, split, source, level, cluster
+    problems: dict[
+        str, Json
+    ]  # id -> domain, split, source, level, cluster, samples: answers to it beside the greedy one
     samples: list[Json]
     levels: list[int | None]  # of the problems that RL drew from
     confidence: float
-    num_samples: int  # a problem, beside the greedy one
     rl_arms: tuple[str, ...]  # those that keep rollouts; the other arms are controls
 
     @functools.cached_property
@@ -444,14 +447,23 @@ class Evaluation:
     @functools.cached_property
     def scores(self) -> dict[str, dict[str, dict[str, float]]]:
         """Model -> metric -> problem id -> value, NaN where too few samples were judged."""
-        return {model: _model_scores(self._rows(model), self.num_samples) for model in self.models}
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for model in self.models:
+            for num_samples in sorted({problem["samples"] for problem in self.problems.values()}):
+                for metric, by_problem in _model_scores(self._rows(model, num_samples), num_samples).items():
+                    found.setdefault(model, {}).setdefault(metric, {}).update(by_problem)
+        return found
 
-    def _rows(self, model: str) -> list[Json]:
-        return [row for row in self.samples if row["model"] == model]
+    def _rows(self, model: str, num_samples: int) -> list[Json]:
+        """The rows of a model on the problems that were asked so many times."""
+        asked = {name for name, problem in self.problems.items() if problem["samples"] == num_samples}
+        return [row for row in self.samples if row["model"] == model and row["problem_id"] in asked]
 
     def over(self, group: str, by_problem: Mapping[str, float]) -> Values | None:
-        """A number a problem of a group."""
+        """A number a problem of a group; None where the metric is not one of that group."""
         ids = self.groups[group]
+        if any(name not in by_problem for name in ids):
+            return None
         return judged_values([by_problem[name] for name in ids], [self.problems[name]["cluster"] for name in ids])
 
     def results(self) -> dict[str, Json]:
@@ -634,7 +646,6 @@ class Bundle:
             samples=self.rows(SAMPLES),
             levels=self.json(FACTS)["trained_levels"],
             confidence=config["confidence"],
-            num_samples=config["samples_per_problem"],
             rl_arms=tuple(key.removeprefix("rl/") for key in learners),
         )
 
@@ -846,12 +857,15 @@ def _check_tables(bundle: Bundle) -> Iterator[str]:
     path = bundle.folder / bundle.result_file("evaluation", "samples.parquet")
     if pq.read_table(path, columns=columns).select(columns).to_pylist() != bundle.evaluation.samples:
         yield f"{SAMPLES}: not the rows of the evaluation's samples.parquet"
-    heldout = pq.read_table(bundle.folder / bundle.result_file("curation", "heldout.parquet")).to_pylist()
     names = ("id", "domain", "split", "source")
-    if [[row[name] for name in names] for row in heldout] != [
-        [row[name] for name in names] for row in bundle.rows(PROBLEMS)
-    ]:
-        yield f"{PROBLEMS}: not the rows of curation's heldout.parquet"
+    held = {
+        tuple(row[name] for name in names)
+        for file in bundle.by_key["curation"]["files"]
+        if file in HELD_OUT
+        for row in pq.read_table(bundle.folder / bundle.result_file("curation", file)).to_pylist()
+    }
+    if not held.issuperset(tuple(row[name] for name in names) for row in bundle.rows(PROBLEMS)):
+        yield f"{PROBLEMS}: not the rows that curation held out"
 
 
 CHECKS: Mapping[str, Callable[[Bundle], Iterator[str]]] = {

@@ -11,6 +11,8 @@ from typing import Any
 from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
 from flows.bundle import check
 from flows.bundle.source import Source
+from stages.config import EvaluationConfig
+from stages.evaluation.asked import asked_of
 from stages.evaluation.groups import problem_clusters
 from stages.records.artifact import Manifest, write_json
 from stages.records.code_digest import ROOT
@@ -34,12 +36,14 @@ def write_verdicts(manifests: Manifests, folder: Path) -> None:
 
     samples = pq.read_table(evaluation / "samples.parquet", columns=[*_VERDICT]).select(_VERDICT)
     write_rows(samples.to_pylist(), folder / check.SAMPLES)
-    problems = problems_from_table(read_table(curation / "heldout.parquet", PROBLEM_SCHEMA))
-    clusters = problem_clusters(problems)
+    config = EvaluationConfig.model_validate(manifests["evaluation"].document["payload"]["config"])
+    asked = asked_of(config, curation)
+    clusters = problem_clusters(asked.problems)
     rows = (
         {"id": one.id, "domain": one.domain, "split": one.split, "source": one.source, "level": one.level,
-         "cluster": clusters[one.id]}
-        for one in problems
+         "cluster": clusters[one.id], "samples": part.num_samples}
+        for part in asked.parts
+        for one in part.problems
     )  # fmt: skip
     write_rows(rows, folder / check.PROBLEMS)
     pool = problems_from_table(read_table(curation / "rl.parquet", PROBLEM_SCHEMA))
@@ -167,7 +171,7 @@ _HOLDS = """\
 | `data/report.html` | the report; no network is needed to read it |
 | `data/results/STAGE/FINGERPRINT` | the sealed results: curated data with `card.md` (sources and licences), weights, rollouts, samples |
 | `data/statements` | an in-toto Statement a result: its files, and the digests of what it was made from |
-| `data/verdicts` | verdicts of the evaluation as JSON lines, written from `samples.parquet` and `heldout.parquet` |
+| `data/verdicts` | verdicts of the evaluation as JSON lines, written from `samples.parquet` and what curation held out |
 | `data/records` | runs, parameters and metrics of every step, from the experiment records; a value that is no number is null |
 | `data/recipe.json` | the recipe with every value filled in, as it was recorded |
 | `data/source`, `data/source.json` | the code, and which results have the digest of it |

@@ -20,6 +20,7 @@ from data.benchmarks.loading import load_benchmark
 from data.benchmarks.own import OwnSet, load_own_set
 from data.schema import table_from_problems, write_table
 from stages.config import ModelEvaluationConfig, Runtime
+from stages.evaluation.asked import ASKED
 from stages.evaluation.benchmarks import (
     Sets,
     benchmark_notes,
@@ -42,8 +43,6 @@ from stages.sampling.sampler import sample_and_judge
 from stages.sampling.scores import checker_failures, judge_failures, num_weak, require_judged, status_counts
 from stages.seeds import derive_seed
 from stages.stage import STATE, StageLog, StageRecord
-
-ASKED = "problems.parquet"
 
 
 def run(

@@ -13,27 +13,24 @@ shown are those of `statistics`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table, write_table
+from data.schema import write_table
 from data.sources.procedural import describe
 from stages.config import EvaluationConfig, Runtime
+from stages.evaluation.asked import Asked, asked_of
 from stages.evaluation.benchmarks import (
-    Sets,
     benchmark_notes,
-    benchmark_parts,
     benchmark_rows,
     benchmark_score_rows,
     require_room,
     response_rows,
-    rows_set_aside,
 )
 from stages.evaluation.contamination import trained_rows
-from stages.evaluation.groups import problem_clusters, problem_groups
+from stages.evaluation.groups import problem_clusters
 from stages.evaluation.parts import GREEDY, Answers, Part, part_jobs, part_results, part_scores
 from stages.evaluation.points import point_rows, rating_rows
 from stages.evaluation.scores import Results, Scores, result_rows, score_text, shown_samples, with_model
@@ -57,28 +54,7 @@ from stages.training.checkpoints import checkpoints_of
 from stages.training.ledger import flops_spent, tokens_trained
 
 SFT = "sft"
-HELDOUT = "heldout.parquet"
 _OF = "."  # between a model and a part in the name of a job; no name of a model has it
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the models are asked: the recipe's own problems, where it has any, and the benchmarks that it names."""
-
-    own: tuple[Part, ...]  # one, or none
-    benchmarks: tuple[Part, ...]
-    sets: Sets  # every row of the benchmarks, those that cannot be judged among them
-    absent: tuple[str, ...]  # benchmarks of which there is no row
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """All of them, in the order in which they are asked."""
-        return *self.own, *self.benchmarks
-
-    @property
-    def problems(self) -> list[Problem]:
-        """Their problems."""
-        return [problem for part in self.parts for problem in part.problems]
 
 
 def run(
@@ -88,7 +64,7 @@ def run(
     models = {SFT: chosen_model(inputs)} | {
         key.removeprefix("rl/"): model_folder(folder) for key, folder in inputs.items() if key.startswith("rl/")
     }
-    asked = _asked(config, inputs["curation"])
+    asked = asked_of(config, inputs["curation"])
     for folder in models.values():
         require_room(asked.benchmarks, Policy.of(folder))
     with LocalSampler(runtime, published=out / STATE / "published") as sampler:
@@ -138,32 +114,6 @@ def run(
 
 
 # ---------------------------------------------------------------- sampling
-
-
-def _problems(path: Path) -> list[Problem]:
-    return problems_from_table(read_table(path, PROBLEM_SCHEMA))
-
-
-def _asked(config: EvaluationConfig, curation: Path) -> _Asked:
-    """What curation held out. Raises ValueError where that is nothing, and for rows that are not those of a frozen manifest."""
-    sets = rows_set_aside(config, curation)
-    absent = tuple(name for name in config.benchmarks if name not in sets)
-    own = _own_part(config, curation)
-    asked = _Asked(own, tuple(benchmark_parts(config, sets)), sets, absent)
-    if not asked.problems:
-        raise ValueError(
-            f"{curation / HELDOUT} holds no problem: give curation a source for the split `heldout`, or name benchmarks"
-            + (f"; of {', '.join(absent)} it found no row" if absent else "")
-        )
-    return asked
-
-
-def _own_part(config: EvaluationConfig, curation: Path) -> tuple[Part, ...]:
-    """The held-out problems; where the recipe names benchmarks, without their rows."""
-    problems = [row for row in _problems(curation / HELDOUT) if not (config.benchmarks and row.split == "eval")]
-    trained = [problem.level for problem in _problems(curation / "rl.parquet")]
-    groups = problem_groups(problems, trained_levels=trained)
-    return (Part("", tuple(problems), config.samples_per_problem, groups),) if problems else ()
 
 
 def _jobs(config: EvaluationConfig, models: Mapping[str, Path], parts: Sequence[Part]) -> list[SamplingJob]:
@@ -247,7 +197,7 @@ def _response_rows(parts: Sequence[Part], answers: Answers) -> list[Row]:
 
 
 def _benchmark_tables(
-    asked: _Asked, answers: Answers, results: Results, *, inputs: Mapping[str, Path]
+    asked: Asked, answers: Answers, results: Results, *, inputs: Mapping[str, Path]
 ) -> dict[str, list[Row]]:
     """What is told of the benchmarks that the recipe names; nothing where it names none."""
     if not (asked.benchmarks or asked.absent):
@@ -323,7 +273,7 @@ def _ledger(
     ]
 
 
-def _notes(failures: int, asked: _Asked) -> tuple[str, ...]:
+def _notes(failures: int, asked: Asked) -> tuple[str, ...]:
     judged = f"the judge failed on {failures} responses; they count neither as right nor as wrong" if failures else ""
     generated = describe(problem.source for problem in asked.problems)
     told = benchmark_notes(asked.benchmarks, asked.sets, absent=asked.absent)

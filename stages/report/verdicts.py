@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from data.schema import PROBLEM_SCHEMA, SAMPLE_SCHEMA, Problem, problems_from_table, read_table
-from stages.evaluation.groups import problem_groups
+from stages.config import EvaluationConfig
+from stages.evaluation.asked import HELDOUT, asked_of
+from stages.evaluation.parts import Part
 from stages.records.artifact import Manifest
 from stages.stage import Row
 
@@ -31,32 +33,29 @@ class VerdictGroup:
 
 def verdict_groups(evaluation: Manifest, curation: Manifest) -> list[VerdictGroup]:
     """The groups, none of a problem twice; at most `MOST_PROBLEMS` rows in all."""
-    problems = _problems(curation, "heldout.parquet")
-    by_id = {problem.id: problem for problem in problems}
+    config = EvaluationConfig.model_validate(evaluation.document["payload"]["config"])
     marks = _marks(evaluation)
     found, room = [], MOST_PROBLEMS
-    for name, ids in smallest_groups(problems, _problems(curation, "rl.parquet")).items():
-        shown = ids[:room]
-        room -= len(shown)
-        rows = tuple(_row(by_id[problem_id], marks) for problem_id in shown)
-        found.append(VerdictGroup(name, rows, len(ids) - len(shown)))
+    for part in asked_of(config, curation.folder).parts:
+        by_id = {problem.id: problem for problem in part.problems}
+        for name, ids in smallest_groups(part).items():
+            shown = ids[:room]
+            room -= len(shown)
+            rows = tuple(_row(by_id[problem_id], marks) for problem_id in shown)
+            found.append(VerdictGroup(name, rows, len(ids) - len(shown)))
     return found
 
 
-def smallest_groups(problems: Sequence[Problem], trained: Sequence[Problem]) -> dict[str, list[str]]:
-    """Those of `problem_groups` that do not overlap: each domain, `harder`, each benchmark."""
-    groups = problem_groups(problems, trained_levels=[problem.level for problem in trained])
-    return {name: ids for name, ids in groups.items() if name != "all" and "level " not in name}
+def smallest_groups(part: Part) -> dict[str, Sequence[str]]:
+    """Those of a part that do not overlap: each domain, `harder`, each benchmark."""
+    return {name: ids for name, ids in part.groups.items() if name != "all" and "level " not in name}
 
 
 def right_answers(curation: Manifest) -> dict[str, str]:
     """Problem id -> the right answer of a held-out problem, cut to a line; tests in words where there is no answer."""
-    return {problem.id: _right_answer(problem) for problem in _problems(curation, "heldout.parquet")}
-
-
-def _problems(curation: Manifest, name: str) -> list[Problem]:
-    path = curation.folder / name
-    return problems_from_table(read_table(path, PROBLEM_SCHEMA)) if path.exists() else []
+    path = curation.folder / HELDOUT
+    problems = problems_from_table(read_table(path, PROBLEM_SCHEMA)) if path.exists() else []
+    return {problem.id: _right_answer(problem) for problem in problems}
 
 
 def _right_answer(problem: Problem) -> str:
