@@ -44,9 +44,16 @@ def test_puzzles_are_rewarded_and_measured_by_their_own_scorers(ring):
     recipe.write_text(RECIPE, encoding="utf-8")
     document = ring.json("run", str(recipe))
     stages = {entry["stage"]: Path(entry["artifact"]) for entry in document["stages"]}
-    rollouts = pq.read_table(sorted(stages["rl"].rglob("rollouts*.parquet"))[0]).to_pylist()
-    assert {row["domain"] for row in rollouts} == {"math", "code", "science", "gym"}
-    samples = [row for path in stages["evaluation"].rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
-    judged = [row["status"] for row in samples if row.get("domain") == "gym" and "status" in row]
-    assert judged
-    assert set(judged) <= {"correct", "wrong", "no_answer"}
+    trained = [row for path in sorted(stages["rl"].glob("rollouts/step-*.parquet")) for row in rows_of(path)]
+    assert {domain for domain, _ in trained} == {"math", "code", "science", "gym"}
+    measured = rows_of(stages["evaluation"] / "samples.parquet")
+    for rows in (trained, measured):
+        judged = {status for domain, status in rows if domain == "gym"}
+        assert judged
+        assert judged <= {"correct", "wrong", "no_answer"}
+
+
+def rows_of(path: Path) -> list[tuple[str, str]]:
+    """Domain and status of each response."""
+    table = pq.read_table(path, columns=["domain", "status"])
+    return list(zip(table["domain"].to_pylist(), table["status"].to_pylist(), strict=True))
