@@ -83,11 +83,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # connections that wait, while a machine has other work
+
+
 @contextlib.contextmanager
 def served(answers: Answers) -> Iterator[str]:
     """Serve until the end; gives the model's address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"answers": answers}))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"answers": answers}))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
