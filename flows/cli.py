@@ -41,7 +41,7 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     ),
     "runs": (
         "flows.commands.runs:list_runs",
-        "List every run of this home folder, also those that failed, were stopped or killed, and how many tries of a chain there were.",
+        "List every run of this home folder, oldest first: when, what, how it ended, and how many tries of the same chain it makes.",
     ),
     "lineage": (
         "flows.commands.lineage:lineage",
@@ -77,7 +77,7 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     ),
     "bundle": (
         "flows.commands.bundle:bundle",
-        "Put a finished chain in one folder to publish, with a check of every file and number that needs Python alone.",
+        "Put a finished chain in one folder: results, code, records, report, and a check that needs Python alone (docs/bundle.md).",
     ),
     "crosscheck": (
         "flows.commands.crosscheck:crosscheck",

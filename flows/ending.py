@@ -147,7 +147,7 @@ def _models(models: Mapping[str, tuple[str, Path]], results: Mapping[str, Mappin
 def _places(document: Mapping[str, Any], *, home: Path) -> Iterator[str]:
     yield f"Report:  {near(Path(document['report']))}"
     yield f"Records: {browse_command(home)}   (or: {program()} up)"
-    if tries := tries_in_words(RunLedger(home).runs(), document["chain"]):
+    if tries := tries_in_words(RunLedger(home).runs(), document.get("chain", "")):
         yield f"Tries:   {tries}   ({program()} runs)"
 
 

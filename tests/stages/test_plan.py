@@ -1,5 +1,6 @@
 """What a change of code, configuration or data does to the fingerprints of a chain; changed code is planned in a process of its own."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -213,7 +214,7 @@ def spec_of(stage: str, *inputs: str) -> PlannedStage:
         inputs=inputs,
         ranks=1,
         payload={"stage": stage, "arm": None},
-        fingerprint=stage,
+        fingerprint=hashlib.md5(stage.encode()).hexdigest(),
     )
 
 

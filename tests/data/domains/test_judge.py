@@ -25,7 +25,7 @@ def test_an_unknown_domain_is_named():
 
 
 def test_every_domain_tells_how_to_answer():
-    assert set(DOMAINS) == {"math", "code", "science"}
+    assert set(DOMAINS) == {"math", "code", "science", "gym"}
     assert all(
         domain.prompt_suffix in PROMPT_SUFFIXES and "\\boxed{}" in domain.prompt_suffix for domain in DOMAINS.values()
     )

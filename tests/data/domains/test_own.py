@@ -98,7 +98,7 @@ def test_every_process_knows_it(name_files):
     name_files(riddle=RIDDLE)
     code = "from data.domains import DOMAINS, verify; print([*DOMAINS], verify(r'\\boxed{echo}', domain='riddle', gold='Echo').status)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("] ") == ["['math', 'code', 'science', 'riddle'", "correct\n"]
+    assert done.stdout.split("] ") == ["['math', 'code', 'science', 'gym', 'riddle'", "correct\n"]
 
 
 @pytest.mark.parametrize(

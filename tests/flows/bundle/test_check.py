@@ -88,10 +88,11 @@ def test_groups_are_those_of_the_pipeline():
     ]  # fmt: skip
     clusters = problem_clusters(problems)
     rows = {
-        one.id: {"domain": one.domain, "split": one.split, "source": one.source, "level": one.level, "cluster": clusters[one.id]}
+        one.id: {"domain": one.domain, "split": one.split, "source": one.source, "level": one.level,
+                 "cluster": clusters[one.id], "samples": 2}
         for one in problems
     }  # fmt: skip
-    made = check.Evaluation(rows, samples=[], levels=[2, 3], confidence=0.95, num_samples=2, rl_arms=())
+    made = check.Evaluation(rows, samples=[], levels=[2, 3], confidence=0.95, rl_arms=())
     assert made.groups == problem_groups(problems, trained_levels=[2, 3, None])
 
 

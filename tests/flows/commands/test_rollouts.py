@@ -183,7 +183,7 @@ def test_what_a_terminal_obeys_is_shown_and_no_text_passes_for_ours(seal, capsys
     [
         ({"step": 4}, "no step 4; the arm mixed has the steps 1 to 3"),
         ({"step": 0}, "no step 0; the arm mixed has the steps 1 to 3"),
-        ({"domain": "poetry"}, "no domain 'poetry'; there are math, code, science"),
+        ({"domain": "poetry"}, "no domain 'poetry'; there are math, code, science, gym"),
         ({"status": "right"}, f"no status 'right'; there are {', '.join(ROLLOUT_STATUSES)}"),
         ({"page": 3}, "--page = 3 is beyond the last, 2: 14 of 14 responses match, at most 10 a page"),
         ({"page": 0}, "--page = 0 must be at least 1"),

@@ -13,10 +13,9 @@ import pytest
 from data.schema import Problem, table_from_problems, write_table
 from stages.config import EvaluationConfig, ModelEvaluationConfig, Runtime, Sampling
 from stages.evaluation import one_model
+from stages.evaluation.asked import Asked, asked_of
 from stages.evaluation.parts import Part
 from stages.evaluation.run import (
-    _Asked,
-    _asked,
     _comparisons,
     _difference,
     _jobs,
@@ -375,13 +374,13 @@ def test_a_model_of_a_chain_has_the_responses_and_scores_that_it_has_when_it_is_
 
 def test_a_benchmarks_rows_are_those_of_its_frozen_manifest(with_benchmarks: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="benchmark aime24: rows aime24/0"):
-        _asked(NAMING.model_copy(update={"another_version": False}), with_benchmarks["curation"])
+        asked_of(NAMING.model_copy(update={"another_version": False}), with_benchmarks["curation"])
 
 
 def test_without_a_name_curations_benchmarks_are_asked_as_the_held_out_problems_are(
     with_benchmarks: dict[str, Path],
 ) -> None:
-    asked = _asked(CONFIG, with_benchmarks["curation"])
+    asked = asked_of(CONFIG, with_benchmarks["curation"])
     assert (asked.benchmarks, asked.absent, len(asked.problems)) == ((), (), 7 + 6)
     assert {"aime24", "gaokao_math", "sums/one"} < asked.own[0].groups.keys()
 
@@ -418,9 +417,9 @@ def test_no_problem_to_evaluate_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"holds no problem: give curation a source for the split `heldout`, or name benchmarks$"
     ):
-        _asked(CONFIG, tmp_path)
+        asked_of(CONFIG, tmp_path)
     with pytest.raises(ValueError, match=r"or name benchmarks; of aime24, gsm8k it found no row$"):
-        _asked(CONFIG.model_copy(update={"benchmarks": ("aime24", "gsm8k")}), tmp_path)
+        asked_of(CONFIG.model_copy(update={"benchmarks": ("aime24", "gsm8k")}), tmp_path)
 
 
 def test_every_model_is_asked_the_same_with_the_same_seed(tmp_path: Path) -> None:
@@ -525,8 +524,8 @@ def test_responses_are_told_by_model_and_mode() -> None:
 
 
 def test_notes_are_of_the_judge_and_of_generated_problems() -> None:
-    def asked(*problems: Problem, absent: tuple[str, ...] = ()) -> _Asked:
-        return _Asked((Part("", problems, 1, {}),), (), {}, absent)
+    def asked(*problems: Problem, absent: tuple[str, ...] = ()) -> Asked:
+        return Asked((Part("", problems, 1, {}),), (), {}, absent)
 
     elsewhere = asked(replace(HELDOUT[0], source="gsm8k"))
     assert _notes(0, elsewhere) == ()
