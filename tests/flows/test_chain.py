@@ -27,8 +27,8 @@ from tests.flows.conftest import assert_all_ended, by_key, content
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\.venv/bin/ring ([^#\n]+?)\s*(?:#.*)?$", README, re.MULTILINE)
 QUICK = [
-    command for command in COMMANDS if command.split()[0] not in ("run", "up", "evaluate")
-]  # evaluate: commands/test_evaluate.py
+    command for command in COMMANDS if command.split()[0] not in ("run", "up", "evaluate", "crosscheck")
+]  # evaluate: commands/test_evaluate.py; crosscheck: an extra
 RUNS = [command for command in COMMANDS if command.split()[0] == "run"]
 AGAIN, EARLY, RERUN = "run smoke", "run laptop --until sft", "run laptop --rerun rl --arm mixed"
 STAGES = ["curation", "base", "sft", "selection", "rl/phased", "rl/mixed", "rl/more-sft", "evaluation", "report"]
@@ -310,6 +310,10 @@ def test_the_readme_documents_every_command() -> None:
         "rescore",
         "runs",
         "reproduce",
+        "bundle",
+        "crosscheck",
+        "diff",
+        "why",
     }
     assert {command.split()[0] for command in COMMANDS} == names
 
@@ -318,12 +322,15 @@ def test_the_readme_documents_every_command() -> None:
 def test_a_command_that_reads_works_as_documented(smoke, command: str) -> None:
     answers = smoke.ring.home / "answers.jsonl"
     answers.write_text(json.dumps({"id": "q1", "response": "so \\boxed{3}", "gold": "3"}) + "\n", encoding="utf-8")
+    problem = pq.read_table(next(smoke.ring.home.glob("artifacts/curation/*/heldout.parquet")))["id"][0].as_py()
     meant = {
         "laptop": "smoke",
         "ID": by_key(smoke.document)["evaluation"]["fingerprint"],
         "ARM": by_key(smoke.document)["rl/mixed"]["fingerprint"],
         "answers.jsonl": str(answers),
         "MODEL": str(next(smoke.ring.home.glob("artifacts/base/*/model"))),
+        "RESPONSE": f"{by_key(smoke.document)['evaluation']['fingerprint']}/sft/{problem}/greedy",
+        "OUT": str(smoke.ring.home.parent / "published"),
         "ROW": pq.read_table(next(smoke.ring.home.glob("artifacts/curation/*/sft.parquet")))["id"][0].as_py(),
     }
     arguments = [meant.get(argument, argument) for argument in shlex.split(command)]

@@ -557,6 +557,8 @@ def spent(tmp_path: Path) -> Callable[..., dict[str, Path]]:
         inputs |= {f"rl/{arm}": steps(tmp_path / arm, *rows) for arm, rows in arms.items()}
         inputs["selection"].mkdir()
         inputs["sft"].mkdir()
+        for name in ("epoch-01", "epoch-02"):
+            (inputs["sft"] / name).mkdir()
         write_checkpoints(inputs["sft"], [checkpoint(1), checkpoint(2)])
         (inputs["selection"] / "choice.json").write_text('{"checkpoint": "epoch-01"}')
         return inputs
