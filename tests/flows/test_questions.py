@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Ring, by_key
 
 from stages.records.artifact import content_digest, document_seal, sealed_files, write_json
 from stages.records.rollouts import read_rollouts
+from tests.flows.conftest import Ring, by_key
 
 ROLLOUT = ("group", "sample", "status", "problem_id", "extracted", "reason")
 
