@@ -148,7 +148,7 @@ def _places(document: Mapping[str, Any], *, home: Path) -> Iterator[str]:
     yield f"Report:  {near(Path(document['report']))}"
     yield f"Records: {browse_command(home)}   (or: {program()} up)"
     if tries := tries_in_words(RunLedger(home).runs(), document.get("chain", "")):
-        yield f"Tries:   {tries}   ({program()} runs)"
+        yield f"Tries:   {tries} ({program()} runs)"
 
 
 def _next(document: Mapping[str, Any], request: Request) -> Iterator[str]:

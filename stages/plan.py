@@ -43,7 +43,7 @@ MODULES: dict[str, str] = {
     "sft": "stages.sft",
     "selection": "stages.selection",
     "rl": "stages.rl",
-    "evaluation": "stages.evaluation",
+    "evaluation": "stages.evaluation.run",
     "report": "stages.report",
 }
 FURTHER_SFT = "stages.sft.further"  # an arm of kind `sft` is SFT from another start

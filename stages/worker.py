@@ -42,7 +42,7 @@ CONFIGS: dict[str, type[Record]] = {  # by module
     "stages.selection": SelectionConfig,
     "stages.rl": RlConfig,
     "stages.sft.further": SftConfig,
-    "stages.evaluation": EvaluationConfig,
+    "stages.evaluation.run": EvaluationConfig,
     "stages.evaluation.one_model": ModelEvaluationConfig,
     "stages.report": ReportConfig,
 }

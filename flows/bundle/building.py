@@ -53,7 +53,7 @@ def make_bundle(chain: str, out: Path, *, home: Path, key: Path | None, is_slim:
     partial = beside / out.name  # the signature holds the folder's name
     try:
         partial.mkdir(parents=True)
-        source = _fill(partial, manifests, records, is_slim=is_slim, is_signed=key is not None)
+        source = _fill(partial, manifests, records, Store(home), is_slim=is_slim, is_signed=key is not None)
         bundle = close_bundle(partial, is_slim=is_slim)
         if faults := check.faults_of(bundle):
             listed = "\n  ".join(faults[:_MOST_FAULTS])
@@ -99,11 +99,18 @@ def chain_manifests(records: ChainRecords, store: Store) -> dict[str, Manifest]:
 
 
 def _fill(
-    folder: Path, manifests: Mapping[str, Manifest], records: ChainRecords, *, is_slim: bool, is_signed: bool
+    folder: Path,
+    manifests: Mapping[str, Manifest],
+    records: ChainRecords,
+    store: Store,
+    *,
+    is_slim: bool,
+    is_signed: bool,
 ) -> Source:
     """Everything but the lists of files; the root digest stands as zeros where it is printed."""
     for manifest in manifests.values():
         _copy_result(manifest, folder / check.RESULTS / manifest.stage / manifest.fingerprint, is_slim=is_slim)
+    _copy_earlier(manifests, store, folder / check.EARLIER)
     write_verdicts(manifests, folder)
     _write_records(manifests, records, folder)
     write_environment(manifests, folder / check.ENVIRONMENT)
@@ -128,6 +135,16 @@ def _copy_result(manifest: Manifest, place: Path, *, is_slim: bool) -> None:
         if not (is_slim and check.is_left_out(name)):
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(manifest.folder / name, place / name, follow_symlinks=False)
+
+
+def _copy_earlier(manifests: Mapping[str, Manifest], store: Store, folder: Path) -> None:
+    """The manifests whose seals inputs name and that stand there no longer: their results were made again with the same bytes."""
+    named = {entry.get("seal") for manifest in manifests.values() for entry in manifest.inputs.values()}
+    for manifest in manifests.values():
+        for one in store.history(manifest.stage, manifest.fingerprint):
+            if one.seal in named and one.seal != manifest.seal:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_json(folder / f"{one.seal}.json", one.document)
 
 
 def _write_records(manifests: Mapping[str, Manifest], records: ChainRecords, folder: Path) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 
 Json = Any  # what `json.loads` returns
 RESULTS = "data/results"  # <stage>/<fingerprint>/ as in the home folder
+EARLIER = "data/earlier"  # manifests that results had before they were made again with the same bytes
 STATEMENTS = "data/statements"
 HELD_OUT = ("heldout.parquet", "benchmarks.parquet")  # of curation
 PROBLEMS, SAMPLES, FACTS = (f"data/verdicts/{name}" for name in ("problems.jsonl", "samples.jsonl", "facts.json"))
@@ -609,6 +610,12 @@ class Bundle:
         return {place: key_of(manifest) for place, manifest in self.manifests.items()}
 
     @functools.cached_property
+    def earlier(self) -> dict[str, Json]:
+        """Seal -> manifest that a result had before it was made again with the same bytes, as far as another result names it."""
+        names = [name for name in self.digests if name.startswith(f"{EARLIER}/")]
+        return {manifest["seal"]: manifest for manifest in map(self.json, names)}
+
+    @functools.cached_property
     def manifests(self) -> dict[str, Json]:
         """Folder of each result -> its manifest."""
         found = (_PLACE.fullmatch(name) for name in sorted(self.digests))
@@ -720,7 +727,12 @@ def _check_chain(bundle: Bundle) -> Iterator[str]:
         for name, entry in manifest["inputs"].items():
             if "stage" in entry:
                 used.add(entry["fingerprint"])
-                yield from _check_input(f"{key}, input {name}", name, entry, by_print.get(entry["fingerprint"]))
+                earlier = bundle.earlier.get(entry.get("seal", ""))
+                yield from _check_input(
+                    f"{key}, input {name}", name, entry, by_print.get(entry["fingerprint"]), earlier
+                )
+    named = {entry.get("seal") for manifest in bundle.by_key.values() for entry in manifest["inputs"].values()}
+    yield from (f"{EARLIER}: no result names the seal {seal[:12]}" for seal in bundle.earlier if seal not in named)
     ends = [key for key, manifest in bundle.by_key.items() if manifest["fingerprint"] not in used]
     if ends != ["report"]:
         yield f"{RESULTS}: nothing follows from {', '.join(ends)}; of a chain that holds for the report alone"
@@ -728,7 +740,8 @@ def _check_chain(bundle: Bundle) -> Iterator[str]:
         yield f"{CHAIN}: not what the manifests say"
 
 
-def _check_input(where: str, name: str, entry: Json, parent: Json | None) -> Iterator[str]:
+def _check_input(where: str, name: str, entry: Json, parent: Json | None, earlier: Json | None) -> Iterator[str]:
+    """`earlier`: a manifest that the parent had before it was made again, as its child names it."""
     if parent is None:
         yield f"{where}: {entry['fingerprint'][:12]} is not in the bundle"
         return
@@ -736,7 +749,10 @@ def _check_input(where: str, name: str, entry: Json, parent: Json | None) -> Ite
         yield f"{where}: it is {key_of(parent)}"
     if parent["content"] != entry["content"]:
         yield f"{where}: its bytes are other ones than were used"
-    if entry.get("seal", parent["seal"]) != parent["seal"]:
+    if entry.get("seal", parent["seal"]) == parent["seal"]:
+        return
+    same = ("fingerprint", "content", "files")
+    if earlier is None or seal_of(earlier) != entry["seal"] or any(earlier[one] != parent[one] for one in same):
         yield f"{where}: its manifest is another one than was used"
 
 

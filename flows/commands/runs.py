@@ -54,8 +54,8 @@ def tries_in_words(runs: Sequence[RecordedRun], run: str) -> str:
     recipe, digest = this.start["recipe"], this.start["digest"]
     of_recipe = [one for one in runs if one.start["recipe"] == recipe]
     others = len({one.start["digest"] for one in of_recipe} - {digest})
-    said = f"run {this.tries} of exactly this chain"
-    return f"{said}; {recipe} was run {len(of_recipe)} times here, in {others} other settings" if others else said
+    said = f"{this.tries} of exactly this chain"
+    return f"{said}, {len(of_recipe)} of {recipe} with {others} other settings" if others else said
 
 
 def _document(run: RecordedRun) -> dict[str, Any]:

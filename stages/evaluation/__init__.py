@@ -1,5 +1,1 @@
-"""Held-out evaluation of the chosen SFT checkpoint and every arm (paper 4.1.2)."""
-
-from stages.evaluation.run import run
-
-__all__ = ["run"]
+"""Held-out evaluation of the chosen SFT checkpoint and every arm (paper 4.1.2). The stage is `run`; the rest counts without torch."""

@@ -325,6 +325,7 @@ def test_a_command_that_reads_works_as_documented(smoke, command: str) -> None:
     problem = pq.read_table(next(smoke.ring.home.glob("artifacts/curation/*/heldout.parquet")))["id"][0].as_py()
     meant = {
         "laptop": "smoke",
+        "latest": smoke.document["chain"],
         "ID": by_key(smoke.document)["evaluation"]["fingerprint"],
         "ARM": by_key(smoke.document)["rl/mixed"]["fingerprint"],
         "answers.jsonl": str(answers),

@@ -15,8 +15,8 @@ def runs(*kinds: tuple[str, str]) -> list[RecordedRun]:
 
 def test_a_run_is_told_with_those_of_the_same_chain_and_of_its_recipe() -> None:
     found = runs(("small", "a"), ("small", "b"), ("large", "c"), ("small", "a"))
-    assert tries_in_words(found, "3") == "run 2 of exactly this chain; small was run 3 times here, in 1 other settings"
-    assert tries_in_words(found, "2") == "run 1 of exactly this chain"
+    assert tries_in_words(found, "3") == "2 of exactly this chain, 3 of small with 1 other settings"
+    assert tries_in_words(found, "2") == "1 of exactly this chain"
     assert tries_in_words(found, "of another home") == ""
 
 
