@@ -15,7 +15,7 @@ for the date, by which the same prompt would be another one tomorrow.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,18 @@ class ChatTemplate:
         if _PROBE not in rendered:
             raise ValueError(f"{origin}: the chat template leaves out what the user says: {rendered[-200:]!r}")
         self.opens_thinking = _opens_thinking(rendered.rpartition(_PROBE)[2], origin)
+
+    def render_talk(self, turns: Sequence[Mapping[str, str]]) -> str:
+        """The prompt around a talk of `role` and `content`, up to and including the beginning of the assistant's next turn.
+
+        Raises:
+            ValueError: the template fails, as where it takes no such role.
+
+        """
+        talk = {"messages": [dict(turn) for turn in turns], "add_generation_prompt": True}
+        named = {**self._special_tokens, **talk, "tools": None, "documents": None}
+        template = _environment().from_string(self.text, globals=_FUNCTIONS)
+        return _guarded(lambda: template.render(**named), self.origin)
 
     def render(self, problem: str) -> str:
         """The prompt around one problem, up to and including the beginning of the assistant's turn.
