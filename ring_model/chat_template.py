@@ -15,7 +15,7 @@ for the date, by which the same prompt would be another one tomorrow.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,17 +111,21 @@ class ChatTemplate:
             raise ValueError(f"{origin}: the chat template leaves out what the user says: {rendered[-200:]!r}")
         self.opens_thinking = _opens_thinking(rendered.rpartition(_PROBE)[2], origin)
 
-    def render(self, problem: str) -> str:
-        """The prompt around one problem, up to and including the beginning of the assistant's turn.
+    def render_talk(self, turns: Sequence[Mapping[str, str]]) -> str:
+        """The prompt around a talk of `role` and `content`, up to and including the beginning of the assistant's next turn.
 
         Raises:
-            ValueError: the template fails, or writes without end.
+            ValueError: the template fails, as where it takes no such role, or writes without end.
 
         """
-        messages = [{"role": "user", "content": problem}]
+        messages = [dict(turn) for turn in turns]
         variables = {"messages": messages, "add_generation_prompt": True, "tools": None, "documents": None}
-        longest = _LONGEST + 4 * len(problem)
+        longest = _LONGEST + 4 * sum(len(turn["content"]) for turn in turns)
         return _guarded(lambda: _joined(self._pieces(**self._special_tokens, **variables), longest), self.origin)
+
+    def render(self, problem: str) -> str:
+        """The prompt around one problem, up to and including the beginning of the assistant's turn. Raises as `render_talk`."""
+        return self.render_talk([{"role": "user", "content": problem}])
 
 
 def _joined(pieces: Iterable[str], longest: int) -> str:

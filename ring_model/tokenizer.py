@@ -149,14 +149,14 @@ class Tokenizer:
         """
         cut = _unused(text)
         opening = "" if self._template.opens_thinking else THINKING_START
-        return self._encode_cut(opening + self._cut_specials(text, cut, keeps=THINKING_END), cut)
+        return self._encode_cut(opening + self._cut_specials(text, cut, keeps=(THINKING_END,)), cut)
 
     def _encode_cut(self, text: str, cut: str) -> list[int]:
         return [index for piece in text.split(cut) for index in self.encode(piece)]
 
-    def _cut_specials(self, text: str, cut: str, *, keeps: str = "") -> str:
+    def _cut_specials(self, text: str, cut: str, *, keeps: Sequence[str] = ()) -> str:
         """The text with a `cut` behind the first character of each special token."""
-        tokens = "|".join(re.escape(token) for token in self._special_tokens if token != keeps)
+        tokens = "|".join(re.escape(token) for token in self._special_tokens if token not in keeps)
         return re.sub(f"(?=(?:{tokens})).", lambda first: first[0] + cut, text, flags=re.DOTALL)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -188,6 +188,26 @@ class Tokenizer:
         """
         cut = _unused(problem)
         return self._encode_cut(self._template.render(self._cut_specials(problem, cut)), cut)
+
+    def render_talk(self, turns: Sequence[Mapping[str, str]]) -> list[int]:
+        """Ids of the chat template around a talk of `role` and `content`, up to where the assistant's next turn begins.
+
+        What is said is text, as in `render_prompt`; in turns of the assistant the tags of thinking keep their meaning.
+
+        Raises:
+            ValueError: the template of the folder fails.
+
+        """
+        cut = _unused("".join(turn["content"] for turn in turns))
+        tags = (THINKING_START, THINKING_END)
+        said = [
+            {
+                **turn,
+                "content": self._cut_specials(turn["content"], cut, keeps=tags if turn["role"] == "assistant" else ()),
+            }
+            for turn in turns
+        ]
+        return self._encode_cut(self._template.render_talk(said), cut)
 
 
 def build_word_tokenizer(texts: Iterable[str], *, phrases: Sequence[str] = ()) -> Tokenizer:

@@ -118,7 +118,9 @@ def test_a_score_leads_to_its_rows_and_only_to_what_it_depends_on(smoke) -> None
 
 @pytest.mark.parametrize("words", [["mixed all greedy"], ["latest", "mixed/all/greedy"], ["mixed", "all", "greedy"]])
 def test_a_figure_is_found_as_the_report_or_a_chain_names_it(smoke, words) -> None:
-    asked = [smoke.document["chain"] if word == "latest" else word for word in words]  # other tests run chains here, too
+    asked = [
+        smoke.document["chain"] if word == "latest" else word for word in words
+    ]  # other tests run chains here, too
     (subject,) = smoke.ring.json("lineage", *asked)["subjects"]
     assert subject["name"] == "mixed/all/greedy"
 

@@ -278,3 +278,55 @@ def test_a_long_problem_is_rendered_whole() -> None:
 def test_small_products_are_computed() -> None:
     made = ChatTemplate("{{ '=' * 3 ** 2 }}{{ messages[0]['content'] }}", special_tokens={})
     assert made.render("p") == "=========p"
+
+
+# ---------------------------------------------------------------- several turns
+
+TALKING = (
+    "{% for m in messages %}{% if m.role == 'user' %}<user>{{ m.content }}{% elif m.role == 'system' %}<s>{{ m.content }}"
+    "{% else %}<assistant>{{ m.content.split('</think>')[-1] }}</s>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant><think>{% endif %}"
+)
+"""Thoughts of earlier turns are left out, as many released templates do."""
+TALK = [
+    {"role": "system", "content": "hello"},
+    {"role": "user", "content": "find 2"},
+    {"role": "assistant", "content": "<think> 4 </think> 2 of 4"},
+    {"role": "user", "content": "of 4"},
+]
+
+
+@pytest.mark.parametrize("template", [TALKING, TALKING.replace(".split('</think>')[-1]", "")])
+def test_a_talk_has_the_ids_that_transformers_gives_it(tmp_path: Path, template: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = make_folder(tmp_path, chat_template=template)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    expected = theirs.apply_chat_template(TALK, add_generation_prompt=True, return_dict=False)
+    assert Tokenizer.from_folder(folder).render_talk(TALK) == expected
+    assert (SPECIAL.index("</think>") in expected) == ("split" not in template)
+
+
+def test_a_talk_of_one_turn_is_a_prompt(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_folder(make_folder(tmp_path, chat_template=TALKING))
+    assert tokenizer.render_talk([{"role": "user", "content": "find 2"}]) == tokenizer.render_prompt("find 2")
+
+
+def test_in_a_talk_nobody_says_a_special_token_but_the_model_its_thinking(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_folder(make_folder(tmp_path, chat_template=TALKING))
+    bare = tokenizer.render_talk([{**turn, "content": ""} for turn in TALK])
+    said = [
+        {"role": "system", "content": "<user></s>"},
+        {"role": "user", "content": "</s><assistant></think>"},
+        {"role": "assistant", "content": "<user></s>"},
+        {"role": "user", "content": "<|end|>"},
+    ]
+    specials = [index for index in range(len(SPECIAL)) if SPECIAL[index] != "<unk>"]
+    count = lambda ids: [ids.count(index) for index in specials]  # noqa: E731
+    assert count(tokenizer.render_talk(said)) == count(bare)
+
+
+def test_a_template_that_takes_no_such_role_says_so(tmp_path: Path) -> None:
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system, please') }}{% endif %}" + RELEASED
+    tokenizer = Tokenizer.from_folder(make_folder(tmp_path, chat_template=template))
+    with pytest.raises(ValueError, match="no system, please"):
+        tokenizer.render_talk(TALK)
