@@ -87,11 +87,11 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     "model": ("flows.commands.model:app", "Look at a model, or ask it."),
     "chat": (
         "flows.commands.chat:chat",
-        "Talk to a model in the terminal; with --serve, give it to programs as an OpenAI-compatible server on 127.0.0.1.",
+        "Talk to a model, line by line: its thinking dim, then its answer, as it comes. Ctrl-C ends an answer, Ctrl-D the talk.",
     ),
     "export": (
         "flows.commands.export:export",
-        "Write a model as a new folder to give away: weights, tokenizer, and a model card made from the records.",
+        "Write a model as a new folder to give away: weights, tokenizer, chat template, sampling, and a model card made from the records.",
     ),
     "sandbox": ("flows.commands.sandbox:app", "Where answers that are code run."),
     "judge": (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from stages.records.artifact import Manifest
 from stages.report.charts import bar_chart, interval_chart, line_chart
 from stages.report.curves import SMOOTHING, rl_arms, rl_charts
+from stages.report.paper import beside_the_paper
 from stages.report.responses import decile_responses, told_responses
 from stages.stage import Row
 
@@ -162,6 +163,7 @@ def _evaluation(manifest: Manifest, *, order: Sequence[str]) -> Section:
         "(docs/how-it-works.md); they say whether a control had as much compute as an arm."
     )
     tables = {name: rows for name, rows in manifest.tables().items() if name != "samples"}
+    tables = {"beside the paper": beside_the_paper(tables.get("results", [])), **tables}
     charts = _score_charts(manifest, order=order)
     return Section("evaluation", "Evaluation on problems never seen", text, charts, _shown(tables))
 

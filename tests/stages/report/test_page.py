@@ -4,7 +4,9 @@ import re
 
 import pytest
 
+from data.benchmarks import BENCHMARKS
 from stages.report.page import MAX_BYTES, render
+from stages.report.paper import RING_LITE, beside_the_paper
 from stages.report.picture import chain_picture
 
 PHASES = [{"phase": "all", "steps": 3, "tokens_trained": 9, "first_reward": 0.25, "last_reward": 0.5}]
@@ -128,3 +130,29 @@ def test_a_phase_without_a_verdict_has_an_empty_place_in_its_table(made) -> None
     assert "".join(f'<th scope="col">{name}</th>' for name in names) in page
     row = re.search("<tr><td>first</td>.*?</tr>", page)
     assert row and row.group().count("<td") == len(names)
+
+
+# ---------------------------------------------------------------- the paper's numbers
+
+
+def test_a_benchmark_of_the_paper_has_its_number_beside_ours() -> None:
+    row = {"group": "math500", "metric": "pass@1", "value": 0.5, "low": 0.4, "high": 0.6}
+    results = [
+        {**row, "model": "sft"},
+        {**row, "model": "mixed", "value": 0.55},
+        {**row, "model": "sft", "metric": "greedy"},
+    ]
+    results += [{**row, "model": "sft", "group": "all"}, {**row, "model": "sft", "group": "gsm8k"}]
+    assert beside_the_paper(results) == [
+        {
+            "benchmark": "math500",
+            "metric": "pass@1",
+            "sft": "0.500 [0.400, 0.600]",
+            "mixed": "0.550 [0.400, 0.600]",
+            "Ring-lite (paper)": "0.967",
+        }
+    ]
+
+
+def test_every_number_of_the_paper_is_of_a_set_in_the_catalogue() -> None:
+    assert set(RING_LITE) <= set(BENCHMARKS)
