@@ -7,7 +7,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from stages.imports import heavy_imports
 
-SHARE_A_CHAIN = frozenset(f"tests/flows/test_{name}.py" for name in ("chain", "ending", "machines"))
+SHARE_A_CHAIN = frozenset(f"tests/flows/test_{name}.py" for name in ("chain", "ending", "giving", "machines"))
 SLOW_FIXTURES = frozenset({"ring", "smoke", "cluster", "sandbox", "public_data", "shared_data"})
 
 
