@@ -8,7 +8,7 @@ from xdist.scheduler import LoadFileScheduling
 from stages.imports import heavy_imports
 
 SHARE_A_CHAIN = frozenset(
-    f"tests/flows/test_{name}.py" for name in ("bundle", "chain", "ending", "machines", "questions")
+    f"tests/flows/test_{name}.py" for name in ("bundle", "chain", "ending", "giving", "machines", "questions")
 )
 SLOW_FIXTURES = frozenset({"ring", "smoke", "cluster", "sandbox", "public_data", "shared_data"})
 

@@ -9,8 +9,9 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from flows.endpoint import replies
 from flows.endpoint.requests import MOST_RESPONSES, Asked, BadRequestError, Chat, Completion, Message, read_request
@@ -107,11 +109,12 @@ class Desk:
                 f"{self._num_waiting} requests wait already; ask again later", code="rate_limit_exceeded", status=429
             )
         if asked.stream:
-            return StreamingResponse(self._events(order), media_type="text/event-stream")
+            return _Stream(self._events(order), media_type="text/event-stream")
         choices, num_tokens = [], 0
-        async for number, pieces in self._responses(order, request):
-            num_tokens += sum(piece.token is not None for piece in pieces)
-            choices.append(order.form.choice(number, pieces))
+        async with aclosing(self._responses(order, request)) as responses:
+            async for number, pieces in responses:
+                num_tokens += sum(piece.token is not None for piece in pieces)
+                choices.append(order.form.choice(number, pieces))
         return JSONResponse(order.form.whole(choices, replies.usage(prompts, num_tokens=num_tokens)))
 
     def _order(self, asked: Asked, prompts: Sequence[Sequence[int]], *, kind: replies.Kind) -> Order:
@@ -145,7 +148,7 @@ class Desk:
         while (piece := await self._computed(lambda: next(pieces, None))) is not None:
             yield piece
 
-    async def _responses(self, order: Order, request: Request) -> AsyncIterator[tuple[int, list[Piece]]]:
+    async def _responses(self, order: Order, request: Request) -> AsyncGenerator[tuple[int, list[Piece]]]:
         async with self._taken():
             for number in range(len(order.responses)):
                 pieces: list[Piece] = []
@@ -155,7 +158,7 @@ class Desk:
                         raise HTTPException(499, "the client has gone")
                 yield number, pieces
 
-    async def _events(self, order: Order) -> AsyncIterator[bytes]:
+    async def _events(self, order: Order) -> AsyncGenerator[bytes]:
         form, num_tokens = order.form, 0
         try:
             async with self._taken():
@@ -177,6 +180,20 @@ class Desk:
 
     def _taken(self) -> "_Turn":
         return _Turn(self)
+
+
+class _Stream(StreamingResponse):
+    """Events that end with their client: left alone, the generator would keep its turn at the model until it is collected."""
+
+    def __init__(self, events: AsyncGenerator[bytes], *, media_type: str) -> None:
+        super().__init__(events, media_type=media_type)
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._events.aclose()
 
 
 class _Turn:

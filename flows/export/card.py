@@ -6,17 +6,17 @@ data sets with licences and rows, hyperparameters), limits, licence. Nothing in 
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from flows.export.records import Evaluation, ModelRecords
 from ring_model.configuration import BailingMoeConfig
-from ring_model.tokenizer import Tokenizer
 from stages.records.machine import machine_line
 from stages.training.model_card import snippet
 
+Decode = Callable[[Sequence[int]], str]
 PERMISSIVE = frozenset(
     {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0"}
 )  # of data: a model may be Apache-2.0
@@ -47,8 +47,8 @@ _MATTER = (  # dotted keys of a stage's configuration
 _METRIC_NAMES = {"greedy": "accuracy, greedy", "pass@1": "accuracy, sampled (pass@1)"}
 
 
-def card(records: ModelRecords | None, *, config: BailingMoeConfig, tokenizer: Tokenizer, name: str) -> str:
-    """The whole text. Without records it says that there are none."""
+def card(records: ModelRecords | None, *, config: BailingMoeConfig, decode: Decode, name: str) -> str:
+    """The whole text. Without records it says that there are none. `decode` gives the text of ids as whoever opens the folder sees it."""
     parts = [
         _front_matter(records, name=name),
         _what(records, config=config, name=name),
@@ -56,7 +56,7 @@ def card(records: ModelRecords | None, *, config: BailingMoeConfig, tokenizer: T
         *(
             []
             if records is None
-            else [_recorded(records, tokenizer), _scores(records), _made(records), _data(records), _numbers(records)]
+            else [_recorded(records, decode), _scores(records), _made(records), _data(records), _numbers(records)]
         ),
         _limits(records),
         _licence(records),
@@ -168,7 +168,7 @@ answers otherwise. The lines below ask as the evaluation does; with `do_sample=F
 """
 
 
-def _recorded(records: ModelRecords, tokenizer: Tokenizer) -> str:
+def _recorded(records: ModelRecords, decode: Decode) -> str:
     """Greedy answers to compare one's own with."""
     examples = list(records.examples())
     if not examples:
@@ -179,7 +179,7 @@ def _recorded(records: ModelRecords, tokenizer: Tokenizer) -> str:
         "",
     ]
     for example in examples:
-        asked = {"domain": example.domain, "problem": example.prompt, "answer": tokenizer.decode(example.token_ids)}
+        asked = {"domain": example.domain, "problem": example.prompt, "answer": decode(example.token_ids)}
         lines += ["```json", json.dumps(asked, ensure_ascii=False), "```", ""]
     return "\n".join(lines)
 

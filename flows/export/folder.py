@@ -7,7 +7,7 @@ model is written (`ring_model.checkpoint.save_model`).
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,17 @@ def _write(
 ) -> None:
     write_json(out / GENERATION_FILE, _generation(folder, records))
     (out / TEMPLATE_FILE).write_text(tokenizer.template.text, encoding="utf-8")
-    text = card(records, config=config, tokenizer=tokenizer, name=name)
+    text = card(records, config=config, decode=_decoder(out), name=name)
     (out / CARD).write_text(text, encoding="utf-8")
+
+
+def _decoder(out: Path) -> Callable[[Sequence[int]], str]:
+    """What the lines of the card decode with: it sets blanks where our own tokenizer sets none."""
+    from transformers import AutoTokenizer  # seconds
+
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert tokenizer is not None
+    return lambda ids: str(tokenizer.decode([*ids]))
 
 
 def _generation(folder: Path, records: ModelRecords | None) -> dict[str, Any]:

@@ -226,7 +226,7 @@ USER = [{"role": "user", "content": "8"}]
         ("chat/completions", {}, 400, "messages: Field required", "messages"),
         ("chat/completions", {"messages": []}, 400, "at least 1 item", "messages"),
         ("chat/completions", {"messages": [{"role": "tool", "content": "a"}]}, 400, "messages.0.role", "messages.0.role"),
-        ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "'text'", None),
+        ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url", "text": ""}]}]}, 400, "'text'", None),
         ("chat/completions", {"messages": USER, "temperature": -1}, 400, "temperature: ", "temperature"),
         ("chat/completions", {"messages": USER, "temperature": "hot"}, 400, "temperature: ", "temperature"),
         ("chat/completions", {"messages": USER, "n": 129}, 400, "n: ", "n"),
@@ -322,11 +322,11 @@ def test_requests_that_come_together_are_all_answered_alike(served):
 def test_a_client_that_goes_away_holds_nobody_up(served, stream):
     port = int(served.url.rsplit(":", 1)[1].partition("/")[0])
     body = json.dumps(
-        {"model": "tiny", "prompt": "8", "max_tokens": 500, "n": 64, "stream": stream, "temperature": 3}
+        {"model": "tiny", "prompt": "8", "max_tokens": 60, "n": 64, "stream": stream, "temperature": 3}
     ).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     started = time.monotonic()
-    whole = served.post("completions", prompt="8", max_tokens=500, n=4, temperature=3, seed=1)
+    whole = served.post("completions", prompt="8", max_tokens=60, n=4, temperature=3, seed=1)
     of_four = time.monotonic() - started
     assert whole.status_code == 200
     with socket.create_connection(("127.0.0.1", port)) as gone:
