@@ -44,7 +44,7 @@ def stage_description(manifest: Manifest) -> str:
     said = chain_findings({key: manifest}).sentences
     said = said[:1] if manifest.stage == "rl" else said  # the second says that nothing is evaluated yet
     lines = [f"- {plain(sentence)}" for sentence in said]
-    lines += [f"- {plain(note)}" for note in manifest.document["notes"]]
+    lines += [f"- {plain(note)}" for note in manifest.document["notes"] if note not in " ".join(said)]
     place = f"The result lies in `{manifest.folder}`; `ring lineage {manifest.fingerprint[:12]}` shows what it was made from."
     return _bounded([*lines, "", place])
 

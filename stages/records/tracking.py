@@ -528,6 +528,7 @@ class ChainRecords:
 
     chain: str  # id of its run
     results: dict[str, str]  # `sft`, `rl/<arm>`, ... -> fingerprint
+    made_by: dict[str, str]  # the same -> id of the run that made the result, as far as the records know it
     _client: MlflowClient
 
     def rows(self, runs: Sequence[str]) -> dict[str, list[Row]]:
@@ -542,6 +543,32 @@ class ChainRecords:
             ],
             "metrics": [row for run in found for row in self._history(run)],
         }
+
+    def more_rows(self, runs: Sequence[str]) -> dict[str, list[Row]]:
+        """Tables `tags`, `datasets` and `models` of the same runs: each with what it is to the run."""
+        found = [run for run_id in (self.chain, *runs) if (run := _existing(self._client, run_id))]
+        return {
+            "tags": [
+                {"run_id": run.info.run_id, "name": name, "value": value}
+                for run in found
+                for name, value in _sorted({**_run_row(run)["tags"], "description": run.data.tags.get(_NOTE, "")})
+            ],
+            "datasets": [
+                {"run_id": run.info.run_id, "name": one.dataset.name, **_tags_of(one), "source": one.dataset.source}
+                for run in found
+                for one in (run.inputs.dataset_inputs if run.inputs else [])
+            ],
+            "models": [row for run in found for row in self._models(run)],
+        }
+
+    def _models(self, run: Run) -> Generator[Row]:
+        outputs, inputs = run.outputs, run.inputs
+        linked = [("output", one.model_id) for one in (outputs.model_outputs if outputs else [])]
+        linked += [("input", one.model_id) for one in (inputs.model_inputs if inputs else [])]
+        for context, identity in linked:
+            model = self._client.get_logged_model(identity)
+            told = {"name": model.name, "model_id": identity, "context": context}
+            yield {"run_id": run.info.run_id, **told, "sha256": model.tags.get("ring.sha256", "")}
 
     def _history(self, run: Run) -> Generator[Row]:
         for name in sorted(run.data.metrics):
@@ -566,16 +593,20 @@ def read_chain(home: Path, name: str) -> ChainRecords:
         made = client.search_runs(
             [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'", max_results=1000
         )
-    stages = [one.data.tags for one in made if one.data.tags.get("ring.status") in ("ran", "resumed")]
-    results = {
-        "/".join(filter(None, (tags["ring.stage"], tags["ring.arm"]))): tags["ring.fingerprint"] for tags in stages
+    stages = [one for one in made if one.data.tags.get("ring.status") in ("ran", "resumed")]
+    found = {
+        "/".join(filter(None, (one.data.tags["ring.stage"], one.data.tags["ring.arm"]))): {
+            "fingerprint": one.data.tags["ring.fingerprint"],
+            "run_id": one.info.run_id,
+        }
+        for one in stages
     }
-    cached = {
-        key.removeprefix(_CACHED): json.loads(value)["fingerprint"]
-        for key, value in run.data.tags.items()
-        if key.startswith(_CACHED)
+    found |= {
+        key.removeprefix(_CACHED): json.loads(value) for key, value in run.data.tags.items() if key.startswith(_CACHED)
     }
-    return ChainRecords(run.info.run_id, results | cached, client)
+    results = {key: entry["fingerprint"] for key, entry in found.items()}
+    made_by = {key: entry["run_id"] for key, entry in found.items() if entry["run_id"]}
+    return ChainRecords(run.info.run_id, results, made_by, client)
 
 
 def _named_chain(client: MlflowClient, name: str) -> Run:
@@ -616,6 +647,11 @@ def _run_row(run: Run) -> Row:
     info = run.info
     times = {"status": info.status, "start_time": info.start_time, "end_time": info.end_time}
     return {"run_id": info.run_id, "name": info.run_name, **times, "tags": tags}
+
+
+def _tags_of(one: DatasetInput) -> dict[str, str]:
+    tags = {tag.key: tag.value for tag in one.tags}
+    return {"context": tags.get("mlflow.data.context", ""), "sha256": tags.get("sha256", "")}
 
 
 def _sorted(values: Mapping[str, str]) -> list[tuple[str, str]]:
