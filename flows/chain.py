@@ -17,6 +17,7 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.chain_page import chain_page
 from flows.forecast import forecast, in_words
 from flows.launch import Chain, Display, Result
 from flows.request import Plan, Request, plan_request
@@ -27,6 +28,7 @@ from stages.errors import StoppedError, TrackingError
 from stages.plan import PlannedStage, kept_results, outdated, plan_chain
 from stages.recipe import flatten
 from stages.records.artifact import Store, ring_home
+from stages.records.browsing import run_name
 from stages.records.machine import elsewhere_line, machine_kind, made_elsewhere
 from stages.records.provenance import code_version
 from stages.records.reference import compare, read_reference
@@ -91,6 +93,7 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
         params={**flatten(recipe), **asked},
         rerun=_reruns(plan),
         display=display,
+        changed=request.overrides,
     )
     with recorded(chain):
         with _foretold(plan, chain=chain):
@@ -123,7 +126,8 @@ def recorded(chain: Chain) -> Generator[None]:
 
 def finish(chain: Chain, results: Mapping[str, Result], *, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
     """Close the records of a run that did what it was asked: its numbers, and in the ledger the seals of its results."""
-    chain.tracker.finish_chain(chain.run_id, metrics=dict(metrics), files=list(files))
+    page = chain_page(chain.specs, results, changed=chain.changed, files=files)
+    chain.tracker.finish_chain(chain.run_id, metrics=dict(metrics), files=list(files), page=page)
     seals = {key: result.manifest.document["seal"] for key, result in results.items()}
     ran = sum(result.status != "cached" for result in results.values())
     chain.ledger.end(chain.run_id, outcome=FINISHED, seals=seals, ran=ran)
@@ -174,8 +178,12 @@ def open_chain(
     params: Mapping[str, Any],
     rerun: Collection[str],
     display: Display,
+    changed: Sequence[str] = (),
 ) -> Chain:
-    """Open the home folder and the run in MLflow of what is to be done, under the experiment `name`. `rerun` are keys of stages."""
+    """Open the home folder and the run in MLflow of what is to be done, under the experiment `name`.
+
+    `rerun` are keys of stages, `changed` what `--set` says.
+    """
     home = ring_home()
     store = Store(home)
     store.root.mkdir(parents=True, exist_ok=True)
@@ -186,13 +194,20 @@ def open_chain(
         display.message("records", note)
     here = machine_kind(runtime.device)
     elsewhere = _kept_elsewhere(specs, rerun=rerun, store=store, here=here)
-    title = f"{name} {time.strftime('%Y-%m-%d %H:%M')} {(flow_run or '--------')[:8]}"
+    title = run_name(name, changed=changed, at=time.strftime("%Y-%m-%d %H:%M"))
     tags = {"ring.prefect_flow_run": flow_run or "", "ring.machine": here, "ring.made_elsewhere": json.dumps(elsewhere)}
     run_id = tracker.start_chain(title, tags=tags, params=params)
     if elsewhere:
         display.message("machine", elsewhere_line(elsewhere, here=here))
     chain = Chain(
-        specs, store=store, tracker=tracker, run_id=run_id, runtime=runtime, display=display, prefect_run=flow_run
+        specs,
+        store=store,
+        tracker=tracker,
+        run_id=run_id,
+        runtime=runtime,
+        display=display,
+        prefect_run=flow_run,
+        changed=changed,
     )
     chain.ledger.start(
         run_id,

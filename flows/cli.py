@@ -79,6 +79,10 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
         "flows.commands.bundle:bundle",
         "Put a finished chain in one folder: results, code, records, report, and a check that needs Python alone (docs/bundle.md).",
     ),
+    "export-records": (
+        "flows.commands.export_records:export_records",
+        "Write a chain's experiment records as CSV or JSON lines: parameters, metrics of every step, tags, data sets, models.",
+    ),
     "crosscheck": (
         "flows.commands.crosscheck:crosscheck",
         "Let lm-eval judge the stored responses of a result again, without sampling, and show where it and our judge part.",

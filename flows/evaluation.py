@@ -13,6 +13,7 @@ from flows.launch import Display
 from flows.terminal import active_display
 from stages.recipe import flatten
 from stages.records.machine import machine_kind
+from stages.results import chain_metrics
 
 
 @flow(  # ty: ignore[no-matching-overload] - the runner is generic in what it returns
@@ -66,7 +67,7 @@ def run_evaluation(plan: EvaluationPlan, *, display: Display) -> dict[str, Any]:
         done = run_stages([plan.spec], rerun=rerun, chain=chain)
         (result,) = done.values()
         results = json.loads((result.manifest.folder / "results.json").read_text(encoding="utf-8"))
-        finish(chain, done, metrics={name: entry["value"] for name, entry in results.items()}, files=[])
+        finish(chain, done, metrics=chain_metrics({"evaluation": result.manifest}), files=[])
     return {
         "model": plan.request.model,
         "fingerprint": plan.spec.fingerprint,

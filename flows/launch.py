@@ -15,17 +15,20 @@ from typing import Any, Protocol
 from flows.forecast import Countdown
 from flows.slots import Slots
 from flows.worker_process import Work, run_worker
-from stages.config import Runtime
+from stages.config import RlArm, RlConfig, Runtime
 from stages.errors import StageError, StoppedError, TrackingError
 from stages.local_files import DATA_DIR, PROBLEMS, STANDINGS, TRAINED_ON
 from stages.plan import PlannedStage, damage_of, input_contents, up_to_date
 from stages.recipe import flatten
 from stages.records.artifact import Manifest, Store
+from stages.records.browsing import tables_read
 from stages.records.code_digest import module_digests
 from stages.records.provenance import code_version, hardware, package_versions
 from stages.records.run_ledger import RunLedger
 from stages.records.tracking import TIME_FORMAT, StageRun, Tracker
+from stages.sampling.prompting import MODEL, start_model
 from stages.stage import STATE
+from stages.training.checkpoints import checkpoint_folders
 from stages.worker import RECORD
 
 _RUN_ID = "mlflow_run_id"
@@ -69,6 +72,7 @@ class Chain:
         runtime: Runtime,
         display: Display,
         prefect_run: str | None,
+        changed: Sequence[str] = (),
     ) -> None:
         self.store = store
         self.tracker = tracker
@@ -76,6 +80,7 @@ class Chain:
         self.runtime = runtime
         self.display = display
         self.prefect_run = prefect_run
+        self.changed = tuple(changed)  # what `--set` says
         self.ledger = RunLedger(store.home)
         self.specs = {spec.key: spec for spec in specs}
         self.countdown = Countdown(specs, places=runtime.parallel_arms)
@@ -200,17 +205,17 @@ def _open_run(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifes
             "ring.prefect_flow_run": chain.prefect_run or "",
         },
         params=flatten(spec.config, prefix=f"{spec.stage}."),
-        datasets=_datasets(spec, inputs),
+        datasets=datasets_of(spec, inputs),
+        models=_models(spec, inputs),
     )
 
 
-def _datasets(spec: PlannedStage, inputs: Mapping[str, Manifest]) -> list[tuple[str, Path, str]]:
+def datasets_of(spec: PlannedStage, inputs: Mapping[str, Manifest]) -> list[tuple[str, Path, str]]:
     """Name, file and sha256 of every table that the stage reads, from earlier stages and from outside."""
     sealed = [
-        (key, manifest.folder, name, entry["sha256"])
+        (key, manifest.folder, name, sha256)
         for key, manifest in inputs.items()
-        for name, entry in manifest.document["files"].items()
-        if name.endswith(".parquet") and "/" not in name  # rollouts lie in a folder of an arm; no stage reads them
+        for name, sha256 in tables_read(spec.module, key, manifest).items()
     ]
     outside = [
         (key, data.folder, name, sha256)
@@ -222,6 +227,19 @@ def _datasets(spec: PlannedStage, inputs: Mapping[str, Manifest]) -> list[tuple[
         (f"{key}/{name.removesuffix('.parquet')}", folder / name, sha256)
         for key, folder, name, sha256 in sealed + outside
     ]
+
+
+def _models(spec: PlannedStage, inputs: Mapping[str, Manifest]) -> list[tuple[Manifest, str]]:
+    """The models that the stage reads, of earlier stages: of selection every checkpoint, after it the one that is started from."""
+    arms = [(manifest, MODEL) for key, manifest in inputs.items() if manifest.stage == "rl"]
+    if spec.stage == "selection":
+        return [(inputs["sft"], path.name) for path in checkpoint_folders(inputs["sft"].folder)]
+    if "selection" in inputs:
+        arm = spec.config.arms[0] if isinstance(spec.config, RlConfig) else None
+        start = arm.start if isinstance(arm, RlArm) else None
+        folders = {key: manifest.folder for key, manifest in inputs.items()}
+        return [(inputs["sft"], start_model(folders, start).name), *arms]
+    return [(inputs["base"], MODEL)] if "base" in inputs else []
 
 
 def _run_child(

@@ -5,23 +5,48 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.records.artifact import Manifest
+from stages.report.findings import METRICS
 from stages.report.page import render
+
+RESULTS = "results.json"
+_ALL = "all"
 
 
 def chain_results(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, float]]:
     """`<model>/<group>/<metric>` -> {value, low, high, n}; empty before evaluation."""
     evaluation = manifests.get("evaluation")
-    return json.loads((evaluation.folder / "results.json").read_text(encoding="utf-8")) if evaluation else {}
+    return json.loads((evaluation.folder / RESULTS).read_text(encoding="utf-8")) if evaluation else {}
 
 
 def chain_metrics(manifests: Mapping[str, Manifest]) -> dict[str, float]:
-    """What the chain's own run shows: each result with its interval, and each paired difference (`mixed - sft/all/greedy`)."""
-    results = chain_results(manifests)
-    ends = {f"{name}/{end}": entry[end] for name, entry in results.items() for end in ("low", "high")}
+    """What the chain's own run shows: the scores over all problems with their intervals, and their paired differences.
+
+    `mixed/all/greedy`, `mixed/all/greedy/low`, `mixed - sft/all/greedy`, and the same of pass@1: shares of right answers from 0 to 1.
+    Every other group and metric is in the evaluation's own run. An evaluation without the group `all` shows every group.
+    """
     evaluation = manifests.get("evaluation")
-    found = evaluation.metrics if evaluation else {}
-    differences = {name: value for name, value in found.items() if " - " in name}
-    return {name: entry["value"] for name, entry in results.items()} | ends | differences
+    if evaluation is None:
+        return {}
+    results = chain_results(manifests)
+    differences = {name: value for name, value in evaluation.metrics.items() if " - " in name}
+    found = {name: entry["value"] for name, entry in results.items()} | differences | interval_metrics(evaluation)
+    is_over_all = any(_group(name) == _ALL for name in results)
+    shown = [name for name in results.keys() | differences.keys() if _is_first(name, is_over_all=is_over_all)]
+    return {name: value for name, value in found.items() if name.removesuffix("/low").removesuffix("/high") in shown}
+
+
+def interval_metrics(evaluation: Manifest) -> dict[str, float]:
+    """`<model>/<group>/<metric>/low` and `/high` of every result, which the evaluation's own run shows beside its metrics."""
+    results = chain_results({"evaluation": evaluation})
+    return {f"{name}/{end}": entry[end] for name, entry in results.items() for end in ("low", "high")}
+
+
+def _is_first(name: str, *, is_over_all: bool) -> bool:
+    return not is_over_all or (_group(name) == _ALL and name.rpartition("/")[2] in METRICS)
+
+
+def _group(name: str) -> str:
+    return name.rsplit("/", 2)[1]
 
 
 def publish_report(manifests: Mapping[str, Manifest], *, title: str, home: Path, chain: str) -> Path:

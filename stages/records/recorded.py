@@ -1,7 +1,8 @@
 """What the experiment records say of results, compared with the manifests: a record changed afterwards is found. Reads alone.
 
 MLflow shows what the manifests hold and is no evidence itself. Compared are, of every run that made a result, its status, tags, final
-metrics, parameters, and the metrics of each step with steps.jsonl; of every chain its scores and its page.
+metrics, parameters, and the metrics of each step with steps.jsonl; of every chain its scores over all problems and its page. Every other
+score, and the ends of the intervals, are in the evaluation's own run.
 """
 
 import ast
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.records.artifact import Manifest, Store, file_digest
-from stages.records.tracking import MlflowClient, Run, find_run, metric_name, reading_client
+from stages.records.tracking import MlflowClient, Run, find_run, metric_name, reading_client, recorded_metrics
 from stages.results import chain_metrics
 from stages.training.ledger import STEPS, steps_of
 
@@ -67,11 +68,18 @@ def _run_problems(client: MlflowClient, manifest: Manifest) -> Iterator[str]:
     for name, value in tags.items():
         if run.data.tags.get(name) != value:
             yield f"the tag {name} is {run.data.tags.get(name)!r}, the manifest says {value!r}"
-    final = {**document["metrics"], **{f"time/{name}": value for name, value in document["timings"].items()}}
-    yield from _metric_problems(run, final)
+    yield from _metric_problems(run, _stated(run, manifest))
     yield from _parameter_problems(run.data.params, document["payload"]["config"], key=manifest.stage)
     if STEPS in document["files"] and (manifest.folder / STEPS).is_file():
         yield from _step_problems(client, run, steps_of(manifest.folder))
+
+
+def _stated(run: Run, manifest: Manifest) -> dict[str, float]:
+    """Records that hold no interval in the evaluation's run are older: they have all of them in the chain's."""
+    final = recorded_metrics(manifest)
+    ends = {name for name in final.keys() - manifest.metrics.keys() if name.endswith(("/low", "/high"))}
+    is_older = not any(metric_name(name) in run.data.metrics for name in ends)
+    return {name: value for name, value in final.items() if not (is_older and name in ends)}
 
 
 def _metric_problems(run: Run, stated: Mapping[str, float]) -> Iterator[str]:

@@ -17,7 +17,7 @@ import platform
 import re
 import sqlite3
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from mlflow.entities import (
     DatasetInput,
     InputTag,
     LifecycleStage,
+    LoggedModelInput,
+    LoggedModelOutput,
     LoggedModelStatus,
     Metric,
     Param,
@@ -48,11 +50,20 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from stages.errors import StoppedError, TrackingError
-from stages.markdown import plain
-from stages.records.artifact import Manifest, held
+from stages.records.artifact import Manifest, Store, held
+from stages.records.browsing import (
+    browsing_tables,
+    chosen_of,
+    experiment_description,
+    model_name,
+    stage_description,
+)
 from stages.records.tracking_uri import is_server, sqlite_path, tracking_uri, without_password
+from stages.results import RESULTS, interval_metrics
 from stages.stage import Row
 
+Table = tuple[str, Path, str]  # name, file, sha256
+Made = tuple[Manifest, str]  # a result, and the folder of one of its models
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 1000
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # of `made_at` in a manifest
@@ -60,7 +71,10 @@ _PROCESS = "ring.process"  # pid and start time of the process that holds a run 
 _HOME = (
     "ring.home"  # machine and folder of the process that holds it open: a tracking server has the runs of others, too
 )
+CHOSEN = "ring.chosen"  # of a selection and of a chain: the SFT checkpoint; of a model: why it was chosen
 _CACHED = "ring.cached."  # and the stage: its result, where the chain took it as it stood
+_NOTE = "mlflow.note.content"  # what the UI shows as a description
+_MODELS_OF_RUN = 1000
 _UNTIL = "request.until"  # parameter of every chain of a recipe
 _DELETED = re.compile(r"The (experiment|run) (\S+) must be in the 'active' state")
 _ID_OPTION = {"experiment": "--experiment-id", "run": "--run-id"}
@@ -153,6 +167,18 @@ def find_run(client: MlflowClient, run_id: str) -> Run | None:
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class ChainPage:
+    """What the run of a finished chain shows beside its numbers."""
+
+    description: str  # Markdown
+    tags: Mapping[str, str]
+    datasets: Mapping[str, Sequence[Table]]  # by what they are to the chain
+    models: Mapping[str, Made]  # by the name that they have in results, as far as they have one
+    scores: Mapping[str, Mapping[str, str]]  # model -> metric -> score with its interval
+    suffix: str = ""  # of the run's name
+
+
 @dataclass(slots=True)
 class StageRun:
     """An open run of a stage; metrics are buffered and written in batches.
@@ -163,7 +189,7 @@ class StageRun:
     client: MlflowClient
     experiment_id: str
     run_id: str
-    lock: Path  # two runs that bring the same new data set at once break a constraint of MLflow's
+    home: Path  # where the results lie that it was made from
     recorded: dict[str, int] = field(default_factory=dict)
     last_step: int = -1
     _buffer: list[Metric] = field(default_factory=list)
@@ -172,6 +198,11 @@ class StageRun:
     def __post_init__(self) -> None:
         """Go on after the last step of any metric."""
         self.last_step = max([self.last_step, *self.recorded.values()])
+
+    @property
+    def lock(self) -> Path:
+        """Two runs that bring the same new data set at once break a constraint of MLflow's."""
+        return _lock_of(self.home)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Record per-step values."""
@@ -197,8 +228,7 @@ class StageRun:
 
         May be called again after it was cut short: what stands there already is not recorded twice.
         """
-        document = manifest.document
-        final = {**document["metrics"], **{f"time/{name}": value for name, value in document["timings"].items()}}
+        document, final = manifest.document, recorded_metrics(manifest)
         made_at = calendar.timegm(time.strptime(document["made_at"], TIME_FORMAT)) * 1000  # an equal point is one point
         step = max(self.last_step, 0)
         self._buffer += [Metric(metric_name(name), float(value), made_at, step) for name, value in final.items()]
@@ -208,7 +238,8 @@ class StageRun:
             self._log_files(manifest)
             self.client.log_dict(self.run_id, document, "manifest.json")
             self._log_models(manifest)
-            self.client.set_tag(self.run_id, "mlflow.note.content", _description(manifest))
+            self._mark_chosen(manifest)
+            self.client.set_tag(self.run_id, _NOTE, stage_description(manifest))
             self.client.set_tag(self.run_id, "ring.status", document["status"])
             _drop_error(self.client, self.run_id)
             self.client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FINISHED))
@@ -223,7 +254,7 @@ class StageRun:
         there = {
             item.path for item in self.client.list_artifacts(self.run_id)
         }  # MLflow appends to a table that is there
-        for name, rows in manifest.tables().items():
+        for name, rows in browsing_tables(manifest, Store(self.home)).items():
             if rows and f"{name}.json" not in there:
                 self.client.log_table(self.run_id, data=_columns(rows), artifact_file=f"{name}.json")
 
@@ -246,13 +277,23 @@ class StageRun:
 
     def _log_models(self, manifest: Manifest) -> None:
         folders = {path.split("/")[0] for path in manifest.document["files"] if path.endswith("/config.json")}
-        known = self.client.search_logged_models(
-            [self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'", max_results=1000
-        )
-        for folder in sorted(folders - {Path(model.tags["ring.folder"]).name for model in known}):
-            self._log_model(manifest, folder)
+        known = _models_of(self.client, self.run_id)
+        for folder in sorted(folders - known.keys()):
+            known[folder] = self._log_model(manifest, folder)
+        _link_models(self.client, self.run_id, known.values(), step=max(self.last_step, 0))
 
-    def _log_model(self, manifest: Manifest, folder: str) -> None:
+    def _mark_chosen(self, manifest: Manifest) -> None:
+        """Of a selection: its run and the model say which checkpoint was chosen, the model also why."""
+        if (chosen := chosen_of(manifest)) is None:
+            return
+        checkpoint, why = chosen
+        self.client.set_tag(self.run_id, CHOSEN, checkpoint)
+        sft = Store(self.home).find("sft", manifest.inputs["sft"]["fingerprint"])
+        models = _models_of(self.client, sft.document["mlflow_run_id"]) if sft else {}
+        if checkpoint in models:
+            self.client.set_logged_model_tags(models[checkpoint], {CHOSEN: why})
+
+    def _log_model(self, manifest: Manifest, folder: str) -> str:
         weights = {
             name: entry["sha256"]
             for name, entry in manifest.document["files"].items()
@@ -260,9 +301,7 @@ class StageRun:
         }
         model = self.client.create_logged_model(
             self.experiment_id,
-            name=f"{manifest.stage}-{manifest.arm or folder}-{manifest.fingerprint[:8]}-{folder}".replace(
-                "model", "final"
-            ),
+            name=model_name(manifest, folder),
             source_run_id=self.run_id,
             model_type="bailing_moe",
             tags={
@@ -273,6 +312,7 @@ class StageRun:
             },
         )
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        return model.model_id
 
 
 class Tracker:
@@ -284,7 +324,7 @@ class Tracker:
         self.notes: list[str] = []  # what a person should hear of how it was opened
         home.mkdir(parents=True, exist_ok=True)
         self._home = home
-        self._lock = home / "mlflow.lock"
+        self._lock = _lock_of(home)
         uri = tracking_uri(home)
         with _reported(f"in {without_password(uri)}"), held(self._lock):
             if database := sqlite_path(uri):
@@ -298,7 +338,9 @@ class Tracker:
         known = self.client.get_experiment_by_name(name)
         if known is None:
             place = None if is_server(uri) else (self._home / "mlruns" / self.recipe).as_uri()
-            return self.client.create_experiment(name, artifact_location=place)
+            made = self.client.create_experiment(name, artifact_location=place)
+            self.client.set_experiment_tag(made, _NOTE, experiment_description(self.recipe))
+            return made
         if known.artifact_location.startswith("mlflow-artifacts:") and not is_server(uri):
             raise TrackingError(
                 f"the files of the experiment {name} in {without_password(uri)} are kept by a tracking server: "
@@ -344,7 +386,8 @@ class Tracker:
         *,
         tags: Mapping[str, str],
         params: Mapping[str, Any],
-        datasets: Sequence[tuple[str, Path, str]] = (),
+        datasets: Sequence[Table] = (),
+        models: Sequence[Made] = (),
     ) -> str:
         run = self.client.create_run(
             self.experiment_id,
@@ -353,10 +396,21 @@ class Tracker:
         )
         with _closed_on_failure(self.client, run.info.run_id):
             self._log_params(run.info.run_id, params)
-            if datasets:
-                with held(self._lock):
-                    self.client.log_inputs(run.info.run_id, [_dataset_input(*item) for item in datasets])
+            self._log_inputs(run.info.run_id, datasets=datasets, models=models)
         return run.info.run_id
+
+    def _log_inputs(
+        self, run_id: str, *, datasets: Sequence[Table], models: Sequence[Made], context: str = "input"
+    ) -> None:
+        used = [LoggedModelInput(model) for model in self._ids_of(models)]
+        if datasets or used:
+            with held(self._lock):
+                self.client.log_inputs(run_id, [_dataset_input(*item, context=context) for item in datasets], used)
+
+    def _ids_of(self, models: Sequence[Made]) -> list[str]:
+        """Those that the records know: a result may have been made where other records are kept."""
+        found = {manifest.folder: _models_of(self.client, manifest.document["mlflow_run_id"]) for manifest, _ in models}
+        return [found[manifest.folder][name] for manifest, name in models if name in found[manifest.folder]]
 
     def start_stage(
         self,
@@ -366,14 +420,16 @@ class Tracker:
         resume: str | None,
         tags: Mapping[str, str],
         params: Mapping[str, Any],
-        datasets: Sequence[tuple[str, Path, str]],
+        datasets: Sequence[Table],
+        models: Sequence[Made] = (),
     ) -> StageRun:
-        """Open the run of a stage, or go on with the one that a kill left. `datasets`: name, file, sha256 of each input table."""
+        """Open the run of a stage, or go on with the one that a kill left. `datasets` and `models` are what it reads."""
         with _reported(f"the stage {name} in MLflow"):
             if resume and self._known(resume):
                 return self._continue(resume, parent=parent)
-            run_id = self._create(name, tags={"mlflow.parentRunId": parent, **tags}, params=params, datasets=datasets)
-        return StageRun(self.client, self.experiment_id, run_id, self._lock)
+            stage_tags = {"mlflow.parentRunId": parent, **tags}
+            run_id = self._create(name, tags=stage_tags, params=params, datasets=datasets, models=models)
+        return StageRun(self.client, self.experiment_id, run_id, self._home)
 
     def _known(self, run_id: str) -> bool:
         """Whether a stage can go on in a run: it is there, was not deleted, and belongs to this recipe."""
@@ -400,7 +456,7 @@ class Tracker:
             name: max(metric.step for metric in self.client.get_metric_history(run_id, name))
             for name in run.data.metrics
         }
-        return StageRun(self.client, run.info.experiment_id, run_id, self._lock, recorded=steps)
+        return StageRun(self.client, run.info.experiment_id, run_id, self._home, recorded=steps)
 
     def is_unfinished(self, manifest: Manifest) -> bool:
         """Whether the run that made a sealed result is there, but was cut short before its end was recorded."""
@@ -419,8 +475,10 @@ class Tracker:
         with _reported("a cached stage in MLflow"):
             self.client.set_tag(chain_run, f"{_CACHED}{stage}", json.dumps({"fingerprint": identity, "run_id": run_id}))
 
-    def finish_chain(self, run_id: str, *, metrics: Mapping[str, float], files: Sequence[Path] = ()) -> None:
-        """Record the chain's results (the numbers of the last table, under the same names) and close its run."""
+    def finish_chain(
+        self, run_id: str, *, metrics: Mapping[str, float], files: Sequence[Path] = (), page: ChainPage | None = None
+    ) -> None:
+        """Record the chain's results (the first numbers of the last table, under the same names) and close its run."""
         now = int(time.time() * 1000)
         entries = [Metric(metric_name(name), float(value), now, 0) for name, value in metrics.items()]
         with _reported("the chain's results in MLflow"):
@@ -428,8 +486,23 @@ class Tracker:
                 self.client.log_batch(run_id, metrics=entries[start : start + METRICS_PER_CALL])
             for path in files:
                 self.client.log_artifact(run_id, str(path))
+            if page is not None:
+                self._show(run_id, page)
             self.client.set_tag(run_id, "ring.status", "done")
             self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+    def _show(self, run_id: str, page: ChainPage) -> None:
+        for name, value in {_NOTE: page.description, **page.tags}.items():
+            self.client.set_tag(run_id, name, value)
+        if page.suffix:
+            name = self.client.get_run(run_id).info.run_name
+            self.client.update_run(run_id, name=f"{name} {page.suffix}")
+        for context, datasets in page.datasets.items():
+            self._log_inputs(run_id, datasets=datasets, models=(), context=context)
+        _link_models(self.client, run_id, self._ids_of([*page.models.values()]), step=0)
+        for model, scores in page.scores.items():
+            for identity in self._ids_of([page.models[model]] if model in page.models else []):
+                self.client.set_logged_model_tags(identity, {metric_name(name): text for name, text in scores.items()})
 
     def fail_chain(self, run_id: str, error: BaseException) -> None:
         """Close the run of a chain that failed, or that a person stopped."""
@@ -455,6 +528,7 @@ class ChainRecords:
 
     chain: str  # id of its run
     results: dict[str, str]  # `sft`, `rl/<arm>`, ... -> fingerprint
+    made_by: dict[str, str]  # the same -> id of the run that made the result, as far as the records know it
     _client: MlflowClient
 
     def rows(self, runs: Sequence[str]) -> dict[str, list[Row]]:
@@ -469,6 +543,32 @@ class ChainRecords:
             ],
             "metrics": [row for run in found for row in self._history(run)],
         }
+
+    def more_rows(self, runs: Sequence[str]) -> dict[str, list[Row]]:
+        """Tables `tags`, `datasets` and `models` of the same runs: each with what it is to the run."""
+        found = [run for run_id in (self.chain, *runs) if (run := _existing(self._client, run_id))]
+        return {
+            "tags": [
+                {"run_id": run.info.run_id, "name": name, "value": value}
+                for run in found
+                for name, value in _sorted({**_run_row(run)["tags"], "description": run.data.tags.get(_NOTE, "")})
+            ],
+            "datasets": [
+                {"run_id": run.info.run_id, "name": one.dataset.name, **_tags_of(one), "source": one.dataset.source}
+                for run in found
+                for one in (run.inputs.dataset_inputs if run.inputs else [])
+            ],
+            "models": [row for run in found for row in self._models(run)],
+        }
+
+    def _models(self, run: Run) -> Generator[Row]:
+        outputs, inputs = run.outputs, run.inputs
+        linked = [("output", one.model_id) for one in (outputs.model_outputs if outputs else [])]
+        linked += [("input", one.model_id) for one in (inputs.model_inputs if inputs else [])]
+        for context, identity in linked:
+            model = self._client.get_logged_model(identity)
+            told = {"name": model.name, "model_id": identity, "context": context}
+            yield {"run_id": run.info.run_id, **told, "sha256": model.tags.get("ring.sha256", "")}
 
     def _history(self, run: Run) -> Generator[Row]:
         for name in sorted(run.data.metrics):
@@ -493,16 +593,20 @@ def read_chain(home: Path, name: str) -> ChainRecords:
         made = client.search_runs(
             [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'", max_results=1000
         )
-    stages = [one.data.tags for one in made if one.data.tags.get("ring.status") in ("ran", "resumed")]
-    results = {
-        "/".join(filter(None, (tags["ring.stage"], tags["ring.arm"]))): tags["ring.fingerprint"] for tags in stages
+    stages = [one for one in made if one.data.tags.get("ring.status") in ("ran", "resumed")]
+    found = {
+        "/".join(filter(None, (one.data.tags["ring.stage"], one.data.tags["ring.arm"]))): {
+            "fingerprint": one.data.tags["ring.fingerprint"],
+            "run_id": one.info.run_id,
+        }
+        for one in stages
     }
-    cached = {
-        key.removeprefix(_CACHED): json.loads(value)["fingerprint"]
-        for key, value in run.data.tags.items()
-        if key.startswith(_CACHED)
+    found |= {
+        key.removeprefix(_CACHED): json.loads(value) for key, value in run.data.tags.items() if key.startswith(_CACHED)
     }
-    return ChainRecords(run.info.run_id, results | cached, client)
+    results = {key: entry["fingerprint"] for key, entry in found.items()}
+    made_by = {key: entry["run_id"] for key, entry in found.items() if entry["run_id"]}
+    return ChainRecords(run.info.run_id, results, made_by, client)
 
 
 def _named_chain(client: MlflowClient, name: str) -> Run:
@@ -545,6 +649,11 @@ def _run_row(run: Run) -> Row:
     return {"run_id": info.run_id, "name": info.run_name, **times, "tags": tags}
 
 
+def _tags_of(one: DatasetInput) -> dict[str, str]:
+    tags = {tag.key: tag.value for tag in one.tags}
+    return {"context": tags.get("mlflow.data.context", ""), "sha256": tags.get("sha256", "")}
+
+
 def _sorted(values: Mapping[str, str]) -> list[tuple[str, str]]:
     return sorted(values.items())
 
@@ -571,10 +680,35 @@ def _drop_error(client: MlflowClient, run_id: str) -> None:
         client.delete_tag(run_id, "ring.error")
 
 
-def _description(manifest: Manifest) -> str:
-    """What the UI shows as the run's description: where the result lies, and what a reader must know of it."""
-    lines = [f"`{manifest.folder}`", *(f"- {plain(note)}" for note in manifest.document["notes"])]
-    return "\n".join(lines)[:8000]
+def recorded_metrics(manifest: Manifest) -> dict[str, float]:
+    """What the run of a stage shows at its end: metrics and timings of the manifest, and of an evaluation the ends of every interval."""
+    document = manifest.document
+    timings = {f"time/{name}": value for name, value in document["timings"].items()}
+    has_intervals = manifest.stage == "evaluation" and RESULTS in document["files"]
+    return {**document["metrics"], **timings, **(interval_metrics(manifest) if has_intervals else {})}
+
+
+def _lock_of(home: Path) -> Path:
+    return home / "mlflow.lock"
+
+
+def _models_of(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """Folder -> id of each model that a run made; none where the records do not know it."""
+    run = find_run(client, run_id)
+    if run is None:
+        return {}
+    made = client.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'", max_results=_MODELS_OF_RUN
+    )
+    return {Path(model.tags["ring.folder"]).name: model.model_id for model in made if "ring.folder" in model.tags}
+
+
+def _link_models(client: MlflowClient, run_id: str, models: Iterable[str], *, step: int) -> None:
+    """Show models on the page of a run; those that are there already stay."""
+    outputs = client.get_run(run_id).outputs
+    there = {model.model_id for model in outputs.model_outputs} if outputs else set()
+    if new := [LoggedModelOutput(model, step) for model in models if model not in there]:
+        client.log_outputs(run_id, new)
 
 
 def _dataset_input(name: str, path: Path, sha256: str, *, context: str = "input") -> DatasetInput:

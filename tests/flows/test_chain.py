@@ -125,10 +125,25 @@ def test_a_chain_that_stops_early_has_a_page_of_what_there_is(documented) -> Non
 
 def test_every_number_of_the_last_table_is_in_mlflow_under_the_same_name(smoke) -> None:
     client = MlflowClient(tracking_uri=tracking_uri(smoke.ring.home))
-    recorded = client.get_run(smoke.document["mlflow_run_id"]).data.metrics
+    evaluation = read_manifest(Path(by_key(smoke.document)["evaluation"]["artifact"])).document["mlflow_run_id"]
+    recorded = client.get_run(evaluation).data.metrics
     for name, entry in smoke.document["results"].items():
-        assert recorded[metric_name(name)] == pytest.approx(entry["value"])
-        assert recorded[metric_name(f"{name}/low")] <= recorded[metric_name(f"{name}/high")]
+        for end, key in (("value", name), ("low", f"{name}/low"), ("high", f"{name}/high")):
+            assert recorded[metric_name(key)] == pytest.approx(entry[end])
+
+
+def test_the_chains_own_row_has_the_scores_over_all_problems_and_their_differences_alone(smoke) -> None:
+    client = MlflowClient(tracking_uri=tracking_uri(smoke.ring.home))
+    recorded = client.get_run(smoke.document["mlflow_run_id"]).data.metrics
+    models, pairs = ("sft", "phased", "mixed", "more-sft"), 6  # every pair of four
+    metrics = ("greedy", "pass@1")
+    ends = ("", "/low", "/high")
+    scores = {metric_name(f"{model}/all/{metric}{end}") for model in models for metric in metrics for end in ends}
+    differences = {name for name in recorded if " - " in name}
+    assert recorded.keys() - differences == scores
+    assert len(differences) == pairs * len(metrics)
+    for name in metrics:
+        assert recorded[metric_name(f"mixed/all/{name}")] == smoke.document["results"][f"mixed/all/{name}"]["value"]
 
 
 def test_mlflow_holds_every_parameter_data_set_and_model(smoke) -> None:

@@ -11,7 +11,9 @@ import pytest
 
 from stages.errors import StoppedError, TrackingError
 from stages.records.artifact import Store, fingerprint
-from stages.records.tracking import Tracker, metric_name, process_stamp
+from stages.records.tracking import ChainPage, Tracker, metric_name, process_stamp
+
+EPOCH = {"epoch": 1, "train_loss": 0.5, "validation_loss": 0.25}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def sealed(home, metrics, *, run_id="", tables=None):
     (folder / "epoch-01").mkdir(parents=True)
     (folder / "epoch-01" / "config.json").write_text("{}")
     (folder / "epoch-01" / "model.safetensors").write_text("w")
-    (folder / "tables.json").write_text(json.dumps(tables or {"epochs": [{"epoch": 1, "loss": 0.5}]}))
+    (folder / "tables.json").write_text(json.dumps(tables or {"epochs": [EPOCH]}))
     document = {
         "payload": payload,
         "inputs": {},
@@ -75,6 +77,67 @@ def test_a_stage_records_params_datasets_steps_tables_and_models(tracker, home, 
     assert {"epochs.json", "manifest.json"} <= {item.path for item in tracker.client.list_artifacts(run.run_id)}
     models = tracker.client.search_logged_models([tracker.experiment_id])
     assert next(model.tags["ring.folder"] for model in models if model.source_run_id == run.run_id).endswith("epoch-01")
+
+
+def test_a_model_is_linked_to_the_run_that_made_it_and_to_those_that_read_it(tracker, home):
+    maker = open_stage(tracker)
+    manifest = sealed(home, {"linked": 1.0}, run_id=maker.run_id)
+    maker.finish(manifest)
+    (output,) = tracker.client.get_run(maker.run_id).outputs.model_outputs
+    assert tracker.client.get_logged_model(output.model_id).name == "epoch-01 of sft"
+    reader = tracker.start_stage(
+        "rl mixed",
+        parent=tracker.start_chain("chain", tags={}, params={}),
+        resume=None,
+        tags={},
+        params={},
+        datasets=[],
+        models=[(manifest, "epoch-01"), (manifest, "not made")],
+    )
+    (used,) = tracker.client.get_run(reader.run_id).inputs.model_inputs
+    assert used.model_id == output.model_id
+
+
+def test_the_page_of_a_stage_says_in_words_what_it_found_and_where_it_lies(tracker, home):
+    run = open_stage(tracker)
+    manifest = sealed(home, {"words": 1.0})
+    run.finish(manifest)
+    said = tracker.client.get_run(run.run_id).data.tags["mlflow.note.content"]
+    assert "SFT ended with a loss of 0.500 nats per token in epoch 1; on rows not trained on 0.250" in said
+    assert str(manifest.folder) in said
+
+
+def test_an_experiment_says_what_it_holds_and_a_users_own_words_stay(tracker, home):
+    def said():
+        return tracker.client.get_experiment(tracker.experiment_id).tags["mlflow.note.content"]
+
+    assert said().startswith("Chains of the recipe `test`.")
+    before = said()
+    tracker.client.set_experiment_tag(tracker.experiment_id, "mlflow.note.content", "my own words")
+    Tracker(home, "test")
+    assert said() == "my own words"
+    tracker.client.set_experiment_tag(tracker.experiment_id, "mlflow.note.content", before)
+
+
+def test_a_chain_page_adds_words_data_sets_and_a_suffix(tracker, tmp_path):
+    data = tmp_path / "split.parquet"
+    data.write_bytes(b"rows")
+    run_id = tracker.start_chain("smoke 2026-01-01 00:00", tags={}, params={})
+    page = ChainPage(
+        description="what was found",
+        tags={"ring.ran": "[]"},
+        datasets={"raw source": [], "split": [("curation/split", data, "b" * 64)]},
+        models={},
+        scores={},
+        suffix="(nothing ran)",
+    )
+    tracker.finish_chain(run_id, metrics={"mixed/all/pass@1": 0.5}, page=page)
+    stored = tracker.client.get_run(run_id)
+    assert stored.info.run_name == "smoke 2026-01-01 00:00 (nothing ran)"
+    assert stored.data.tags["mlflow.note.content"] == "what was found"
+    (found,) = stored.inputs.dataset_inputs
+    assert {tag.key: tag.value for tag in found.tags} == {"mlflow.data.context": "split", "sha256": "b" * 64}
+    assert (stored.info.status, stored.data.metrics) == ("FINISHED", {"mixed/all/pass_at_1": 0.5})
 
 
 def test_a_resumed_run_does_not_record_a_step_twice(tracker):
@@ -125,7 +188,7 @@ def test_a_run_cut_short_between_seal_and_end_is_finished_from_the_manifest_and_
     assert [(m.step, m.value) for m in tracker.client.get_metric_history(run.run_id, "cut")] == [(2, 0.5)]
     models = tracker.client.search_logged_models([tracker.experiment_id])
     assert len([model for model in models if model.source_run_id == run.run_id]) == 1
-    assert stored_table(tracker, run, "epochs")["data"] == [[1, 0.5]]
+    assert stored_table(tracker, run, "epochs")["data"] == [[*EPOCH.values()]]
 
 
 def stored_table(tracker, run, name):

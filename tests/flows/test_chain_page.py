@@ -1,0 +1,129 @@
+"""The records of a chain as a person browses them: read with MLflow's own client from a real chain."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from stages.records.artifact import read_manifest
+from stages.records.tracking_uri import tracking_uri
+from tests.flows.conftest import by_key
+
+
+@pytest.fixture(scope="module")
+def client(smoke) -> MlflowClient:
+    return MlflowClient(tracking_uri=tracking_uri(smoke.ring.home))
+
+
+@pytest.fixture(scope="module")
+def chain(smoke, client) -> Run:
+    return client.get_run(smoke.document["chain"])
+
+
+@pytest.fixture(scope="module")
+def stages(smoke, client, chain) -> dict[str, Run]:
+    """The runs below the chain, by name."""
+    query = f"tags.`mlflow.parentRunId` = '{chain.info.run_id}'"
+    return {run.info.run_name: run for run in client.search_runs([chain.info.experiment_id], query)}
+
+
+def sets_of(run: Run) -> dict[str, str]:
+    """Data set -> what it is to the run."""
+    return {
+        one.dataset.name: next(tag.value for tag in one.tags if tag.key == "mlflow.data.context")
+        for one in run.inputs.dataset_inputs
+    }
+
+
+def table_of(client: MlflowClient, run: Run, name: str) -> list[dict]:
+    stored = json.loads(Path(client.download_artifacts(run.info.run_id, f"{name}.json")).read_text(encoding="utf-8"))
+    return [dict(zip(stored["columns"], row, strict=True)) for row in stored["data"]]
+
+
+def test_the_chain_says_in_prose_what_it_is_what_ran_and_what_was_found(smoke, chain) -> None:
+    said = chain.data.tags["mlflow.note.content"]
+    assert "From data to scores: curation of the data; a base model; supervised fine-tuning" in said
+    assert "further training in the arms phased, mixed, more-sft" in said
+    assert "All 9 stages ran." in said
+    assert "was chosen of 2 SFT checkpoints" in said and "Curation kept" in said
+    assert smoke.document["report"] in said
+
+
+def test_the_chain_shows_its_splits_and_its_models(client, chain, smoke) -> None:
+    sets = sets_of(chain)
+    assert {name for name, context in sets.items() if context == "split"} >= {"curation/sft", "curation/heldout"}
+    models = [client.get_logged_model(one.model_id) for one in chain.outputs.model_outputs]
+    chosen = chain.data.tags["ring.chosen"]
+    assert {model.name for model in models} == {
+        "final of base",
+        f"{chosen} of sft",
+        *(f"final of rl {arm}" for arm in ("phased", "mixed", "more-sft")),
+    }
+    by_name = {model.name: model.tags for model in models}
+    why = json.loads((Path(by_key(smoke.document)["selection"]["artifact"]) / "choice.json").read_text())["why"]
+    assert by_name[f"{chosen} of sft"]["ring.chosen"] == why
+    assert by_name["final of rl mixed"]["greedy"].endswith("]")
+
+
+def test_a_stage_shows_what_it_read_and_no_more(stages) -> None:
+    read = {name: {one for one, context in sets_of(run).items() if context == "input"} for name, run in stages.items()}
+    assert read["sft"] == read["rl more-sft"] == {"curation/sft", "curation/validation"}
+    assert read["rl mixed"] == {"curation/rl", "curation/probe", "selection/graded"}
+    assert read["evaluation"] == {"curation/heldout", "curation/rl"}
+    assert read["curation"] == set()
+
+
+def test_a_stage_shows_the_models_that_it_made_and_read(client, stages, chain) -> None:
+    def names(models) -> set[str]:
+        return {client.get_logged_model(one.model_id).name for one in models}
+
+    chosen = f"{chain.data.tags['ring.chosen']} of sft"
+    assert names(stages["sft"].outputs.model_outputs) == {"epoch-01 of sft", "epoch-02 of sft"}
+    assert names(stages["sft"].inputs.model_inputs) == {"final of base"}
+    assert names(stages["selection"].inputs.model_inputs) == {"epoch-01 of sft", "epoch-02 of sft"}
+    assert names(stages["rl mixed"].inputs.model_inputs) == {chosen}
+    assert names(stages["evaluation"].inputs.model_inputs) == {
+        chosen,
+        *(f"final of rl {arm}" for arm in ("phased", "mixed", "more-sft")),
+    }
+
+
+def test_the_choice_stands_in_words_on_the_page_of_the_selection(stages) -> None:
+    tags = stages["selection"].data.tags
+    assert f"{tags['ring.chosen']} was chosen of 2 SFT checkpoints" in tags["mlflow.note.content"].replace("\\", "")
+
+
+def test_rollouts_are_a_bounded_table_by_domain_and_reward_with_the_right_answer(smoke, client, stages) -> None:
+    rows = table_of(client, stages["rl mixed"], "rollouts")
+    assert 0 < len(rows) <= 240
+    assert {row["step"] for row in rows} == {1, 2, 3, 4, 5}
+    places = [(row["domain"], -row["reward"]) for row in rows]
+    assert places == sorted(places)
+    curation = read_manifest(Path(by_key(smoke.document)["curation"]["artifact"]))
+    pool = {row["id"]: row for row in pq.read_table(curation.folder / "rl.parquet").to_pylist()}
+    for row in rows:
+        problem = pool[row["problem id"]]
+        assert (row["problem"], row["right answer"]) == (problem["prompt"], problem["answer"] or problem["tests"])
+
+
+def test_the_samples_of_the_evaluation_have_the_right_answer(client, stages) -> None:
+    rows = table_of(client, stages["evaluation"], "samples")
+    assert rows and all(row["right answer"] for row in rows)
+    assert all(
+        row["right answer"] == row["extracted"]
+        for row in rows
+        if row["status"] == "correct" and row["extracted"].isdigit()
+    )
+
+
+def test_a_chain_of_which_nothing_ran_and_a_changed_one_do_not_look_like_the_first(smoke, client, chain) -> None:
+    again = smoke.ring.json("run", "smoke", "--until", "curation", "--set", "report.title=Other words")
+    stored = client.get_run(again["chain"])
+    assert stored.info.run_name.startswith("smoke report.title=Other words ")
+    assert stored.info.run_name.endswith("(nothing ran)")
+    assert json.loads(stored.data.tags["ring.ran"]) == []
+    assert "**Nothing ran**" in stored.data.tags["mlflow.note.content"]
+    assert json.loads(chain.data.tags["ring.ran"])[0] == "curation" and "nothing ran" not in chain.info.run_name
