@@ -32,6 +32,7 @@ def chat(
     top_p: float = 1.0,
     max_new_tokens: int = 1024,
     seed: int = 0,
+    afresh: Annotated[bool, Parameter(negative="")] = False,
     serve: Annotated[bool, Parameter(negative="")] = False,
     port: int = 8000,
 ) -> int:
@@ -51,6 +52,8 @@ def chat(
         Longest response.
     seed
         Of the first response at a temperature above 0; the same seed and talk give the same words.
+    afresh
+        Each line begins a new talk: for models that were trained on one turn, as those of the recipes here.
     serve
         Serve an OpenAI-compatible endpoint on 127.0.0.1 instead, until Ctrl-C. What clients send is what the model gets: no instruction is
         added, but where a request has a field `domain`. Clients say how to sample; the options above are not read.
@@ -74,7 +77,7 @@ def chat(
         top_p=top_p,
         seed=seed,
     )
-    talk = Talk(talker, manner, domain=domain, console=plain_console())
+    talk = Talk(talker, manner, domain=domain, console=plain_console(), afresh=afresh)
     with _terminated_at_once():
         talk.hold(_lines())
     return 0
@@ -104,6 +107,7 @@ class Talk:
     manner: "Manner"
     domain: str
     console: Console
+    afresh: bool = False  # each line begins a new talk
     turns: list[dict[str, str]] = field(default_factory=list)
     _num_asked: int = 0
 
@@ -115,7 +119,8 @@ class Talk:
 
     def answer(self, line: str) -> None:
         """Answer one line; where that is interrupted, or fails, line and answer are left out of the talk."""
-        before = list(self.turns)
+        before = [] if self.afresh else list(self.turns)
+        self.turns = list(before)
         self.turns.append({"role": "user", "content": line})
         try:
             self._say(self._prompt())

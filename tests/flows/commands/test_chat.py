@@ -68,6 +68,13 @@ def test_a_talk_holds_every_turn_with_its_instruction(talker, capsys):
     assert text.count("final answer within") == 2
 
 
+def test_a_talk_afresh_holds_the_last_line_alone(talker, capsys):
+    talk = talk_of(talker, max_new_tokens=5)
+    talk.afresh = True
+    talk.hold(iter(["solve 2", "solve 3"]))
+    assert [turn["content"] for turn in talk.turns[::2]] == ["solve 3"]
+
+
 def test_turns_that_no_longer_fit_are_left_out_and_counted(talker, capsys):
     talk = talk_of(talker, max_new_tokens=400, end_ids=())
     talk.hold(iter(["solve 2"] * 6))
