@@ -234,12 +234,12 @@ def _models(spec: PlannedStage, inputs: Mapping[str, Manifest]) -> list[tuple[Ma
     arms = [(manifest, MODEL) for key, manifest in inputs.items() if manifest.stage == "rl"]
     if spec.stage == "selection":
         return [(inputs["sft"], path.name) for path in checkpoint_folders(inputs["sft"].folder)]
-    if "selection" in inputs:
+    if spec.stage in ("rl", "evaluation") and "selection" in inputs:
         arm = spec.config.arms[0] if isinstance(spec.config, RlConfig) else None
         start = arm.start if isinstance(arm, RlArm) else None
         folders = {key: manifest.folder for key, manifest in inputs.items()}
         return [(inputs["sft"], start_model(folders, start).name), *arms]
-    return [(inputs["base"], MODEL)] if "base" in inputs else []
+    return [(inputs["base"], MODEL)] if spec.stage == "sft" else []
 
 
 def _run_child(
