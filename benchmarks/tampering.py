@@ -197,11 +197,11 @@ def said(name: str, old: str, new: str) -> Kind:
 
 
 def number_in(name: str, pattern: Callable[[Changed], str]) -> Kind:
-    """A published number becomes one that is a digit larger."""
+    """A published number, decimal or hexadecimal, ends with another digit."""
 
     def make(changed: Changed) -> None:
         old = pattern(changed)
-        said(name, old, old[:-1] + str((int(old[-1]) + 1) % 10))(changed)
+        said(name, old, old[:-1] + ("1" if old.endswith("0") else "0"))(changed)
 
     return make
 
@@ -428,16 +428,20 @@ def forge(changed: Changed) -> None:
 
 
 def _reseal_all(changed: Changed) -> None:
-    """Inputs first, so that each result names the bytes that the ones before it have."""
+    """Inputs first, so that each result names the bytes and the seals that the ones before it have; none had another one before."""
     bundle = changed.bundle
-    waiting, contents = dict(bundle.manifests), {}
+    for name in [name for name in bundle.digests if name.startswith(f"{check.EARLIER}/")]:
+        changed.remove(name)
+    waiting, contents, seals = dict(bundle.manifests), {}, {}
     while waiting:
         place = next(one for one, manifest in waiting.items() if _inputs(manifest) <= contents.keys())
         manifest = waiting.pop(place)
         for entry in manifest["inputs"].values():
             entry["content"] = contents.get(entry.get("fingerprint"), entry["content"])
+            if "seal" in entry:
+                entry["seal"] = seals[entry["fingerprint"]]
         again = _sealed(manifest, place, bundle)
-        contents[again["fingerprint"]] = again["content"]
+        contents[again["fingerprint"]], seals[again["fingerprint"]] = again["content"], again["seal"]
         changed.write_json(f"{place}/manifest.json", again)
 
 
