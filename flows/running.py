@@ -62,7 +62,9 @@ def run_flow(place: str, parameters: Mapping[str, Any], *, home: Path, experimen
             from stages.records.tracking import Tracker
 
         with waiting("opening the records", after_seconds=5.0):
-            Tracker(home, experiment)  # MLflow's database is made, where there is none, beside the server's
+            tracker = Tracker(home, experiment)  # MLflow's database is made, where there is none, beside the server's
+        for note in tracker.notes:
+            say(note)
         with waiting("waiting for Prefect's server, which makes its database in a new home folder", after_seconds=5.0):
             wait()
         with progress_display() as display:

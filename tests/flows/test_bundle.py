@@ -96,7 +96,10 @@ def test_every_change_is_found_and_the_untouched_folder_holds(published):
         assert check.faults_of(check.Bundle(folder), root=published[1]["root"]) == []
     assert len(tries) == TRIES
     assert [one.kind for one in tries if not one.found_by] == []
-    assert {one.found_by for one in tries if one.skill == "forged"} == {("--root",), ("tables",)}  # the second by pyarrow
+    assert {one.found_by for one in tries if one.skill == "forged"} == {
+        ("--root",),
+        ("tables",),
+    }  # the second by pyarrow
 
 
 def test_what_is_there_already_stays(smoke, tmp_path):

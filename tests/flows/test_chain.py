@@ -27,8 +27,8 @@ from tests.flows.conftest import assert_all_ended, by_key, content
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\.venv/bin/ring ([^#\n]+?)\s*(?:#.*)?$", README, re.MULTILINE)
 QUICK = [
-    command for command in COMMANDS if command.split()[0] not in ("run", "up", "evaluate", "crosscheck")
-]  # evaluate: commands/test_evaluate.py; crosscheck: an extra
+    command for command in COMMANDS if command.split()[0] not in ("run", "up", "evaluate", "crosscheck", "chat")
+]  # evaluate: commands/test_evaluate.py; crosscheck: an extra; chat: test_chat.py
 RUNS = [command for command in COMMANDS if command.split()[0] == "run"]
 AGAIN, EARLY, RERUN = "run smoke", "run laptop --until sft", "run laptop --rerun rl --arm mixed"
 STAGES = ["curation", "base", "sft", "selection", "rl/phased", "rl/mixed", "rl/more-sft", "evaluation", "report"]
@@ -329,6 +329,9 @@ def test_the_readme_documents_every_command() -> None:
         "crosscheck",
         "diff",
         "why",
+        "chat",
+        "export",
+        "export-records",
     }
     assert {command.split()[0] for command in COMMANDS} == names
 
@@ -346,7 +349,7 @@ def test_a_command_that_reads_works_as_documented(smoke, command: str) -> None:
         "answers.jsonl": str(answers),
         "MODEL": str(next(smoke.ring.home.glob("artifacts/base/*/model"))),
         "RESPONSE": f"{by_key(smoke.document)['evaluation']['fingerprint']}/sft/{problem}/greedy",
-        "OUT": str(smoke.ring.home.parent / "published"),
+        **{name: str(smoke.ring.home.parent / name.lower()) for name in ("OUT", "RECORDS", "EXPORTED")},
         "ROW": pq.read_table(next(smoke.ring.home.glob("artifacts/curation/*/sft.parquet")))["id"][0].as_py(),
     }
     arguments = [meant.get(argument, argument) for argument in shlex.split(command)]
