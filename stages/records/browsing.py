@@ -52,12 +52,11 @@ def stage_description(manifest: Manifest) -> str:
 def chain_description(
     manifests: Mapping[str, Manifest], *, ran: Sequence[str], changed: Sequence[str], page: Path | None
 ) -> str:
-    """What a chain is, what ran, what was found, and where to go on reading. `ran`: keys of the stages that did not come from the cache."""
+    """What was found, what the chain is, what ran, and where to read on. `ran`: keys of the stages that did not come from the cache."""
     found = chain_findings(manifests)
-    lines = [_what(manifests), "", _what_ran(manifests, ran), ""]
+    lines = ["**Found**", "", *(f"- {plain(sentence)}" for sentence in found.sentences), ""] if found.sentences else []
+    lines += [*_scores(found), _what(manifests), "", _what_ran(manifests, ran), ""]
     lines += ["Changed with `--set`: " + ", ".join(f"`{change}`" for change in changed) + ".", ""] if changed else []
-    lines += _scores(found)
-    lines += ["**Found**", "", *(f"- {plain(sentence)}" for sentence in found.sentences), ""] if found.sentences else []
     if "evaluation" in manifests:
         lines += [
             "Metrics of this run are shares of right answers, from 0 to 1, over all problems that no stage has seen; `low` and `high` "
