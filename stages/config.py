@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from data.benchmarks import find_benchmark
 from data.benchmarks.catalogue import measured_set
 from data.domain_names import VARIABLE, domain_names
-from data.domains.gym_generators import fault_of
 
 
 def _known_domain(name: str) -> str:
@@ -193,6 +192,10 @@ class GymSource(Record):
 
     @model_validator(mode="after")
     def _generators_are_used(self) -> "GymSource":
+        from data.domains.gym_generators import (
+            fault_of,  # its package reads RING_DOMAINS, of which a mistake is one message
+        )
+
         if faults := list(filter(None, map(fault_of, self.generators))):
             raise ValueError(f"source {self.name}: {'; '.join(faults)}; docs/reasoning-gym.md lists them")
         if unused := [name for name in self.settings if name not in self.generators]:

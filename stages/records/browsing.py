@@ -31,7 +31,7 @@ READS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "stages.sft.further": _SFT_READS,
     "stages.selection": {"curation": ("probe", "rl")},
     "stages.rl": {"curation": ("rl", "probe"), "selection": ("graded",)},
-    "stages.evaluation": {"curation": ("heldout", "rl"), "selection": ()},
+    "stages.evaluation.run": {"curation": ("heldout", "rl"), "selection": ()},
     "stages.report": {"curation": ("heldout", "rl"), "selection": (), "evaluation": ("samples",)},
 }
 """Module of a stage -> stage before it -> its tables that are read. Where it names none, all are taken to be read."""
@@ -247,7 +247,7 @@ def tables_read(module: str, key: str, manifest: Manifest) -> dict[str, str]:
     files = manifest.document["files"]
     tables = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".parquet") and "/" not in name}
     read = READS.get(module, {}).get(key)
-    if read is None or (module == "stages.evaluation" and _BENCHMARKS in tables):
+    if read is None or (module == "stages.evaluation.run" and _BENCHMARKS in tables):
         return tables
     return {name: sha256 for name, sha256 in tables.items() if name.removesuffix(".parquet") in read}
 

@@ -203,7 +203,7 @@ def test_an_evaluation_of_the_server_finds_the_greedy_accuracy_of_the_folder(smo
         )
         samples = pq.read_table(Path(document["artifact"]) / "samples.parquet")
         greedy = samples.filter(pc.field("sample") < 0).sort_by("problem_id").to_pylist()
-        responses.append([row["response"].removeprefix("<think>") for row in greedy])
+        responses.append([_said(row["response"]) for row in greedy])
     assert found[0] == found[1]
     assert responses[0] == responses[1]
 

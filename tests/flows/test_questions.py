@@ -128,7 +128,7 @@ def test_a_figure_is_found_as_the_report_or_a_chain_names_it(smoke, words) -> No
 def test_a_number_leads_to_every_figure_that_is_written_so(smoke) -> None:
     value = smoke.document["results"]["sft/all/greedy"]["value"]
     for text in (f"{value:.3f}", f"{100 * value:.1f}%"):
-        names = [one["name"] for one in smoke.ring.json("lineage", text)["subjects"]]
+        names = [one["name"] for one in smoke.ring.json("lineage", smoke.document["chain"], text)["subjects"]]
         assert "sft/all/greedy" in names and len(names) <= 10
 
 

@@ -30,10 +30,11 @@ def test_a_stage_is_said_to_read_the_tables_that_it_reads():
     curation = manifest("curation", files=files)
     assert tables_read("stages.sft", "curation", curation) == {"sft.parquet": "s" * 64, "validation.parquet": "v" * 64}
     assert tables_read("stages.sft.further", "curation", curation).keys() == {"sft.parquet", "validation.parquet"}
-    assert tables_read("stages.evaluation", "curation", curation).keys() == {"heldout.parquet", "rl.parquet"}
+    assert tables_read("stages.evaluation.run", "curation", curation).keys() == {"heldout.parquet", "rl.parquet"}
     with_benchmarks = manifest("curation", files=(*files, "benchmarks.parquet"))
-    assert tables_read("stages.evaluation", "curation", with_benchmarks).keys() == {*files, "benchmarks.parquet"} - {
-        "card.md"
-    }
+    assert tables_read("stages.evaluation.run", "curation", with_benchmarks).keys() == {
+        *files,
+        "benchmarks.parquet",
+    } - {"card.md"}
     arm = manifest("rl", arm="mixed", files=("rollouts/step-000001.parquet",))
-    assert tables_read("stages.evaluation", "rl/mixed", arm) == {}
+    assert tables_read("stages.evaluation.run", "rl/mixed", arm) == {}
