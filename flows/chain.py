@@ -118,8 +118,9 @@ def recorded(chain: Chain) -> Generator[None]:
         is_stopped = not isinstance(error, Exception) or isinstance(error, StoppedError)
         if not isinstance(error, Exception):
             chain.display.message("chain", _what_stopped(chain))
-        chain.ledger.end(chain.run_id, outcome=STOPPED if is_stopped else FAILED, error=str(error)[:_MOST_OF_ERROR])
-        with contextlib.suppress(TrackingError):  # what went wrong first is what a person should read
+        with contextlib.suppress(OSError):  # what went wrong first is what a person should read, as a full disk
+            chain.ledger.end(chain.run_id, outcome=STOPPED if is_stopped else FAILED, error=str(error)[:_MOST_OF_ERROR])
+        with contextlib.suppress(TrackingError):
             chain.tracker.fail_chain(chain.run_id, error)
         raise
 

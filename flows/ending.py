@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from data.benchmarks import BENCHMARKS
-from flows.commands.runs import tries_in_words
+from flows.commands.runs import tries_behind
 from flows.console import near, program
 from flows.request import Request
 from flows.tables import RowsTable, rows_table, wrapped
@@ -147,7 +147,7 @@ def _models(models: Mapping[str, tuple[str, Path]], results: Mapping[str, Mappin
 def _places(document: Mapping[str, Any], *, home: Path) -> Iterator[str]:
     yield f"Report:  {near(Path(document['report']))}"
     yield f"Records: {browse_command(home)}   (or: {program()} up)"
-    if tries := tries_in_words(RunLedger(home).runs(), document.get("chain", "")):
+    if tries := tries_behind(document.get("chain", ""), RunLedger(home)):
         yield f"Tries:   {tries} ({program()} runs)"
 
 

@@ -50,13 +50,10 @@ def test_the_base_is_pinned_to_a_python_that_the_project_takes() -> None:
 
 
 def test_what_is_copied_is_in_the_repository_and_not_ignored() -> None:
-    ignored = [
-        line for line in (ROOT / ".containerignore").read_text().splitlines() if line and not line.startswith("#")
-    ]
+    ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     for source in copied():
         assert (ROOT / source).exists(), source
         assert not any(fnmatch.fnmatch(source, pattern.removeprefix("**/")) for pattern in ignored), source
-    assert (ROOT / ".dockerignore").read_bytes() == (ROOT / ".containerignore").read_bytes()
 
 
 def test_what_the_program_reads_beside_its_packages_is_copied() -> None:

@@ -11,7 +11,7 @@ from flows.commands.listing import readable_time
 from flows.console import near, plain_console, program
 from flows.tables import rows_table
 from stages.records.artifact import ring_home
-from stages.records.run_ledger import RecordedRun, RunLedger
+from stages.records.run_ledger import LedgerError, RecordedRun, RunLedger
 
 _out = plain_console()
 
@@ -46,16 +46,23 @@ def list_runs(
     return 0
 
 
+def tries_behind(run: str, ledger: RunLedger) -> str:
+    """How many runs stand behind one; what is wrong with the ledger where it cannot say, which is no fault of this run."""
+    try:
+        return tries_in_words(ledger.runs(), run)
+    except LedgerError as error:
+        return f"unknown: {error}"
+
+
 def tries_in_words(runs: Sequence[RecordedRun], run: str) -> str:
-    """How many runs stand behind one: of the same chain, and of the recipe with whatever was changed. Empty for a run that is not there."""
+    """How many runs stand behind one: of the same chain, and of the recipe in any form. Empty for a run that is not there."""
     this = next((one for one in runs if one.run == run), None)
     if this is None:
         return ""
-    recipe, digest = this.start["recipe"], this.start["digest"]
-    of_recipe = [one for one in runs if one.start["recipe"] == recipe]
-    others = len({one.start["digest"] for one in of_recipe} - {digest})
+    recipe = this.start["recipe"]
+    of_recipe = sum(one.start["recipe"] == recipe for one in runs)
     said = f"{this.tries} of exactly this chain"
-    return f"{said}, {len(of_recipe)} of {recipe} with {others} other settings" if others else said
+    return said if of_recipe == this.tries else f"{said}, {of_recipe} of {recipe} in any form"
 
 
 def _document(run: RecordedRun) -> dict[str, Any]:

@@ -533,7 +533,7 @@ class ChainRecords:
 
     def rows(self, runs: Sequence[str]) -> dict[str, list[Row]]:
         """Tables `runs`, `params` and `metrics` (every step) of the chain's run and of others, as far as they are there."""
-        found = [run for run_id in (self.chain, *runs) if (run := _existing(self._client, run_id))]
+        found = [run for run_id in (self.chain, *runs) if (run := find_run(self._client, run_id))]
         return {
             "runs": [_run_row(run) for run in found],
             "params": [
@@ -546,7 +546,7 @@ class ChainRecords:
 
     def more_rows(self, runs: Sequence[str]) -> dict[str, list[Row]]:
         """Tables `tags`, `datasets` and `models` of the same runs: each with what it is to the run."""
-        found = [run for run_id in (self.chain, *runs) if (run := _existing(self._client, run_id))]
+        found = [run for run_id in (self.chain, *runs) if (run := find_run(self._client, run_id))]
         return {
             "tags": [
                 {"run_id": run.info.run_id, "name": name, "value": value}
@@ -627,16 +627,6 @@ def _named_chain(client: MlflowClient, name: str) -> Run:
         what = f"{len(found)} finished chains begin with" if found else "no finished chain begins with"
         raise ValueError(f"{what} {name!r}; the last ones are {known}; `latest` is the first of them")
     return found[0]
-
-
-def _existing(client: MlflowClient, run_id: str) -> Run | None:
-    """None where the run was deleted, or the records are other ones."""
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
 
 
 def _run_row(run: Run) -> Row:

@@ -17,7 +17,9 @@ from stages.evaluation.parts import Part
 from stages.records.artifact import Manifest
 from stages.stage import Row
 
-MOST_PROBLEMS = 3_000  # of a page; a row takes about 250 bytes
+MOST_CELLS = (
+    24_000  # of a page; one takes about 30 bytes, and a row has one for each model besides the problem and its answer
+)
 _MOST_CHARACTERS = 60  # of a right answer
 _COLUMNS = ("problem_id", "sample", "status", "score", "checker_failed")
 
@@ -32,10 +34,10 @@ class VerdictGroup:
 
 
 def verdict_groups(evaluation: Manifest, curation: Manifest) -> list[VerdictGroup]:
-    """The groups, none of a problem twice; at most `MOST_PROBLEMS` rows in all."""
+    """The groups, none of a problem twice; at most `MOST_CELLS` in all."""
     config = EvaluationConfig.model_validate(evaluation.document["payload"]["config"])
     marks = _marks(evaluation)
-    found, room = [], MOST_PROBLEMS
+    found, room = [], MOST_CELLS // (len(marks) + 2)
     for part in asked_of(config, curation.folder).parts:
         by_id = {problem.id: problem for problem in part.problems}
         for name, ids in smallest_groups(part).items():

@@ -1,7 +1,7 @@
 """`ring runs` says how often something was tried, before anybody says how well it went."""
 
-from flows.commands.runs import tries_in_words
-from stages.records.run_ledger import RecordedRun
+from flows.commands.runs import tries_behind, tries_in_words
+from stages.records.run_ledger import RecordedRun, RunLedger
 
 
 def runs(*kinds: tuple[str, str]) -> list[RecordedRun]:
@@ -15,9 +15,17 @@ def runs(*kinds: tuple[str, str]) -> list[RecordedRun]:
 
 def test_a_run_is_told_with_those_of_the_same_chain_and_of_its_recipe() -> None:
     found = runs(("small", "a"), ("small", "b"), ("large", "c"), ("small", "a"))
-    assert tries_in_words(found, "3") == "2 of exactly this chain, 3 of small with 1 other settings"
+    assert tries_in_words(found, "3") == "2 of exactly this chain, 3 of small in any form"
     assert tries_in_words(found, "2") == "1 of exactly this chain"
     assert tries_in_words(found, "of another home") == ""
+
+
+def test_a_ledger_that_was_changed_is_told_and_stops_no_run_that_ended_well(tmp_path) -> None:
+    ledger = RunLedger(tmp_path)
+    ledger.start("one", recipe="small", fingerprints={})
+    assert tries_behind("one", ledger) == "1 of exactly this chain"
+    ledger.path.write_text(ledger.path.read_text().replace('"before":"0', '"before":"1'))
+    assert tries_behind("one", ledger).startswith("unknown: ")
 
 
 def test_a_finished_chain_says_how_many_tries_stand_behind_it(smoke) -> None:
