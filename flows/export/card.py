@@ -6,13 +6,14 @@ data sets with licences and rows, hyperparameters), limits, licence. Nothing in 
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from flows.export.records import Evaluation, ModelRecords
 from ring_model.configuration import BailingMoeConfig
+from stages.markdown import plain, table
 from stages.records.machine import machine_line
 from stages.training.model_card import snippet
 
@@ -152,7 +153,7 @@ def _what(records: ModelRecords | None, *, config: BailingMoeConfig, name: str) 
             "checked."
         )
     kind = "A BailingMoE language model, a mixture of experts that thinks before it answers"
-    return f"# {_cell(name)}\n\n{kind}: {sizes}; {shape}.\n{origin}\n"
+    return f"# {plain(name)}\n\n{kind}: {sizes}; {shape}.\n{origin}\n"
 
 
 def _use() -> str:
@@ -199,7 +200,7 @@ def _scores(records: ModelRecords) -> str:
             f"Evaluation `{evaluation.manifest.fingerprint}` ({document['made_at']}), shares of right answers with "
             f"{evaluation.confidence:.0%} intervals; sampled with {sampling}:",
             "",
-            *_table(_score_rows(evaluation)),
+            *table(_score_rows(evaluation)),
             "",
         ]
     return "\n".join(lines)
@@ -211,7 +212,7 @@ def _score_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     for group in groups:
         row: dict[str, Any] = {
             "problems": group,
-            "number": next(s.num_problems for s in evaluation.scores if s.group == group),
+            "number": f"{next(s.num_problems for s in evaluation.scores if s.group == group):,}",
         }
         for metric in dict.fromkeys(score.metric for score in evaluation.scores):
             found = scores.get((group, metric))
@@ -224,9 +225,9 @@ def _made(records: ModelRecords) -> str:
     rows = [
         {
             "stage": f"{one.stage} {one.arm or ''}".rstrip(),
-            "fingerprint": f"`{one.fingerprint}`",
-            "content": f"`{one.content}`",
-            "seal": f"`{one.document['seal']}`",
+            "fingerprint": one.fingerprint,
+            "content": one.content,
+            "seal": one.document["seal"],
         }
         for one in records.made_from
     ]
@@ -238,7 +239,7 @@ def _made(records: ModelRecords) -> str:
         "",
         f"Recipe `{records.manifest.document['recipe']}`. Each stage's result is sealed under a fingerprint of what it was made from.",
         "",
-        *_table(rows),
+        *table(rows),
         "",
         f"Made on {'; '.join(machines)}. Code: {', '.join(code)}.",
         f"Packages: {', '.join(f'{name} {version}' for name, version in packages.items())}." if packages else "",
@@ -254,7 +255,10 @@ def _code(code: Mapping[str, Any]) -> str:
 def _data(records: ModelRecords) -> str:
     if not records.sources:
         return ""
-    rows = list(_table([{**row, "made from": row["made from"] or "not recorded"} for row in records.sources]))
+    rows = table(
+        {name: f"{value:,}" if isinstance(value, int) else value or "not recorded" for name, value in row.items()}
+        for row in records.sources
+    )
     return "\n".join(
         [
             "## Data",
@@ -275,7 +279,7 @@ def _numbers(records: ModelRecords) -> str:
         for one in stages
         for key, value in _matter(one.document["payload"]["config"])
     ]
-    lines = ["## Hyperparameters", "", *_table(rows), "", "<details><summary>Every value</summary>", ""]
+    lines = ["## Hyperparameters", "", *table(rows), "", "<details><summary>Every value</summary>", ""]
     for one in records.made_from:
         config = json.dumps(one.document["payload"]["config"], indent=1, ensure_ascii=False)
         lines += [f"{one.stage} {one.arm or ''}".rstrip(), "", "```json", config.replace("```", "'''"), "```", ""]
@@ -295,7 +299,7 @@ def _limits(records: ModelRecords | None) -> str:
     lines = ["## Limits", ""]
     if records is not None:
         notes = dict.fromkeys(note for one in records.made_from for note in one.document["notes"])
-        lines += [f"- {_cell(note)}" for note in notes]
+        lines += [f"- {plain(note)}" for note in notes]
         kinds = {
             source.get("kind")
             for one in records.made_from
@@ -324,24 +328,3 @@ def _licence(records: ModelRecords | None) -> str:
         found = ", ".join(sorted({row["licence"] for row in records.sources})) or "unknown licences"
         why = f"its data are under {found}"
     return f"## Licence\n\nNot decided here: {why}. Whoever publishes it must state one that agrees, in place of `other` at the top.\n"
-
-
-# ---------------------------------------------------------------- Markdown
-
-
-def _table(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    for number, row in enumerate(rows):
-        if not number:
-            yield _line(row)
-            yield _line(["---"] * len(row))
-        yield _line([_cell(value) for value in row.values()])
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(value: object) -> str:
-    """A value on one line; what would begin a cell, a link or a tag is shown."""
-    text = " ".join(f"{value:,}".split() if isinstance(value, int) else str(value).split())
-    return re.sub(r"[|<>\[\]]", lambda found: {"<": "&lt;", ">": "&gt;"}.get(found[0], f"\\{found[0]}"), text)

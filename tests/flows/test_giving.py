@@ -103,7 +103,7 @@ def test_the_card_names_every_result_behind_the_model_with_its_seal_and_every_so
     text = (exported / CARD).read_text(encoding="utf-8")
     for key in ("curation", "base", "sft", "selection", "rl/mixed"):
         document = manifests[key].document
-        assert f"| `{document['fingerprint']}` | `{document['content']}` | `{document['seal']}` |" in text
+        assert f"| {document['fingerprint']} | {document['content']} | {document['seal']} |" in text
     assert manifests["rl/phased"].fingerprint not in text
     for source in manifests["curation"].document["payload"]["config"]["sources"]:
         assert f"| {source['name']} | Apache-2.0 |" in text
