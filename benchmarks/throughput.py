@@ -31,7 +31,7 @@ from ring_model.checkpoint import save_model
 from ring_model.engine import Engine, OptimizerSettings
 from ring_model.generation import generate
 from ring_model.modelling import BailingMoe, initialise
-from ring_model.policy import pack_rows, response_logprobs
+from ring_model.policy import BailingScorer, pack_rows, response_logprobs
 from ring_model.products import FORCED, Kernel, matmul_kernel, product
 
 ROUNDS = 2
@@ -185,11 +185,11 @@ def train(size: str, rows: str) -> float:
 
 def train_engine(size: str, rows: str) -> float:
     model, packed = _model(size), pack_rows(*_rows(rows))
-    engine = Engine.start(model, optimizer=OptimizerSettings(learning_rate=1e-4))
+    engine = Engine.start(BailingScorer(model), optimizer=OptimizerSettings(learning_rate=1e-4))
     tokens = float(packed.num_response_tokens)
 
     def step() -> None:
-        engine.backward(-response_logprobs(model, packed, entropy="none").logprobs_M.sum(), denominator=tokens)
+        engine.backward(-engine.score(packed, entropy="none").logprobs_M.sum(), denominator=tokens)
         engine.step()
 
     return _step_seconds(step) / _num_tokens(rows)

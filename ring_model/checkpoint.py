@@ -6,14 +6,19 @@ A folder holds `config.json`, `generation_config.json` and either `model.safeten
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+import math
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ring_model.configuration import GENERATION_FILE, BailingMoeConfig
 from ring_model.modelling import BailingMoe, Layer
@@ -22,60 +27,125 @@ _READ_AT_ONCE = 1 << 22  # bytes of a file that is mapped: a map that stays keep
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PARAMETERS_FILE = "parameters.safetensors"
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
+
+
+Part = tuple[nn.Parameter, Callable[[Tensor], Tensor]]
+"""A parameter, and which view of it a released tensor is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The processes that write a folder together."""
+
+    rank: int = 0
+    num_ranks: int = 1
+    gathered: Callable[[Iterable[nn.Parameter]], AbstractContextManager[Any]] = lambda _: nullcontext()
+    """A context in which parameters are whole; all ranks enter it together."""
+
+
+ALONE = Ranks()
+
+
+def released_parts(model: BailingMoe) -> dict[str, Part]:
+    """Where the tensors of the released layout lie, by their names."""
+    parts: dict[str, Part] = {"model.word_embeddings.weight": (model.word_embeddings.weight, _whole)}
+    for index, layer in enumerate(model.layers):
+        assert isinstance(layer, Layer)
+        parts |= {f"model.layers.{index}.{name}": part for name, part in _layer_parts(layer)}
+    return parts | {"model.norm.weight": (model.norm.weight, _whole), "lm_head.weight": (model.lm_head.weight, _whole)}
 
 
 def released_tensors(model: BailingMoe) -> dict[str, Tensor]:
     """The parameters under their released names, as views into the stacked ones: writing into a view sets the model."""
-    tensors = {"model.word_embeddings.weight": model.word_embeddings.detach()}
-    for index, layer in enumerate(model.layers):
-        assert isinstance(layer, Layer)
-        tensors |= {f"model.layers.{index}.{name}": tensor for name, tensor in _layer_tensors(layer)}
-    return tensors | {"model.norm.weight": model.norm.weight.detach(), "lm_head.weight": model.lm_head.detach()}
+    return {name: view(parameter.detach()) for name, (parameter, view) in released_parts(model).items()}
 
 
-def _layer_tensors(layer: Layer) -> Iterator[tuple[str, Tensor]]:
-    yield "input_layernorm.weight", layer.input_layernorm.weight.detach()
-    yield "attention.query_key_value.weight", layer.attention.query_key_value.weight.detach()
-    yield "attention.dense.weight", layer.attention.dense.weight.detach()
-    yield "post_attention_layernorm.weight", layer.post_attention_layernorm.weight.detach()
-    yield "mlp.gate.weight", layer.mlp.gate.weight.detach()
-    for expert, (gate_up, down) in enumerate(zip(layer.mlp.gate_up.detach(), layer.mlp.down.detach(), strict=True)):
-        yield from _mlp_tensors(f"mlp.experts.{expert}", gate_up, down)
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _layer_parts(layer: Layer) -> Iterator[tuple[str, Part]]:
+    yield "input_layernorm.weight", (layer.input_layernorm.weight, _whole)
+    yield "attention.query_key_value.weight", (layer.attention.query_key_value.weight, _whole)
+    yield "attention.dense.weight", (layer.attention.dense.weight, _whole)
+    yield "post_attention_layernorm.weight", (layer.post_attention_layernorm.weight, _whole)
+    yield "mlp.gate.weight", (layer.mlp.gate.weight, _whole)
+    for expert in range(layer.mlp.num_experts):
+        yield from _mlp_parts(f"mlp.experts.{expert}", layer.mlp.gate_up, layer.mlp.down, itemgetter(expert))
     if layer.mlp.shared_experts is not None:
         shared = layer.mlp.shared_experts
-        yield from _mlp_tensors("mlp.shared_experts", shared.gate_up.detach(), shared.down.detach())
+        yield from _mlp_parts("mlp.shared_experts", shared.gate_up, shared.down, _whole)
 
 
-def _mlp_tensors(prefix: str, gate_up: Tensor, down: Tensor) -> Iterator[tuple[str, Tensor]]:
-    gate, up = gate_up.chunk(2)
-    yield f"{prefix}.gate_proj.weight", gate
-    yield f"{prefix}.up_proj.weight", up
-    yield f"{prefix}.down_proj.weight", down
+def _mlp_parts(
+    prefix: str, gate_up: nn.Parameter, down: nn.Parameter, one: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[str, Part]]:
+    yield f"{prefix}.gate_proj.weight", (gate_up, lambda tensor: one(tensor).chunk(2)[0])
+    yield f"{prefix}.up_proj.weight", (gate_up, lambda tensor: one(tensor).chunk(2)[1])
+    yield f"{prefix}.down_proj.weight", (down, one)
 
 
 def save_model(
-    model: BailingMoe, folder: Path | str, *, end_ids: Sequence[int] = (), max_shard_bytes: int = 5 * 10**9
+    model: BailingMoe,
+    folder: Path | str,
+    *,
+    end_ids: Sequence[int] = (),
+    max_shard_bytes: int = 5 * 10**9,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Write the model in float32; the folder is made when missing. Tokenizer files are `Tokenizer.save`'s.
+    """Write the model in the dtype that it has; the folder is made when missing. Tokenizer files are `Tokenizer.save`'s.
 
     One file when everything fits into `max_shard_bytes`, else shards and an index. `end_ids` are what responses end with, the
-    tokenizer's; without any, `generation_config.json` names those of the model's config.
+    tokenizer's; without any, `generation_config.json` names those of the model's config. Several ranks call together: the shards are
+    dealt among them, so that none needs more than one at a time, and the bytes do not depend on their number.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    shards = _shards(released_tensors(model), max_shard_bytes=max_shard_bytes)
+    parts = released_parts(model)
+    sizes = {name: _meta(part).nbytes for name, part in parts.items()}
+
+    def tensors(names: Sequence[str], *, wanted: bool) -> dict[str, Tensor]:
+        with ranks.gathered(list({id(parts[name][0]): parts[name][0] for name in names}.values())):
+            return {name: parts[name][1](parts[name][0].detach()).cpu() for name in names} if wanted else {}
+
+    write_weights(folder, sizes, tensors, max_shard_bytes=max_shard_bytes, ranks=ranks)
+    if ranks.rank == 0:
+        config = replace(model.config, torch_dtype=str(model.lm_head.weight.dtype).removeprefix("torch."))
+        config.save(folder)
+        ends = config.eos_token_id if not end_ids else end_ids[0] if len(end_ids) == 1 else list(end_ids)
+        _write_json(folder / GENERATION_FILE, {"eos_token_id": ends, "pad_token_id": config.pad_token_id})
+
+
+def _meta(part: Part) -> Tensor:
+    """A released tensor without its numbers. ZeRO 3 leaves a parameter empty and its shape in `ds_shape`."""
+    parameter, view = part
+    return view(torch.empty(getattr(parameter, "ds_shape", parameter.shape), dtype=parameter.dtype, device="meta"))
+
+
+def write_weights(
+    folder: Path,
+    sizes: Mapping[str, int],
+    tensors: Callable[..., dict[str, Tensor]],
+    *,
+    max_shard_bytes: int = 5 * 10**9,
+    ranks: Ranks = ALONE,
+) -> None:
+    """Write tensors, whose bytes are `sizes`, into one file, or into shards with an index.
+
+    `tensors(names, wanted=...)` gives those of a shard, nothing where they are not wanted on this rank.
+    """
+    shards = _shards(sizes, max_shard_bytes=max_shard_bytes)
     weight_map: dict[str, str] = {}
-    for index, shard in enumerate(shards, start=1):
-        name = SINGLE_FILE if len(shards) == 1 else f"model-{index:05d}-of-{len(shards):05d}.safetensors"
-        save_file({key: tensor.cpu() for key, tensor in shard.items()}, folder / name, metadata={"format": "pt"})
+    for index, shard in enumerate(shards):
+        name = SINGLE_FILE if len(shards) == 1 else f"model-{index + 1:05d}-of-{len(shards):05d}.safetensors"
+        found = tensors(shard, wanted=index % ranks.num_ranks == ranks.rank)
+        if found:
+            save_file(found, folder / name, metadata={"format": "pt"})
+        del found  # before the next shard takes its memory
         weight_map |= dict.fromkeys(shard, name)
-    if len(shards) > 1:
-        total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
-        _write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    config = replace(model.config, torch_dtype="float32")
-    config.save(folder)
-    ends = config.eos_token_id if not end_ids else end_ids[0] if len(end_ids) == 1 else list(end_ids)
-    _write_json(folder / GENERATION_FILE, {"eos_token_id": ends, "pad_token_id": config.pad_token_id})
+    if len(shards) > 1 and ranks.rank == 0:
+        _write_json(folder / INDEX_FILE, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map})
 
 
 def load_model(folder: Path | str, device: torch.device | str = "cpu") -> BailingMoe:
@@ -118,20 +188,62 @@ def refill(model: BailingMoe, folder: Path | str) -> None:
         parameter.copy_(read[name])
 
 
-@torch.no_grad()
-def fill_with_mean(model: BailingMoe, folders: Sequence[Path | str]) -> None:
-    """Set each weight to the mean, taken in float64, of those in several folders of models of the same sizes.
+def write_mean(folders: Sequence[Path | str], out: Path | str, *, max_shard_bytes: int = 5 * 10**9) -> None:
+    """Write a model folder of which each weight is the mean, taken in float64, of those in several folders of models of the same sizes.
 
-    Beside the model a few tensors are in memory at a time. Raises ValueError as `load_model`, before a weight is set.
+    A shard, and one weight in float64, are in memory at a time; the dtype, and the files beside the weights, are those of the last folder.
+
+    Raises:
+        ValueError: a folder lacks a weight, or has one of another shape; nothing is written.
+
     """
-    targets = released_tensors(model)
-    files = [_file_by_tensor(targets, Path(folder)) for folder in folders]
-    for piece in _pieces(sorted(targets), targets):
-        sums = {name: torch.zeros(targets[name].shape, dtype=torch.float64) for name in piece}
-        for file_of in files:
-            _add_tensors(sums, file_of)
-        for name in piece:
-            targets[name].copy_(sums.pop(name).div_(len(files)))
+    layouts = [_layout(Path(folder)) for folder in folders]
+    for folder, layout in zip(folders, layouts, strict=True):
+        _require_same(layouts[-1], layout, Path(folder))
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+
+    def tensors(names: Sequence[str], *, wanted: bool) -> dict[str, Tensor]:
+        assert wanted
+        return {name: _mean([layout[name] for layout in layouts]) for name in names}
+
+    write_weights(
+        out, {name: one.nbytes for name, one in layouts[-1].items()}, tensors, max_shard_bytes=max_shard_bytes
+    )
+    for path in Path(folders[-1]).iterdir():
+        if path.is_file() and path.suffix != ".safetensors" and path.name != INDEX_FILE:
+            shutil.copyfile(path, out / path.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A tensor of a model folder."""
+
+    name: str
+    file: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _layout(folder: Path) -> dict[str, _Stored]:
+    found: dict[str, _Stored] = {}
+    for path in _weight_files(folder):
+        _require_whole(path)
+        with safe_open(path, framework="pt") as shard:
+            for name in sorted(shard.keys()):
+                part = shard.get_slice(name)
+                found[name] = _Stored(name, path, tuple(part.get_shape()), _DTYPES[part.get_dtype()])
+    return found
+
+
+def _require_same(one: Mapping[str, _Stored], other: Mapping[str, _Stored], folder: Path) -> None:
+    for name in one.keys() | other.keys():
+        if name not in one or name not in other or one[name].shape != other[name].shape:
+            raise ValueError(f"{folder}: {name} is not there, or of another shape than in the other folders")
 
 
 def check_folder(folder: Path | str) -> int:
@@ -179,15 +291,15 @@ def _fill(targets: Mapping[str, Tensor], folder: Path, *, copies: bool) -> None:
         raise ValueError(f"{folder}: {len(missing)} tensors are missing: {_some(missing)}; config.json asks for them")
 
 
-def _shards(tensors: Mapping[str, Tensor], *, max_shard_bytes: int) -> list[dict[str, Tensor]]:
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in tensors.items():
-        if shards[-1] and size + tensor.nbytes > max_shard_bytes:
-            shards.append({})
-            size = 0
-        shards[-1][name] = tensor
-        size += tensor.nbytes
+def _shards(sizes: Mapping[str, int], *, max_shard_bytes: int) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    room = max_shard_bytes
+    for name, size in sizes.items():
+        if shards[-1] and size > room:
+            shards.append([])
+            room = max_shard_bytes
+        shards[-1].append(name)
+        room -= size
     return shards
 
 
@@ -229,23 +341,12 @@ def _read_shard(path: Path, targets: Mapping[str, Tensor], missing: set[str], *,
     return names
 
 
-def _file_by_tensor(targets: Mapping[str, Tensor], folder: Path) -> dict[str, Path]:
-    """The file of each tensor of a folder that holds every target, of its shape."""
-    _fill(targets, folder, copies=False)
-    found: dict[str, Path] = {}
-    for path in _weight_files(folder):
-        with safe_open(path, framework="pt") as shard:
-            found |= dict.fromkeys(shard.keys(), path)
-    return found
-
-
-def _add_tensors(sums: Mapping[str, Tensor], file_of: Mapping[str, Path]) -> None:
-    """Add the tensors of one folder to the sums of their names."""
-    for path in sorted({file_of[name] for name in sums}):
-        with safe_open(path, framework="pt") as shard:
-            for name, total in sums.items():
-                if file_of[name] == path:
-                    total += shard.get_tensor(name)
+def _mean(stored: Sequence[_Stored]) -> Tensor:
+    total = torch.zeros(stored[-1].shape, dtype=torch.float64)
+    for one in stored:
+        with safe_open(one.file, framework="pt") as shard:
+            total += shard.get_tensor(one.name)
+    return total.div_(len(stored)).to(stored[-1].dtype)
 
 
 def _pieces(names: Sequence[str], targets: Mapping[str, Tensor]) -> list[list[str]]:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from ring_model.shape import Routers, Shape
+
 MODEL_TYPE = "bailing_moe"
 ARCHITECTURE = "BailingMoeForCausalLM"
 GENERATION_FILE = "generation_config.json"
@@ -194,6 +196,19 @@ class BailingMoeConfig:
             "norms": (2 * layers + 1) * hidden,
             "output matrix": self.vocab_size * hidden,
         }
+
+    @property
+    def shape(self) -> Shape:
+        """What training needs to know of a model of these sizes."""
+        parts = self.parameters_by_part()
+        routed = parts["routed experts"] // self.num_experts * self.num_experts_per_tok
+        return Shape(
+            active_parameters=parts["attention"] + parts["routers"] + routed + parts["shared experts"],
+            head_parameters=parts["output matrix"],
+            attention_width=self.num_hidden_layers * self.hidden_size,
+            routers=Routers(self.num_hidden_layers, self.num_experts, self.num_experts_per_tok),
+            max_positions=self.max_position_embeddings,
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ring_model.experts import dispatch, gated, routed_experts
@@ -77,7 +76,7 @@ class Decoder:
         config, dtype = model.config, model.product_dtype
         self._model = model
         self._layers = [_Prepared.of(layer, dtype) for layer in model.layers if isinstance(layer, Layer)]
-        self._head_VD = _columns_first(model.lm_head / model.head_norm(), dtype)
+        self._head_VD = _columns_first(model.lm_head.weight / model.lm_head.norm(), dtype)
         self._least_norm = torch.tensor((config.rms_norm_eps * config.hidden_size) ** 0.5, device=model.device)
         self._turns_TC2 = turns(torch.arange(0, device=model.device), config)
 
@@ -103,7 +102,7 @@ class Decoder:
             torch.arange(2 * num_rows * num_kv, device=device).mul_(width).view(2, -1).add_(place_S).flatten(),
             mask_ST[:, None],
         )
-        x_RD = F.embedding(token_R, model.word_embeddings)
+        x_RD = model.word_embeddings(token_R)
         for layer, layer_cache in zip(self._layers, cache, strict=True):
             x_RD += _attend(layer, self._normalised(x_RD), layer_cache, now)
             x_RD += self._mix(layer, self._normalised(x_RD))

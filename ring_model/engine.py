@@ -1,22 +1,19 @@
 """Training over one or many ranks: DeepSpeed, with its traps undone in one place (design: "What this means for us").
 
-In: a model and gradients of loss sums. Out: updated weights, the pre-clip gradient norm, and step checkpoints.
+In: a scorer and gradients of loss sums. Out: updated weights, the pre-clip gradient norm, and step checkpoints.
 One code path serves one rank (no launcher needed) and several (torchrun or deepspeed set the environment).
 Ranks are data-parallel: each calls `backward` on its own micro-batches, equally often, and then `step`.
 """
 
 import contextlib
 import ctypes
-import hashlib
-import json
 import math
 import os
-import pickle
 import shutil
-import stat
 import sys
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,17 +22,26 @@ from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
-from ring_model.modelling import BailingMoe
+from ring_model.checkpoint import Ranks
+from ring_model.head import Entropy
+from ring_model.policy import PackedRows, ResponseLogprobs, Scorer, one_row
+from ring_model.shape import Shape
+from ring_model.training_state import (
+    STATE_FILE,
+    TrainingState,
+    read_index,
+    read_pieces,
+    share,
+    write_index,
+    write_pieces,
+)
 
 T = TypeVar("T")
 
-ZERO_STAGES = (0, 1)  # at stage 2 the gradient norm of two ranks was 2 % off that of one (measured), so it is refused
+ZERO_STAGES = (0, 1, 2, 3)
 _ONE_RANK = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-_TAG = "state"
-_MANIFEST = "files.json"
-_OTHERS, _OTHERS_WRITE = stat.S_IRWXG | stat.S_IRWXO, stat.S_IWGRP | stat.S_IWOTH
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _LONGEST_WAIT = timedelta(
     days=2
@@ -65,21 +71,21 @@ class OptimizerSettings:
 class Engine:
     """One model in training on this rank. `Engine.start` makes it, `close` ends it."""
 
-    def __init__(self, deepspeed_engine: Any, *, model: BailingMoe, settings: OptimizerSettings, stage: int) -> None:  # noqa: ANN401 - torch and DeepSpeed give it no type
+    def __init__(self, deepspeed_engine: Any, *, scorer: Scorer, settings: OptimizerSettings, stage: int) -> None:  # noqa: ANN401 - torch and DeepSpeed give it no type
         """Use `Engine.start`."""
         self._engine = deepspeed_engine
         self._settings = settings
         self._stage = stage
         self._norm: float | None = None
-        self.model = model
-        deepspeed_engine.checkpoint_engine.load = _load_tensors
+        self.state = TrainingState(deepspeed_engine, stage=stage)
+        self.scorer = scorer
         if stage == 0:
             deepspeed_engine.basic_optimizer.register_step_pre_hook(self._clip)
 
     @classmethod
     def start(
         cls,
-        model: BailingMoe,
+        scorer: Scorer,
         *,
         optimizer: OptimizerSettings,
         zero_stage: int = 1,
@@ -89,7 +95,7 @@ class Engine:
         """Join the process group that the environment describes and shard the optimizer by `zero_stage`.
 
         One rank always uses stage 0, where there is nothing to shard. With `device` "cuda" the model moves to this rank's GPU.
-        `checkpoints_layers` is the model's (see `BailingMoe`).
+        `checkpoints_layers`: see `Scorer.checkpoint_layers`.
 
         Raises:
             ValueError: the stage is not supported.
@@ -107,9 +113,10 @@ class Engine:
         stage = zero_stage if world_size > 1 else 0
         if uses_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-            model.to("cuda")
+            scorer.to("cuda")
         deepspeed.init_distributed(dist_backend="nccl" if uses_gpu else "gloo", verbose=False, timeout=_LONGEST_WAIT)
-        model.checkpoints_layers = checkpoints_layers
+        if checkpoints_layers:
+            scorer.checkpoint_layers()
         config = {
             "train_micro_batch_size_per_gpu": 1,
             "managed_gradient_accumulation": False,
@@ -118,8 +125,10 @@ class Engine:
             "zero_allow_untested_optimizer": True,
             "steps_per_print": None,
         }
-        engine, *_ = deepspeed.initialize(model=model, optimizer=_adamw(model, optimizer), config=config)
-        return cls(engine, model=model, settings=optimizer, stage=stage)
+        if stage == 3 and scorer.leaves:
+            deepspeed.utils.set_z3_leaf_modules(scorer, list(scorer.leaves))
+        engine, *_ = deepspeed.initialize(model=scorer, optimizer=_adamw(scorer, optimizer), config=config)
+        return cls(engine, scorer=scorer, settings=optimizer, stage=stage)
 
     @property
     def rank(self) -> int:
@@ -134,7 +143,12 @@ class Engine:
     @property
     def device(self) -> torch.device:
         """Where this rank's model lives."""
-        return self.model.device
+        return self.scorer.device
+
+    @property
+    def shape(self) -> Shape:
+        """Of the model."""
+        return self.scorer.shape
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Step size of the next `step`; the schedule is the caller's."""
@@ -143,9 +157,11 @@ class Engine:
 
     def reset_optimizer(self) -> None:
         """Forget AdamW's moments and step count, as before its first step; all ranks call. Weights and step size stay."""
-        for state in self._engine.basic_optimizer.state.values():
-            for value in state.values():
-                value.zero_()
+        self.state.forget()
+
+    def score(self, rows: PackedRows, *, entropy: Entropy = "detached", temperature: float = 1.0) -> ResponseLogprobs:
+        """See `response_logprobs`. At ZeRO 3 every rank calls, equally often: parameters are gathered layer by layer."""
+        return self._engine(rows, entropy=entropy, temperature=temperature)
 
     def padded(self, micro_batches: Sequence[T]) -> list[T | None]:
         """This rank's micro-batches, filled up with None to the largest count of any rank, at least one.
@@ -164,10 +180,13 @@ class Engine:
         """
         self._engine.backward(loss_sum * (self.world_size / denominator), scale_wrt_gas=False)
 
+    def score_nothing(self) -> Tensor:
+        """A forward pass whose number is 0 and whose gradients are, for a rank that has fewer micro-batches."""
+        return self.score(one_row([0, 0], self.device), entropy="none").logprobs_M.sum() * 0.0
+
     def backward_nothing(self) -> None:
         """A backward pass that adds zero to every gradient, for a rank that has fewer micro-batches."""
-        zero = torch.stack([parameter.flatten()[0] for parameter in self.model.parameters()]).sum() * 0.0
-        self._engine.backward(zero, scale_wrt_gas=False)
+        self._engine.backward(self.score_nothing(), scale_wrt_gas=False)
 
     def step(self) -> float:
         """Reduce, clip and apply this step's gradients; returns their global norm before clipping.
@@ -185,61 +204,102 @@ class Engine:
     def _clip(self, *_: Any) -> None:  # noqa: ANN401 - torch and DeepSpeed give it no type
         """DeepSpeed reports no norm at stage 0, so clipping happens here: after its reduction, before AdamW."""
         limit = self._settings.gradient_clip or float("inf")
-        self._norm = _finite_norm(float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)))
+        self._norm = _finite_norm(float(torch.nn.utils.clip_grad_norm_(self.scorer.parameters(), limit)))
+
+    def gathered(self, parameters: Iterable[nn.Parameter]) -> AbstractContextManager[Any]:
+        """Within it these parameters are whole on every rank, to be read; all ranks enter it together."""
+        if self._stage != 3:
+            return nullcontext()
+        from deepspeed.runtime.zero import GatheredParameters
+
+        return GatheredParameters(list(parameters))
+
+    def whole(self) -> AbstractContextManager[Any]:
+        """Within it every parameter is whole on every rank, to be read; all ranks enter it together."""
+        return self.gathered(self.scorer.parameters())
+
+    @torch.no_grad()
+    def next_token_logprobs(self, tokens: Sequence[int]) -> list[float]:
+        """Log-probability of every token but the first; all ranks call."""
+        return self.score(one_row(tokens, self.device), entropy="none").logprobs_M.tolist()
+
+    def export(self, folder: Path, *, end_ids: Sequence[int]) -> None:
+        """Write the model's folder, of which each rank writes its part; all ranks call.
+
+        Raises:
+            NonFiniteError: a weight is not finite; nothing is written.
+
+        """
+        self.require_finite_weights()
+        self.scorer.save(folder, end_ids=end_ids, ranks=Ranks(self.rank, self.world_size, self.gathered))
+        self.barrier()
+
+    def refill(self, folder: Path) -> None:
+        """Read other weights to score with; all ranks call. Training does not go on from them."""
+        if self._stage != 3:
+            self.scorer.refill(folder)
+            return
+        from deepspeed.runtime.zero import GatheredParameters
+
+        with GatheredParameters(list(self.scorer.parameters()), modifier_rank=0):
+            if self.rank == 0:
+                self.scorer.refill(folder)
+
+    def require_finite_weights(self) -> None:
+        """Raises NonFiniteError on every rank, naming a parameter, where a weight is not finite; all ranks call."""
+        broken = (piece.name for piece in self.state.pieces() if not bool(torch.isfinite(piece.tensors[0]).all()))
+        found = [name for name in self.all_gather_object(next(broken, None)) if name]
+        if found:
+            raise NonFiniteError(f"the weights {found[0]} are not finite")
 
     def save(self, folder: Path | str, client_state: Mapping[str, Any]) -> None:
-        """Write weights, optimizer state and `client_state` for `load`; all ranks call. Replaces an older save.
+        """Write weights, optimizer state and `client_state`, values that JSON has, for `load`; all ranks call. Replaces an older save.
 
-        The files are written beside and renamed last: a killed save leaves the older one. They are DeepSpeed's own
-        (pickles), for resuming only, in a folder that nobody else may read or write, and their digests are kept with them.
+        The files are written beside and renamed last: a killed save leaves the older one. Each rank writes and hashes its own.
 
         Raises:
             NonFiniteError: a weight is not finite; the older save stays.
 
         """
-        require_finite_weights(self.model)
+        self.require_finite_weights()
         folder = Path(folder)
         writing = _writing(folder)
         if self.rank == 0:
             shutil.rmtree(writing, ignore_errors=True)
             writing.mkdir(parents=True)
-            writing.chmod(0o700)
         self.barrier()
-        self._engine.save_checkpoint(
-            str(writing), tag=_TAG, client_state={"ours": dict(client_state)}, save_latest=False
-        )
-        self.barrier()
+        pieces = self.state.pieces()
+        mine = share(pieces, rank=self.rank, num_ranks=self.world_size) if self._stage == 0 else pieces
+        lines = self.all_gather_object(write_pieces(list(mine), writing, rank=self.rank))
         if self.rank == 0:
-            manifest = {"world_size": self.world_size, "zero_stage": self._stage, "files": _digests(writing)}
-            (writing / _MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True), encoding="utf-8")
+            write_index(writing, lines, steps=self.state.steps, values=client_state)
             _replace_folder(writing, folder)
         self.barrier()
 
     def load(self, folder: Path | str) -> dict[str, Any] | None:
-        """Continue from a save, to the bit; returns its `client_state`, or None when there is no save.
+        """Continue from a save; returns its `client_state`, or None when there is no save. All ranks call.
+
+        By the same ranks and ZeRO stage to the bit; by others as far as another order of sums allows.
 
         Raises:
-            ValueError: the files changed since they were written, were made by another number of ranks or stage, or may have been written
-                by somebody else: pickles run code. What they hold beside tensors and plain values is refused, too.
+            ValueError: files changed since they were written, or belong to another model; on every rank.
 
         """
         folder = Path(folder)
         if not folder.is_dir() and _old(folder).is_dir():
             folder = _old(folder)
-        if not (folder / _MANIFEST).is_file():
+        if not (folder / STATE_FILE).is_file():
             return None
-        require_own(folder)
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        made_by = (manifest["world_size"], manifest["zero_stage"])
-        if made_by != (self.world_size, self._stage):
-            raise ValueError(
-                f"{folder} was saved by (ranks, ZeRO stage) = {made_by}, this run has "
-                f"{(self.world_size, self._stage)}; resume with the same, or delete the folder to start over"
-            )
-        if _digests(folder) != manifest["files"]:
-            raise ValueError(f"{folder} changed since it was saved; delete it to start the stage over")
-        _, state = self._engine.load_checkpoint(str(folder), tag=_TAG)
-        return state["ours"]
+        problem, index = None, {}
+        try:
+            index = read_index(folder)
+            read_pieces(list(self.state.pieces()), folder, index)
+        except ValueError as error:
+            problem = str(error)
+        if problems := [one for one in self.all_gather_object(problem) if one]:
+            raise ValueError(problems[0])
+        self.state.refresh(index["steps"])
+        return index["values"]
 
     def all_reduce_sum(self, values: Mapping[str, float]) -> dict[str, float]:
         """Sum of each value over the ranks, in float64; all ranks give the same names."""
@@ -275,13 +335,6 @@ def _finite_norm(norm: float) -> float:
     if not math.isfinite(norm):
         raise NonFiniteError(f"the gradient norm is {norm}")
     return norm
-
-
-def require_finite_weights(model: BailingMoe) -> None:
-    """Raises NonFiniteError, naming the parameter, where a weight is not finite: such a model is saved nowhere."""
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter.detach()).all()):
-            raise NonFiniteError(f"the weights {name} are not finite")
 
 
 def die_with_parent() -> None:
@@ -320,7 +373,7 @@ def _without(package: str) -> Generator[None]:
         del sys.modules[package]
 
 
-def _adamw(model: BailingMoe, settings: OptimizerSettings) -> torch.optim.AdamW:
+def _adamw(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trained if parameter.dim() >= 2]
     vectors = [parameter for parameter in trained if parameter.dim() < 2]
@@ -329,52 +382,6 @@ def _adamw(model: BailingMoe, settings: OptimizerSettings) -> torch.optim.AdamW:
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True)
-
-
-def require_own(folder: Path) -> None:
-    """Raises ValueError where somebody else owns, or may write, a save or a file of it: then its digests say nothing."""
-    is_open = bool(folder.stat().st_mode & _OTHERS)  # else nobody reaches what lies in it, however that may be written
-    for path in (folder, *sorted(folder.rglob("*"))):
-        found = path.lstat()
-        theirs = f"belongs to the user {found.st_uid}" if found.st_uid != os.geteuid() else ""
-        if stat.S_ISLNK(found.st_mode):
-            theirs = "is a link"
-        elif is_open and found.st_mode & _OTHERS_WRITE:
-            theirs = theirs or f"may be written by others (mode {stat.S_IMODE(found.st_mode):o})"
-        if theirs:
-            raise ValueError(
-                f"{path} {theirs}: a resume point runs code of whoever wrote it, so it is not read; "
-                f"delete {folder} to start the stage over, or, where it is yours, `chmod -R go-w {folder}`"
-            )
-
-
-def _load_tensors(path: str, map_location: Any = None) -> Any:  # noqa: ANN401 - as torch.load
-    """In place of DeepSpeed's own, which would run what a pickle asks for.
-
-    Raises:
-        ValueError: the file holds more than tensors, plain values and what DeepSpeed itself saves.
-
-    """
-    from deepspeed.runtime.fp16.loss_scaler import LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    try:
-        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-            return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than a resume point does and is not read ({str(error).splitlines()[0]}); delete its folder to start over"
-        ) from error
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _MANIFEST)
-    digests: dict[str, str] = {}
-    for path in files:
-        with path.open("rb") as file:
-            digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
 
 
 def remove_save(folder: Path) -> None:

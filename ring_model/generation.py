@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from ring_model.decoding import Decoder
+from ring_model.head import entropy_of
 from ring_model.modelling import BailingMoe
-from ring_model.policy import entropy_of, micro_batches
+from ring_model.policy import micro_batches
 
 PREFILL_TOKENS = 4096
 """Size of one prefill rectangle, rows x longest prompt."""

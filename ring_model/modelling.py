@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ring_model.configuration import HEAD_NORM_EPS, BailingMoeConfig
+from ring_model.configuration import BailingMoeConfig
 from ring_model.experts import experts
-from ring_model.products import Linear, linear
+from ring_model.head import Head
+from ring_model.products import Linear, float32_linear, linear
 from ring_model.rows import RowLayout, SharedPrompts, token_mean
 
 
@@ -56,7 +57,7 @@ def balance_loss(probability_LE: Tensor, load_LE: Tensor) -> Tensor:
     return load_LE.shape[1] * (probability_LE * load_LE).sum(dim=1).mean()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # DeepSpeed looks into the __dict__ of what a module gives
 class ModelOutput:
     """Result of one forward pass."""
 
@@ -100,9 +101,10 @@ class RMSNorm(nn.Module):
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """Normalise; same shape."""
+        weight_D = self.weight.to(x_ND.dtype)
         if x_ND.device.type == "cpu":
-            return _RMSNorm.apply(x_ND, self.weight, self.eps)
-        return F.rms_norm(x_ND, self.weight.shape, self.weight, self.eps)
+            return _RMSNorm.apply(x_ND, weight_D, self.eps)
+        return F.rms_norm(x_ND, weight_D.shape, weight_D, self.eps)
 
 
 def turns(position_T: Tensor, config: BailingMoeConfig) -> Tensor:
@@ -241,7 +243,7 @@ class MoeBlock(nn.Module):
 
     def __init__(self, config: BailingMoeConfig) -> None:
         super().__init__()
-        self.k = config.num_experts_per_tok
+        self.num_experts, self.k = config.num_experts, config.num_experts_per_tok
         self.normalise = config.norm_topk_prob
         self.gate = Linear(config.hidden_size, config.num_experts)
         self.gate_up = nn.Parameter(
@@ -252,7 +254,7 @@ class MoeBlock(nn.Module):
 
     def forward(self, x_ND: Tensor) -> tuple[Tensor, Routing]:
         """Output [N, D] and the routing behind it."""
-        routing = route(self.gate(x_ND), k=self.k, normalise=self.normalise)
+        routing = route(float32_linear(x_ND, self.gate.weight), k=self.k, normalise=self.normalise)
         shared = self.shared_experts
         out_ND = experts(
             x_ND,
@@ -284,6 +286,18 @@ class Layer(nn.Module):
         return x_ND + expert_ND, routing, keys_values
 
 
+class Embedding(nn.Module):
+    """Token ids to vectors, float32. Unset until someone fills it."""
+
+    def __init__(self, config: BailingMoeConfig) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+
+    def forward(self, token_N: Tensor) -> Tensor:
+        """Vectors [N, D]."""
+        return F.embedding(token_N, self.weight).float()
+
+
 class BailingMoe(nn.Module):
     """The whole model. Parameters are unset until `initialise` or `checkpoint.load_model` fills them.
 
@@ -297,15 +311,15 @@ class BailingMoe(nn.Module):
         self.config = config
         self.checkpoints_layers = False
         self.compute_dtype: torch.dtype | None = None
-        self.word_embeddings = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.word_embeddings = Embedding(config)
+        self.lm_head = Head(config)  # here, since weights are drawn and norms summed in this order
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.lm_head = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
 
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
-        return self.lm_head.device
+        return self.lm_head.weight.device
 
     @property
     def product_dtype(self) -> torch.dtype:
@@ -334,7 +348,7 @@ class BailingMoe(nn.Module):
         layout = RowLayout.of(tokens_BT, lengths_B, prompts)
         token_N = layout.to_tokens(tokens_BT[..., None]).squeeze(1)
         rotary = rotary_table(torch.arange(layout.width, device=tokens_BT.device), self.config)
-        x_ND = F.embedding(token_N, self.word_embeddings)
+        x_ND = self.word_embeddings(token_N)
         routings: list[Routing] = []
         keys_values: list[tuple[Tensor, Tensor]] = []
         with self.autocast():
@@ -352,27 +366,9 @@ class BailingMoe(nn.Module):
             return checkpoint(layer, x_ND, use_reentrant=False, preserve_rng_state=False, **rest)
         return layer(x_ND, **rest)
 
-    def head_norm(self) -> Tensor:
-        """Divisor [D] of the columns of the output matrix: L2 norm over the vocabulary + 1e-7, a constant in training.
-
-        Ones when the config says `norm_head = false`.
-        """
-        weight_VD = self.lm_head.detach().float()
-        if not self.config.norm_head:
-            return weight_VD.new_ones(weight_VD.shape[1])
-        return torch.linalg.vector_norm(weight_VD, dim=0) + HEAD_NORM_EPS
-
     def logits(self, hidden_MD: Tensor) -> Tensor:
-        """Logits [M, V], float32. The column norms divide the hidden states: the same product and far fewer numbers."""
-        with self.autocast():
-            return linear(hidden_MD / self.head_norm(), self.lm_head).float()
-
-
-def freeze_routers(model: BailingMoe) -> None:
-    """Take the routers' weights out of training."""
-    for module in model.modules():
-        if isinstance(module, MoeBlock):
-            module.gate.weight.requires_grad = False
+        """Logits [M, V] of final hidden states, float32."""
+        return self.lm_head.logits(hidden_MD)
 
 
 def router_output(routings: list[Routing], *, count_N: Tensor | None = None) -> RouterOutput:

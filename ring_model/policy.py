@@ -7,18 +7,19 @@ Axes: B rows, T tokens of a row, M response tokens (row-major), D hidden, V voca
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor, nn
 
-from ring_model.modelling import BailingMoe, RouterOutput
+from ring_model.checkpoint import ALONE, Ranks, refill, save_model, save_parameters
+from ring_model.head import Entropy
+from ring_model.modelling import Attention, BailingMoe, MoeBlock, RouterOutput
 from ring_model.rows import RowLayout, SharedPrompts
-
-MAX_LOGITS = 1 << 25
-"""Largest number of logits held at once; longer batches are computed in pieces and again in the backward pass."""
+from ring_model.shape import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class PackedRows:
         return int((self.lengths_B - self.prompt_lengths_B).sum())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # DeepSpeed looks into the __dict__ of what a module gives
 class ResponseLogprobs:
     """Numbers of the M response tokens, row after row."""
 
@@ -53,8 +54,8 @@ class ResponseLogprobs:
     """Log-probability of each response token, in nats."""
     entropies_M: Tensor | None
     """Entropy at temperature 1 of the distribution it was drawn from, in nats; None when not asked for."""
-    router: RouterOutput
-    """Router losses over all tokens of the rows, prompts among them."""
+    router: RouterOutput | None
+    """Router losses over all tokens of the rows, prompts among them; None of a model without routers."""
     layout: RowLayout
     """Where those tokens lie in the rows."""
 
@@ -102,11 +103,7 @@ def micro_batches(lengths: Sequence[int], *, token_budget: int) -> list[list[int
 
 
 def response_logprobs(
-    model: BailingMoe,
-    rows: PackedRows,
-    *,
-    entropy: Literal["none", "detached", "gradient"] = "detached",
-    temperature: float = 1.0,
+    model: BailingMoe, rows: PackedRows, *, entropy: Entropy = "detached", temperature: float = 1.0
 ) -> ResponseLogprobs:
     """Log-probabilities (at `temperature`) and entropies (at temperature 1) of the response tokens of `rows`.
 
@@ -115,44 +112,113 @@ def response_logprobs(
     """
     prompts = SharedPrompts(rows.first_row_B, rows.prompt_lengths_B)
     output = model(rows.tokens_BT, lengths_B=rows.lengths_B, prompts=prompts)
-    hidden_MD = output.hidden_ND.index_select(0, output.layout.tokens_in(_predicting_places(rows)))
-    target_M = _response_tokens(rows)
-    piece = max(1, MAX_LOGITS // model.config.vocab_size)
-    if len(target_M) <= piece:
-        logprobs_M, entropies_M = _score(model, hidden_MD, target_M, temperature, entropy)
-        return ResponseLogprobs(logprobs_M, entropies_M, output.router, output.layout)
-    scored = [
-        checkpoint(_score, model, hidden, target, temperature, entropy, use_reentrant=False)
-        for hidden, target in zip(hidden_MD.split(piece), target_M.split(piece), strict=True)
-    ]
-    entropies_M = None if entropy == "none" else torch.cat([pair[1] for pair in scored])
-    return ResponseLogprobs(torch.cat([pair[0] for pair in scored]), entropies_M, output.router, output.layout)
+    hidden_MD = output.hidden_ND.index_select(0, output.layout.tokens_in(predicting_places(rows)))
+    scored = model.lm_head(hidden_MD, response_tokens(rows), entropy=entropy, temperature=temperature)
+    return ResponseLogprobs(*scored, output.router, output.layout)
 
 
-def _predicting_places(rows: PackedRows) -> Tensor:
+class Scorer(nn.Module):
+    """A causal language model as it is trained: rows in, `ResponseLogprobs` out, and every parameter used in between."""
+
+    shape: Shape
+    leaves: tuple[type[nn.Module], ...] = ()
+    """Classes of modules whose parameters ZeRO 3 gathers together, since their forward passes use those of modules inside."""
+
+    @property
+    def scorer(self) -> "Scorer":
+        """Itself, as an `Engine` has one."""
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    def forward(self, rows: PackedRows, *, entropy: Entropy = "detached", temperature: float = 1.0) -> ResponseLogprobs:
+        """See `response_logprobs`."""
+        raise NotImplementedError
+
+    def checkpoint_layers(self) -> None:
+        """Keep only the inputs of layers for the backward pass, and compute the rest again."""
+        raise NotImplementedError
+
+    def freeze_routers(self) -> None:
+        """Take the routers' weights out of training."""
+        raise NotImplementedError
+
+    def save(self, folder: Path, *, end_ids: Sequence[int], ranks: Ranks = ALONE) -> None:
+        """Write a model folder, of which each rank writes its part; all ranks call."""
+        raise NotImplementedError
+
+    def publish(self, folder: Path) -> None:
+        """Write the weights for a process of this machine that soon reads them; one rank calls, which has them whole."""
+        raise NotImplementedError
+
+    def refill(self, folder: Path) -> None:
+        """Read the weights of a model folder."""
+        raise NotImplementedError
+
+    def whole(self) -> AbstractContextManager[Any]:
+        """Within it every parameter is there."""
+        return nullcontext()
+
+    @torch.no_grad()
+    def next_token_logprobs(self, tokens: Sequence[int]) -> list[float]:
+        """Log-probability of every token but the first."""
+        return self(one_row(tokens, self.device), entropy="none").logprobs_M.tolist()
+
+
+class BailingScorer(Scorer):
+    """A BailingMoE in training."""
+
+    model: BailingMoe
+    leaves = (Attention, MoeBlock)
+
+    def __init__(self, model: BailingMoe) -> None:
+        super().__init__()
+        self.model = model
+        self.shape = model.config.shape
+
+    def forward(self, rows: PackedRows, *, entropy: Entropy = "detached", temperature: float = 1.0) -> ResponseLogprobs:
+        """See `response_logprobs`."""
+        return response_logprobs(self.model, rows, entropy=entropy, temperature=temperature)
+
+    def checkpoint_layers(self) -> None:
+        """See `BailingMoe`."""
+        self.model.checkpoints_layers = True
+
+    def freeze_routers(self) -> None:
+        """Take the routers' weights out of training."""
+        for module in self.model.modules():
+            if isinstance(module, MoeBlock):
+                module.gate.weight.requires_grad = False
+
+    def save(self, folder: Path, *, end_ids: Sequence[int], ranks: Ranks = ALONE) -> None:
+        """See `save_model`."""
+        save_model(self.model, folder, end_ids=end_ids, ranks=ranks)
+
+    def publish(self, folder: Path) -> None:
+        """See `save_parameters`."""
+        save_parameters(self.model, folder)
+
+    def refill(self, folder: Path) -> None:
+        """See `refill`."""
+        refill(self.model, folder)
+
+
+def one_row(tokens: Sequence[int], device: torch.device | str) -> PackedRows:
+    """A row in which every token but the first is of the response."""
+    return pack_rows([tokens[:1]], [tokens[1:]], device=device)
+
+
+def predicting_places(rows: PackedRows) -> Tensor:
     """Whether a place is the one before a response token, bool [B, T]."""
     position_T = torch.arange(rows.tokens_BT.shape[1], device=rows.tokens_BT.device)
     return (position_T >= rows.prompt_lengths_B[:, None] - 1) & (position_T < rows.lengths_B[:, None] - 1)
 
 
-def _response_tokens(rows: PackedRows) -> Tensor:
+def response_tokens(rows: PackedRows) -> Tensor:
+    """Ids of the response tokens, int64 [M]."""
     position_T = torch.arange(rows.tokens_BT.shape[1], device=rows.tokens_BT.device)
     is_response = (position_T >= rows.prompt_lengths_B[:, None]) & (position_T < rows.lengths_B[:, None])
     return rows.tokens_BT[is_response]
-
-
-def _score(
-    model: BailingMoe, hidden_MD: Tensor, target_M: Tensor, temperature: float, entropy: str
-) -> tuple[Tensor, Tensor | None]:
-    logits_MV = model.logits(hidden_MD)
-    all_logprobs_MV = logits_MV.log_softmax(dim=1)
-    scaled_MV = all_logprobs_MV if temperature == 1.0 else (logits_MV / temperature).log_softmax(dim=1)
-    logprobs_M = scaled_MV.gather(1, target_M[:, None]).squeeze(1)
-    if entropy == "none":
-        return logprobs_M, None
-    return logprobs_M, entropy_of(all_logprobs_MV if entropy == "gradient" else all_logprobs_MV.detach())
-
-
-def entropy_of(logprobs_MV: Tensor) -> Tensor:
-    """Entropy [M] in nats of distributions given by their log-probabilities."""
-    return -(logprobs_MV.exp() * logprobs_MV).sum(dim=1)

@@ -123,6 +123,12 @@ def linear(x_MK: Tensor, weight_NK: Tensor, *, order_N: Tensor | None = None) ->
     return F.linear(x_MK, _ordered(weight_NK, order_N))
 
 
+def float32_linear(x_MK: Tensor, weight_NK: Tensor) -> Tensor:
+    """`linear` in float32 whatever the dtype of its operands and of autocast; the result is float32."""
+    with torch.autocast(x_MK.device.type, enabled=False):
+        return linear(x_MK.float(), weight_NK.float())
+
+
 class Linear(nn.Module):
     """A matrix without bias, `weight` [size_out, size_in], applied by `linear`. Unset until someone fills it."""
 

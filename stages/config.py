@@ -1104,7 +1104,7 @@ class Runtime(Record):
         pattern=r"^$|^(tcp|tls|ws|wss)://[^/\s]+:\d+$",
     )
     threads: int = ours(1, "torch threads per process (one does best on a shared CPU)", ge=1)
-    zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=1)
+    zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=3)
     device: str = ours("cpu", "torch device of training and sampling: cpu, or cuda", pattern=r"^(cpu|cuda)$")
     checkpoint_layers: bool = ours(
         False, "keep only each layer's input for the backward pass: less memory, a third more time"

@@ -13,6 +13,7 @@ from data.sources.procedural import PHRASES
 from ring_model.checkpoint import check_folder
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
+from ring_model.policy import BailingScorer
 from ring_model.tokenizer import Tokenizer, build_word_tokenizer
 from stages.config import BaseConfig, ModelSizes, Runtime
 from stages.records.artifact import list_files, write_json
@@ -31,9 +32,7 @@ def run(config: BaseConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out
         return _refer(Path(config.checkpoint), out=out, log=log)
     tokenizer = build_word_tokenizer(_texts(inputs["curation"]), phrases=_phrases())
     job = SupervisedJob(
-        initialise(
-            BailingMoe(_model_config(config.model, tokenizer)), seed=derive_seed(config.seed, "base", "weights")
-        ),
+        BailingScorer(_initialised(config, tokenizer)),
         tokenizer,
         config.training,
         rows=rows_of(inputs["curation"] / "base.parquet", tokenizer, config.training),
@@ -42,6 +41,11 @@ def run(config: BaseConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out
         keeps_checkpoints=False,
     )
     return train(job, runtime=runtime, out=out, log=log)
+
+
+def _initialised(config: BaseConfig, tokenizer: Tokenizer) -> BailingMoe:
+    model = BailingMoe(_model_config(config.model, tokenizer))
+    return initialise(model, seed=derive_seed(config.seed, "base", "weights"))
 
 
 def _texts(curation: Path) -> Iterator[str]:

@@ -13,18 +13,15 @@ from typing import Any, Self
 from stages.config import RlArm
 from stages.rl.attempts import Attempts
 from stages.rl.collect import Collected, Collector, Weights
-from stages.rl.publishing import Publisher
+from stages.sampling.requests import Policy
 
 
 class Ahead:
     """The steps that were asked and not waited for yet; used as a context."""
 
-    def __init__(
-        self, collector: Collector, publisher: Publisher, *, step: int, attempts: Attempts | None = None
-    ) -> None:
-        """`step`: the last one that was trained on; the weights are those after it. `attempts`: of the arm; none: it has one."""
-        self._collector, self._publisher, self._attempts = collector, publisher, attempts
-        self._first = step
+    def __init__(self, collector: Collector, *, attempts: Attempts | None = None) -> None:
+        """`attempts`: of the arm; none: it has one."""
+        self._collector, self._attempts = collector, attempts
         self._waiting: dict[int, Future[Collected]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="collect")
 
@@ -36,19 +33,22 @@ class Ahead:
     ) -> None:
         self._executor.shutdown(wait=kind is None, cancel_futures=True)
 
-    def ask(self, step: int) -> None:
-        """Ask for steps up to `step` + max_lag; the weights are those after `step` - 1."""
-        last = min(step + self._collector.config.objective.max_lag, self._collector.arm.num_steps)
-        for wanted in range(max(self._waiting, default=step - 1) + 1, last + 1):
+    def needs_weights(self, step: int) -> bool:
+        """Whether one of the steps that are to be asked with `step` must be sampled."""
+        return not all(map(self._collector.journal.has, self._next(step)))
+
+    def ask(self, step: int, policy: Policy | None) -> None:
+        """Ask for steps up to `step` + max_lag of the weights after `step` - 1; None where the journal has them all."""
+        for wanted in self._next(step):
             attempt = self._attempts.of(wanted) if self._attempts is not None else 0
-            weights = self._weights(wanted)
+            sampled = self._collector.journal.has(wanted)
+            weights = None if sampled or policy is None else Weights(policy, step - 1)
             self._waiting[wanted] = self._executor.submit(self._collector.collect, wanted, weights, attempt=attempt)
 
-    def _weights(self, step: int) -> Weights | None:
-        if self._collector.journal.has(step):
-            return None
-        version = max(self._first, step - 1 - self._collector.config.objective.max_lag)
-        return Weights(self._publisher.policy(version), version)
+    def _next(self, step: int) -> range:
+        """The steps that were not asked yet: as many as there may be behind `step`."""
+        last = min(step + self._collector.config.objective.max_lag, self._collector.arm.num_steps)
+        return range(max(self._waiting, default=step - 1) + 1, last + 1)
 
     def take(self, step: int) -> Collected:
         """Wait for a step that was asked. Raises what collecting it raised."""
@@ -63,8 +63,7 @@ class Ahead:
         """Ask the next steps by another arm, which has the same steps as far as they were asked."""
         self._collector = replace(self._collector, arm=arm)
 
-    def go_back(self, step: int, *, cursor: Mapping[str, Any], judged: Sequence[tuple[int, Mapping[str, int]]]) -> None:
-        """Begin again behind `step`, whose weights are there; what was asked, and is settled, is forgotten."""
+    def go_back(self, *, cursor: Mapping[str, Any], judged: Sequence[tuple[int, Mapping[str, int]]]) -> None:
+        """Begin again from where the cursor stood; what was asked, and is settled, is forgotten."""
         self._waiting.clear()
-        self._first = step
         self._collector = self._collector.moved(cursor=cursor, judged=judged)

@@ -6,7 +6,6 @@ counts, so that a step that is taken again after a kill changes nothing, and a r
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +31,18 @@ class Best:
         """Whether a model with this share of right answers is better."""
         return score > self.row.get("score", -1.0)
 
-    def keep(self, row: Row, *, export: Callable[[Path], None]) -> None:
-        """Replace the model by the one that `export` writes into a folder."""
-        beside, folder = self.out / STATE / BEST, self.out / BEST
-        shutil.rmtree(beside, ignore_errors=True)
-        export(beside)
+    @property
+    def beside(self) -> Path:
+        """Folder for a model that is to take the place of the best one."""
+        return self.out / STATE / BEST
+
+    def clear(self) -> None:
+        """Remove what a kill left beside."""
+        shutil.rmtree(self.beside, ignore_errors=True)
+
+    def keep(self, row: Row) -> None:
+        """Replace the model by the one that was written beside."""
+        beside, folder = self.beside, self.out / BEST
         (beside / _FILE).write_text(json.dumps(row) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)

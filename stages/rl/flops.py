@@ -12,7 +12,7 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from ring_model.configuration import BailingMoeConfig
+from ring_model.shape import Shape
 from stages.config import Objective
 from stages.sampling.requests import UNFINISHED
 from stages.training.compute import (
@@ -40,7 +40,7 @@ class _Lengths:
     goes_on: bool
 
 
-def step_flops(rows: pa.Table, *, model: BailingMoeConfig, objective: Objective) -> dict[str, int]:
+def step_flops(rows: pa.Table, *, model: Shape, objective: Objective) -> dict[str, int]:
     """FLOPs by name; the reference's where the objective has one."""
     responses = list(_lengths(rows))
     round_tokens = objective.partial_rollouts.round_tokens if objective.partial_rollouts else None

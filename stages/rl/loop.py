@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from ring_model.checkpoint import load_model
-from ring_model.modelling import BailingMoe, freeze_routers
+from ring_model.policy import BailingScorer, Scorer
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.ahead import Ahead
@@ -62,9 +62,11 @@ def train_arm(
     torch.set_num_threads(runtime.threads)
     with ExitStack() as stack:
         run = _Run.start(arm, config=config, start=start, probe=probe, runtime=runtime, out=out, log=log)
+        sampler = None
         if run.trainer.writes:
             sampler = LocalSampler(runtime, published=out / STATE / "published", tokenizer=start)
             run.ask_with(stack.enter_context(sampler), pool, stack)
+        run.publish_to(sampler, pool)
         run.look_at_start()
         while run.progress.step < run.arm.num_steps:
             step = run.progress.step + 1
@@ -84,7 +86,6 @@ class Asking:
     """What only the rank has that asks for samples."""
 
     sampler: LocalSampler
-    publisher: Publisher
     ahead: Ahead
 
 
@@ -103,6 +104,7 @@ class _Run:
     progress: Progress
     sentence_ends: Collection[int]  # ids of tokens
     best: Best | None  # None where none is kept
+    publisher: Publisher = field(init=False)
     asking: Asking | None = None  # on rank 0
     watcher: Watcher | None = None  # on rank 0
     values: dict[str, float] = field(default_factory=dict)  # of the last step
@@ -121,12 +123,12 @@ class _Run:
         log: StageLog,
     ) -> "_Run":
         """Load the model, and go on from the resume point."""
-        model = load_model(start)
-        _require_positions(arm, model, start)
+        scorer = BailingScorer(load_model(start))
+        _require_positions(arm, scorer, start)
         if config.optimizer.freeze_router:
-            freeze_routers(model)
+            scorer.freeze_routers()
         trainer = Trainer.start(
-            model,
+            scorer,
             optimizer=optimizer_settings(config.optimizer),
             num_steps=arm.num_steps,
             runtime=runtime,
@@ -136,7 +138,7 @@ class _Run:
         )
         watcher = Watcher.start(config.watch, trainer) if trainer.writes else None
         trainer.engine.barrier()
-        progress = trainer.resume(Progress(load=uniform_load(model.config)))
+        progress = trainer.resume(Progress(load=uniform_load(scorer.shape.routers)))
         tokenizer = Tokenizer.from_folder(start)
         ends = _sentence_ends(tokenizer) if config.objective.ratio == "sentence" else frozenset()
         best = Best(out) if probe is not None and config.keep_best else None
@@ -152,7 +154,6 @@ class _Run:
             self.trainer.log.message(
                 f"rollouts/ held what is no step of this arm, and was removed: {', '.join(strangers)}"
             )
-        first = next(iter(pool.problems[min(pool.problems)]))
         collector = Collector(
             self.arm,
             self.config,
@@ -162,35 +163,38 @@ class _Run:
             self.journal,
             JudgeWatch(self.config, recent=self.progress.judged),
         )
-        publisher = Publisher(
-            self.trainer.engine.model,
-            sampler,
-            prompt=prompt_ids(self.tokenizer, first)[:_FIXED_PROMPT],
-            max_lag=self.config.objective.max_lag,
-        )
         attempts = self.watcher.attempts if self.watcher is not None else None
-        ahead = stack.enter_context(Ahead(collector, publisher, step=self.progress.step, attempts=attempts))
-        self.asking = Asking(sampler, publisher, ahead)
+        self.asking = Asking(sampler, stack.enter_context(Ahead(collector, attempts=attempts)))
+
+    def publish_to(self, sampler: LocalSampler | None, pool: Pool) -> None:
+        """Every rank: weights go to the sampler that rank 0 has."""
+        first = next(iter(pool.problems[min(pool.problems)]))
+        prompt, max_lag = prompt_ids(self.tokenizer, first)[:_FIXED_PROMPT], self.config.objective.max_lag
+        self.publisher = Publisher(self.trainer.engine, sampler, prompt=prompt, max_lag=max_lag)
 
     # ------------------------------------------------------------ one step
 
     def look_at_start(self) -> None:
         """Probe the checkpoint that RL starts from, and keep what an arm that rolls back may go back to."""
-        if self.progress.step == 0 and not self.progress.probes and (figures := self._probe(0)):
-            self.trainer.log.metrics(0, figures)
+        if self.progress.step == 0 and not self.progress.probes:
+            figures = self._probe(0)
+            if figures:
+                self.trainer.log.metrics(0, figures)
             self._keep_best(0, figures)
         self.trainer.save_restore_point(self.progress)
 
     def collect(self, step: int) -> None:
         """Wait until the journal has the step."""
-        started, self.effort = time.monotonic(), Effort()
-        if self.asking is not None:
-            with self._finite_policy(step - 1):
-                self.asking.ahead.ask(step)
+        started, self.effort, engine = time.monotonic(), Effort(), self.trainer.engine
+        needs = engine.broadcast(self.asking is not None and self.asking.ahead.needs_weights(step))
+        with self._finite_policy(step - 1):
+            policy = self.publisher.policy(step - 1) if needs else None
+            if self.asking is not None:
+                self.asking.ahead.ask(step, policy)
                 collected = self.asking.ahead.take(step)
-            self.effort = collected.effort
-            self.progress.cursor, self.progress.judged = collected.cursor, collected.judged
-        self.trainer.engine.barrier()
+                self.effort = collected.effort
+                self.progress.cursor, self.progress.judged = collected.cursor, collected.judged
+        engine.barrier()
         self.effort.seconds["wait"] = time.monotonic() - started
 
     def update(self, step: int, rows: pa.Table) -> dict[str, float]:
@@ -211,22 +215,22 @@ class _Run:
         figures = step_figures(rows, config=self.config.for_phase(phase))
         progress.count(step, phase.name, figures)
         counts = {"tokens/trained": progress.tokens_trained, "tokens/generated": progress.tokens_generated}
-        spent = progress.spend(
-            step_flops(rows, model=self.trainer.engine.model.config, objective=self.config.objective)
-        )
+        spent = progress.spend(step_flops(rows, model=self.trainer.engine.shape, objective=self.config.objective))
         self.values = {**figures, **trained, **counts, **spent}
         self.values |= self._probe(step)
         self.trainer.write_step(progress, {"phase": phase.name, **self.values})
 
     def _probe(self, version: int) -> dict[str, float]:
-        """Figures of the probe after so many steps, where it is due; on the rank that asks."""
-        if self.probe is None or self.asking is None or not self.probe.is_due(version, num_steps=self.arm.num_steps):
+        """Figures of the probe after so many steps, where it is due; on the rank that asks. All ranks call."""
+        if self.probe is None or not self.probe.is_due(version, num_steps=self.arm.num_steps):
             return {}
-        started, asking = time.monotonic(), self.asking
+        started = time.monotonic()
+        needs = self.trainer.engine.broadcast(self.probe.needs_weights(version))
         with self._finite_policy(version):
-            figures = self.probe.figures(
-                version, sampler=asking.sampler, policy=lambda: asking.publisher.policy(version)
-            )
+            policy = self.publisher.policy(version) if needs else None
+            if self.asking is None:
+                return {}
+            figures = self.probe.figures(version, sampler=self.asking.sampler, policy=policy)
         self.progress.note_probe(version, figures)
         self.trainer.spend("probe", time.monotonic() - started)
         return figures
@@ -287,7 +291,7 @@ class _Run:
         trainer.engine.barrier()
         self.progress = trainer.go_back(step, Progress)
         if self.asking is not None:
-            self.asking.ahead.go_back(step, cursor=self.progress.cursor, judged=self.progress.judged)
+            self.asking.ahead.go_back(cursor=self.progress.cursor, judged=self.progress.judged)
         self._follow_phases()
 
     def report(self, step: int) -> None:
@@ -308,25 +312,32 @@ class _Run:
     def keep(self, step: int) -> None:
         """The model at the end of a phase, and the best one; a resume point now and then, and those to go back to."""
         trainer, is_last = self.trainer, step == self.arm.num_steps
-        ends_phase, is_due = self.arm.ends_phase(step), trainer.engine.broadcast(trainer.save_is_due())
-        if self.asking is not None and (ends_phase or is_due or trainer.restore_point_is_due(step)):
+        ends_phase = self.arm.ends_phase(step)
+        is_due, goes_back = trainer.engine.broadcast((trainer.save_is_due(), trainer.restore_point_is_due(step)))
+        if ends_phase or is_due or goes_back:
             with self._finite_policy(step):
-                self.asking.publisher.finite_logprobs()
-                self.asking.ahead.settle()
+                self.publisher.finite_logprobs()
+                if self.asking is not None:
+                    self.asking.ahead.settle()
         if ends_phase:
             trainer.export(self.tokenizer, trainer.out / (MODEL if is_last else self.arm.phase_folder(step)), step=step)
         self._keep_best(step, self.values)
-        trainer.save_restore_point(self.progress)
+        if goes_back:
+            trainer.save_restore_point(self.progress)
         if is_due:
             trainer.save(self.progress)
 
     def _keep_best(self, step: int, values: Mapping[str, float]) -> None:
-        """Keep the model, if the probe never had as many right answers; on the rank that asks."""
-        score = values.get("probe/greedy")
-        if self.best is None or self.watcher is None or score is None or not self.best.is_beaten_by(score):
+        """Keep the model, if the probe never had as many right answers; all ranks call, and the one that asks decides."""
+        score, trainer = values.get("probe/greedy"), self.trainer
+        if self.best is None or not trainer.engine.broadcast(score is not None and self.best.is_beaten_by(score)):
             return
-        row = {"step": step, "attempt": self.watcher.attempts.of(step), "score": score}
-        self.best.keep(row, export=lambda folder: self.trainer.export(self.tokenizer, folder, step=step))
+        if self.watcher is not None:
+            self.best.clear()
+        trainer.engine.barrier()
+        trainer.export(self.tokenizer, self.best.beside, step=step)
+        if self.watcher is not None:
+            self.best.keep({"step": step, "attempt": self.watcher.attempts.of(step), "score": score})
 
     def finish(self, pool: Pool) -> StageRecord:
         """Say what the arm has to say."""
@@ -347,8 +358,8 @@ def _sentence_ends(tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(id_ for id_ in range(tokenizer.vocab_size) if ends_sentence(tokenizer.decode([id_])))
 
 
-def _require_positions(arm: RlArm, model: BailingMoe, start: Path) -> None:
-    positions = model.config.max_position_embeddings
+def _require_positions(arm: RlArm, scorer: Scorer, start: Path) -> None:
+    positions = scorer.shape.max_positions
     for phase in arm.phases:
         if phase.max_total_tokens > positions:
             raise ValueError(

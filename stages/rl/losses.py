@@ -67,7 +67,7 @@ def is_clipped(ratio_M: Tensor, advantages_M: Tensor, *, objective: Objective) -
 def update_loss(
     logprobs_M: Tensor,
     entropies_M: Tensor | None,
-    router: RouterOutput,
+    router: RouterOutput | None,
     tokens: TokenBatch,
     *,
     objective: Objective,
@@ -77,7 +77,7 @@ def update_loss(
     """Eq. 6 for a micro-batch; the parts of an update add up, however it is cut.
 
     `load_LE`: the experts' loads F in the update before. `router_share`: its tokens / the tokens of the update, for B and Z.
-    `entropies_M` may be left out where a_ent is 0.
+    `entropies_M` may be left out where a_ent is 0; B and Z are of the routers, where the model has any.
     """
     old_M = logprobs_M.detach() if tokens.old_logprobs_M is None else tokens.old_logprobs_M
     log_ratio_M = logprobs_M - old_M
@@ -91,11 +91,14 @@ def update_loss(
         gains_M = gains_M - objective.kl_coefficient * log_ratio_M.detach().exp() * kl_M
     if entropies_M is not None:
         gains_M = gains_M + objective.entropy_coefficient * entropies_M
-    balance = objective.balance_coefficient * router.balance_loss(load_LE) + objective.z_coefficient * router.z_loss
     differences = Differences.none()
     differences.add(old_M - tokens.sampler_logprobs_M, kept_M)
+    loss = -(tokens.weights_M * gains_M).sum()
+    if router is not None:
+        balance = objective.balance_coefficient * router.balance_loss(load_LE)
+        loss = router_share * (balance + objective.z_coefficient * router.z_loss) + loss
     return LossOutput(
-        router_share * balance - (tokens.weights_M * gains_M).sum(),
+        loss,
         kl_sum=0.0 if kl_M is None else float(kl_M.detach().double().sum()),
         num_clipped=float(is_clipped(ratio_M.detach(), tokens.advantages_M, objective=objective).sum()),
         differences=differences,

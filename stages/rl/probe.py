@@ -1,7 +1,6 @@
 """The probe: a few fixed problems answered greedily now and then during RL, so that a collapse is seen while it happens."""
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +42,18 @@ class Probe:
         """At the beginning (step 0), every `probe_every` steps, and at the end."""
         return step % self.config.probe_every == 0 or step == num_steps
 
-    def figures(self, step: int, *, sampler: Sampler, policy: Callable[[], Policy]) -> dict[str, float]:
-        """What the weights after `step` steps answer; sampled once, and computed from what is kept."""
-        path = self.out / PROBES / step_file(step)
-        if not path.exists():
-            job = SamplingJob(path.stem, policy(), self.problems, num_samples=0, sampling=self.config.sampling, seed=0)
+    def needs_weights(self, step: int) -> bool:
+        """Whether the weights after `step` steps were not asked yet."""
+        return not self._path(step).exists()
+
+    def _path(self, step: int) -> Path:
+        return self.out / PROBES / step_file(step)
+
+    def figures(self, step: int, *, sampler: Sampler, policy: Policy | None) -> dict[str, float]:
+        """What the weights after `step` steps answer; sampled once, and computed from what is kept: then no policy is needed."""
+        path = self._path(step)
+        if policy is not None and not path.exists():
+            job = SamplingJob(path.stem, policy, self.problems, num_samples=0, sampling=self.config.sampling, seed=0)
             chunks = list(job.chunks(self.out / STATE / PROBES))
             deque(sampler.sample(chunks), maxlen=0)
             write_table(joined(chunks), path)

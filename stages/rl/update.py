@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from ring_model.engine import Engine
-from ring_model.policy import PackedRows, response_logprobs
+from ring_model.policy import PackedRows
 from stages.config import RlConfig
 from stages.rl.losses import TokenBatch, update_loss
 from stages.rl.mismatch import Differences
@@ -100,11 +100,14 @@ class Update:
     @torch.no_grad()
     def old_logprobs(self) -> list[torch.Tensor]:
         """The logarithm of pi_old of this rank's tokens, by micro-batch: of the policy before other updates of the step move it."""
-        return [
-            response_logprobs(self.engine.model, batch[1], entropy="none", temperature=self.config.sampling.temperature).logprobs_M
-            for batch in self.micro_batches()
-            if batch is not None
-        ]  # fmt: skip
+        found = []
+        for batch in self.micro_batches():
+            if batch is None:
+                self.engine.score_nothing()
+                continue
+            scored = self.engine.score(batch[1], entropy="none", temperature=self.config.sampling.temperature)
+            found.append(scored.logprobs_M)
+        return found
 
 
 def accumulate_gradients(update: Update, *, load: Load, old: Sequence[torch.Tensor] | None = None) -> Totals:
@@ -114,9 +117,9 @@ def accumulate_gradients(update: Update, *, load: Load, old: Sequence[torch.Tens
     """
     engine, total = update.engine, sum(one.num_tokens for one in update.chosen)
     load_LE = torch.tensor(load, device=engine.device)
-    sizes = engine.model.config
-    sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "tokens": 0.0, **no_routing(sizes)}
-    sums |= no_selections(update.domains, sizes)
+    routers = engine.shape.routers
+    sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "tokens": 0.0, **no_routing(routers)}
+    sums |= no_selections(update.domains, routers)
     differences, scored_before = Differences.none(), iter(old or ())
     for batch in update.micro_batches():
         if batch is None:
@@ -143,9 +146,7 @@ def _micro_batch(
 ) -> tuple[dict[str, float], Differences]:
     objective = update.config.objective
     wants_entropy = "gradient" if objective.entropy_coefficient else "none"
-    scored = response_logprobs(
-        update.engine.model, rows, entropy=wants_entropy, temperature=update.config.sampling.temperature
-    )
+    scored = update.engine.score(rows, entropy=wants_entropy, temperature=update.config.sampling.temperature)
     output = update_loss(
         scored.logprobs_M,
         scored.entropies_M,
@@ -159,7 +160,7 @@ def _micro_batch(
     figures = {"loss": float(output.loss.detach()), "kl": output.kl_sum, "clipped": output.num_clipped}
     figures |= {"tokens": float(rows.num_response_tokens)} | weighed_routing(scored.router, router_share)
     domains = [one.domain for one in chosen]
-    figures |= selections_by_domain(scored.router, scored.layout, domains, update.engine.model.config)
+    figures |= selections_by_domain(scored.router, scored.layout, domains, update.engine.shape.routers)
     return figures, output.differences
 
 

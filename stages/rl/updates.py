@@ -36,10 +36,10 @@ def take_updates(
         if not update.chosen:
             continue
         totals = accumulate_gradients(update, load=progress.load, old=logprobs)
-        sizes = trainer.engine.model.config
+        routers = trainer.engine.shape.routers
         progress.gradient_norm = trainer.apply(step, loss=totals.sums["loss"], learning_rate=learning_rate)
-        progress.load = step_load(totals.sums, sizes)
-        progress.domain_load = load_by_domain(totals.sums, update.domains, sizes)
+        progress.load = step_load(totals.sums, routers)
+        progress.domain_load = load_by_domain(totals.sums, update.domains, routers)
         found.append(_figures(totals, trainer=trainer, progress=progress, objective=update.config.objective))
         differences.merge(totals.differences)
     if not found:
@@ -50,14 +50,14 @@ def take_updates(
 
 
 def _figures(totals: Totals, *, trainer: Trainer, progress: Progress, objective: Objective) -> dict[str, float]:
-    sums, sizes = totals.sums, trainer.engine.model.config
+    sums, routers = totals.sums, trainer.engine.shape.routers
     has_kl = objective.kl_coefficient and objective.kl_place == "loss"
     return {
         "train/loss": sums["loss"],
         "train/gradient_norm": progress.gradient_norm,
         **({"policy/kl": sums["kl"] / sums["tokens"]} if has_kl else {}),
         "loss/clip_fraction": sums["clipped"] / sums["tokens"],
-        **router_losses(sums, sizes),
-        **routing_metrics(sums, sizes),
+        **router_losses(sums, routers),
+        **routing_metrics(sums, routers),
         **domain_metrics(progress.domain_load),
     }

@@ -12,8 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ring_model.checkpoint import save_parameters
-from ring_model.modelling import BailingMoe
+from ring_model.policy import Scorer
 from stages.config import Runtime
 from stages.sampling.answering import answer_chunk, token_logprobs
 from stages.sampling.judges import Answered, Judges
@@ -41,7 +40,7 @@ class LocalSampler:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def publish(self, model: BailingMoe, *, version: int, oldest: int) -> Policy:
+    def publish(self, scorer: Scorer, *, version: int, oldest: int) -> Policy:
         """Write the weights to a folder of their own; those of versions before `oldest`, and after this one, go.
 
         Processes know weights by their folder, so a version that comes again, as after a roll back, has another one.
@@ -49,7 +48,7 @@ class LocalSampler:
         assert self._tokenizer is not None
         self._times[version] += 1
         folder = self._folder(version)
-        save_parameters(model, folder)
+        scorer.publish(folder)
         kept = {self._folder(one).name for one in range(oldest, version + 1)}
         for other in self._published.iterdir():
             if other.name not in kept:

@@ -8,7 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from data.schema import SAMPLE_SCHEMA
-from ring_model.modelling import BailingMoe
+from ring_model.policy import Scorer
 from stages.sampling.requests import Chunk, Policy, SamplingJob
 from stages.stage import StageLog
 
@@ -40,7 +40,7 @@ class Sampler(Protocol):
 class PublishingSampler(Sampler, Protocol):
     """A sampler whose weights change while it is used, as RL needs: those of a version go out, and chunks name them."""
 
-    def publish(self, model: BailingMoe, *, version: int, oldest: int) -> Policy:
+    def publish(self, scorer: Scorer, *, version: int, oldest: int) -> Policy:
         """Make weights known, so that chunks can name them; those of versions before `oldest` may be forgotten."""
 
     def check(self, policy: Policy, tokens: Sequence[int]) -> list[float]:

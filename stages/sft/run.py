@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
 from ring_model.checkpoint import load_model
+from ring_model.policy import BailingScorer
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, SftConfig, Training
 from stages.sampling.prompting import model_folder
@@ -34,7 +35,7 @@ def finetuning_job(
     """Training of the model folder `start` on curation's traces; also what the control arm does."""
     tokenizer = Tokenizer.from_folder(start)
     return SupervisedJob(
-        load_model(start),
+        BailingScorer(load_model(start)),
         tokenizer,
         training,
         rows=rows_of(curation / "sft.parquet", tokenizer, training),

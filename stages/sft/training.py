@@ -18,10 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ring_model.checkpoint import fill_with_mean
+from ring_model.checkpoint import write_mean
 from ring_model.engine import Engine
-from ring_model.modelling import BailingMoe
-from ring_model.policy import PackedRows, ResponseLogprobs, response_logprobs
+from ring_model.policy import PackedRows, ResponseLogprobs, Scorer
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, Training
 from stages.sampling.prompting import MODEL
@@ -50,7 +49,7 @@ _OF_CHECKPOINT = ("checkpoint", "epoch", "steps", "tokens_trained", "validation_
 class SupervisedJob:
     """What is trained on what."""
 
-    model: BailingMoe
+    scorer: Scorer
     tokenizer: Tokenizer
     training: Training
     rows: Rows
@@ -102,7 +101,7 @@ def train(job: SupervisedJob, *, runtime: Runtime, out: Path, log: StageLog) -> 
         parts_per_epoch=job.parts_per_epoch,
     )
     trainer = Trainer.start(
-        job.model,
+        job.scorer,
         optimizer=optimizer_settings(job.training),
         num_steps=len(plan.steps),
         runtime=runtime,
@@ -130,9 +129,11 @@ def supervised_loss(
 
     `token_share`: its tokens / the batch's tokens. `load_LE`: the experts' loads in the step before.
     """
+    loss = -scored.logprobs_M.sum() / loss_tokens
+    if scored.router is None:
+        return loss
     balance = training.balance_coefficient * scored.router.balance_loss(load_LE)
-    router = balance + training.z_coefficient * scored.router.z_loss
-    return -scored.logprobs_M.sum() / loss_tokens + token_share * router
+    return loss + token_share * (balance + training.z_coefficient * scored.router.z_loss)
 
 
 def packed_micro_batches(
@@ -149,7 +150,7 @@ class _Run:
     def __init__(self, job: SupervisedJob, plan: Plan, trainer: Trainer) -> None:
         self.job, self.plan, self.trainer = job, plan, trainer
         self.lengths = [row.num_tokens for row in job.rows.rows]
-        self.progress = trainer.resume(Progress(load=uniform_load(job.model.config)))
+        self.progress = trainer.resume(Progress(load=uniform_load(job.scorer.shape.routers)))
         self.checkpoints: list[Checkpoint] = []  # filled at the end
         self.step_started = time.monotonic()
 
@@ -162,14 +163,14 @@ class _Run:
             micro_batch_tokens=self.trainer.runtime.micro_batch_tokens,
             device=engine.device,
         )
-        sums = {"nll": 0.0, "due": float(self.trainer.save_is_due()), **no_routing(self.job.model.config)}
+        sums = {"nll": 0.0, "due": float(self.trainer.save_is_due()), **no_routing(self.job.scorer.shape.routers)}
         load_LE = torch.tensor(self.progress.load, device=engine.device)
         for micro_batch in engine.padded(packed):
             if micro_batch is None:
                 engine.backward_nothing()
                 continue
             share = int(micro_batch.lengths_B.sum()) / batch_tokens
-            scored = response_logprobs(self.job.model, micro_batch, entropy="none")
+            scored = engine.score(micro_batch, entropy="none")
             loss = supervised_loss(
                 scored,
                 loss_tokens=self.plan.loss_tokens,
@@ -185,9 +186,9 @@ class _Run:
         return StepFigures(
             nll=totals["nll"],
             num_response_tokens=sum(len(self.job.rows.rows[index].response) for index in batch),
-            losses=router_losses(totals, self.job.model.config),
-            load=step_load(totals, self.job.model.config),
-            routing=routing_metrics(totals, self.job.model.config),
+            losses=router_losses(totals, self.job.scorer.shape.routers),
+            load=step_load(totals, self.job.scorer.shape.routers),
+            routing=routing_metrics(totals, self.job.scorer.shape.routers),
             save_is_due=totals["due"] > 0,
         )
 
@@ -207,7 +208,7 @@ class _Run:
         progress.step += 1
         progress.tokens_trained += figures.num_response_tokens
         progress.tokens_processed += batch_tokens
-        progress.training_flops += training_flops(self._work(step.batch), self.job.model.config)
+        progress.training_flops += training_flops(self._work(step.batch), self.job.scorer.shape)
         progress.epoch_nll += figures.nll
         progress.epoch_tokens += figures.num_response_tokens
         progress.load = figures.load
@@ -275,12 +276,13 @@ class _Run:
 
     def _mean(self, last: Sequence[Checkpoint]) -> Checkpoint:
         """WSM (2510.22115): the mean of the weights of the last checkpoints as a model folder, validated as they were."""
-        progress, trainer, job = self.progress, self.trainer, self.job
+        trainer = self.trainer
         started = time.monotonic()
-        trainer.engine.barrier()  # the last checkpoint is whole
-        names = tuple(checkpoint.checkpoint for checkpoint in last)
-        fill_with_mean(job.model, [trainer.out / name for name in names])
-        trainer.export(job.tokenizer, trainer.out / mean_name(len(last)), step=progress.step)
+        names, folder = tuple(checkpoint.checkpoint for checkpoint in last), trainer.out / mean_name(len(last))
+        if trainer.writes:
+            write_mean([trainer.out / name for name in names], folder)
+        trainer.engine.barrier()
+        trainer.engine.refill(folder)
         trainer.spend("mean", time.monotonic() - started)
         return replace(
             last[-1], checkpoint=mean_name(len(last)), validation_loss=self._validation_loss(), mean_of=names
@@ -336,11 +338,13 @@ def validation_loss(job: SupervisedJob, *, engine: Engine, micro_batch_tokens: i
     if job.validation is None or not job.validation.rows:
         return None
     packed = packed_micro_batches(job.validation.rows, micro_batch_tokens=micro_batch_tokens, device=engine.device)
-    mine = [
-        response_logprobs(job.model, rows, entropy="none").logprobs_M
-        for rows in packed[engine.rank :: engine.world_size]
-    ]
-    total = engine.all_reduce_sum({"nll": -sum(float(logprobs_M.double().sum()) for logprobs_M in mine)})["nll"]
+    nll = 0.0
+    for rows in engine.padded(packed[engine.rank :: engine.world_size]):
+        if rows is None:
+            engine.score_nothing()
+        else:
+            nll -= float(engine.score(rows, entropy="none").logprobs_M.double().sum())
+    total = engine.all_reduce_sum({"nll": nll})["nll"]
     return total / job.validation.num_response_tokens
 
 

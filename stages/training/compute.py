@@ -4,12 +4,13 @@ In: lengths of prompts and responses, and the sizes of a model. Out: FLOPs, whol
 
 A multiply and an add are two FLOPs. A forward pass takes
 
-    2 x (A x tokens + V D x logits + 2 L D x pairs)
+    2 x (A x tokens + V D x logits + 2 L W x pairs)
 
 A: active parameters of the layers, that is of all L layers the attention's matrices, the router, the K routed experts that a token uses,
 and the shared experts. `tokens` go through the layers; `logits` are those of them of which logits are computed, by the output matrix
-of V x D; `pairs` are (token, token that it attends to, itself among them): for one a layer takes D multiply-adds for the score and D for
-the mixture. Training takes 3 forward passes: the backward pass has two products for each of the forward's.
+of V x D; `pairs` are (token, token that it attends to, itself among them): for one a layer takes W multiply-adds for the score and W for
+the mixture, W the width of all heads (D in ours). Training takes 3 forward passes: the backward pass has two products for each of the
+forward's.
 
 Not counted: what is no matrix product (the embedding, a look-up; norms, rotations, softmax, gates, the routers' choice, the optimiser,
 the losses), padding, rows of a sampler that belong to no sample, what activation checkpointing computes again, and validation, RL's
@@ -19,7 +20,7 @@ probe, selection and evaluation: they look at a model and train none.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ring_model.configuration import BailingMoeConfig
+from ring_model.shape import Shape
 
 TRAINING, SAMPLING, REFERENCE = "compute/training_flops", "compute/sampling_flops", "compute/reference_flops"
 TOTAL = "compute/total_flops"
@@ -55,21 +56,13 @@ def sampling_work(prompt: int, responses: Sequence[int]) -> Work:
     return Work(prompt + sum(read), sum(responses), pairs)
 
 
-def active_parameters(model: BailingMoeConfig) -> int:
-    """Parameters of the layers that multiply one token: attention, router, the routed experts that it uses, shared experts."""
-    parts = model.parameters_by_part()
-    routed = parts["routed experts"] // model.num_experts * model.num_experts_per_tok
-    return parts["attention"] + parts["routers"] + routed + parts["shared experts"]
-
-
-def forward_flops(work: Work, model: BailingMoeConfig) -> int:
+def forward_flops(work: Work, model: Shape) -> int:
     """FLOPs of a forward pass."""
-    of_head = model.parameters_by_part()["output matrix"]
-    of_pair = 2 * model.num_hidden_layers * model.hidden_size
-    return 2 * (active_parameters(model) * work.tokens + of_head * work.logits + of_pair * work.pairs)
+    of_pair = 2 * model.attention_width
+    return 2 * (model.active_parameters * work.tokens + model.head_parameters * work.logits + of_pair * work.pairs)
 
 
-def training_flops(work: Work, model: BailingMoeConfig) -> int:
+def training_flops(work: Work, model: Shape) -> int:
     """FLOPs of a forward and a backward pass."""
     return _PASSES * forward_flops(work, model)
 

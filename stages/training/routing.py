@@ -8,28 +8,30 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import RouterOutput, balance_loss, dead_experts, max_violation
 from ring_model.rows import RowLayout
+from ring_model.shape import Routers
 from stages.stage import Row
 
 _Z = "z_loss"
 Load = list[list[float]]  # [L, E]: share of a layer's selections that went to each expert; plain, to be saved
 
 
-def uniform_load(config: BailingMoeConfig) -> Load:
+def uniform_load(routers: Routers) -> Load:
     """Before the first step: every expert alike."""
-    return [[1.0 / config.num_experts] * config.num_experts for _ in range(config.num_hidden_layers)]
+    return [[1.0 / routers.num_experts] * routers.num_experts for _ in range(routers.num_layers)]
 
 
-def no_routing(config: BailingMoeConfig) -> dict[str, float]:
+def no_routing(routers: Routers) -> dict[str, float]:
     """Sums of a rank without tokens; all ranks give the same names."""
-    names = (_Z, *_expert_names("load", config), *_expert_names("probability", config), *_entropy_names(config))
+    names = (_Z, *_expert_names("load", routers), *_expert_names("probability", routers), *_entropy_names(routers))
     return dict.fromkeys(names, 0.0)
 
 
-def weighed_routing(router: RouterOutput, share: float) -> dict[str, float]:
+def weighed_routing(router: RouterOutput | None, share: float) -> dict[str, float]:
     """A micro-batch's part of the step's loads, probabilities, entropies and Z; `share` of the step's tokens are its own."""
+    if router is None:
+        return {_Z: 0.0}
     num_layers, num_experts = router.load_LE.shape
     by_expert = (router.load_LE.flatten(), router.probability_LE.detach().flatten())
     values = torch.cat((router.z_loss.detach()[None], *by_expert, router.entropy_L)).tolist()
@@ -39,11 +41,13 @@ def weighed_routing(router: RouterOutput, share: float) -> dict[str, float]:
 
 
 def selections_by_domain(
-    router: RouterOutput, layout: RowLayout, domains: Sequence[str], config: BailingMoeConfig
+    router: RouterOutput | None, layout: RowLayout, domains: Sequence[str], routers: Routers
 ) -> dict[str, float]:
     """How often each expert was chosen for the tokens of each domain; `domains` are those of the rows, from 0 on, of a micro-batch."""
+    if router is None:
+        return {}
     known = sorted(set(domains))
-    num_experts, k = config.num_experts, config.num_experts_per_tok
+    num_experts, k = routers.num_experts, routers.num_chosen
     row_N = layout.token_rows.to(router.expert_LNK.device)
     domain_N = torch.tensor([known.index(domain) for domain in domains], device=row_N.device)[row_N]
     count_N = torch.ones(len(row_N), device=row_N.device) if layout.counts is None else layout.counts
@@ -57,16 +61,16 @@ def selections_by_domain(
     return found
 
 
-def no_selections(domains: Sequence[str], config: BailingMoeConfig) -> dict[str, float]:
+def no_selections(domains: Sequence[str], routers: Routers) -> dict[str, float]:
     """Those of a rank without tokens; all ranks give the same names."""
-    return {name: 0.0 for domain in domains for name in _expert_names(domain, config)}
+    return {name: 0.0 for domain in domains for name in _expert_names(domain, routers)}
 
 
-def load_by_domain(totals: Mapping[str, float], domains: Sequence[str], config: BailingMoeConfig) -> dict[str, Load]:
+def load_by_domain(totals: Mapping[str, float], domains: Sequence[str], routers: Routers) -> dict[str, Load]:
     """The loads of a whole step on the tokens of each domain; a domain without tokens has none."""
     found: dict[str, Load] = {}
     for domain in domains:
-        count_LE = _by_expert(domain, totals, config)
+        count_LE = _by_expert(domain, totals, routers)
         if bool(count_LE.any()):
             found[domain] = (count_LE / count_LE.sum(dim=1, keepdim=True)).tolist()
     return found
@@ -97,25 +101,29 @@ def load_rows(load: Load, by_domain: Mapping[str, Load]) -> list[Row]:
     ]
 
 
-def router_losses(totals: Mapping[str, float], config: BailingMoeConfig) -> dict[str, float]:
+def router_losses(totals: Mapping[str, float], routers: Routers) -> dict[str, float]:
     """B and Z of a whole step, before their coefficients, however it was cut.
 
     B is eq. 6 as it is written, with the loads of the step itself; training takes those of the step before.
     """
-    load_LE, probability_LE = (_by_expert(name, totals, config) for name in ("load", "probability"))
+    if not routers.num_layers:
+        return {}
+    load_LE, probability_LE = (_by_expert(name, totals, routers) for name in ("load", "probability"))
     return {"router/balance_loss": float(balance_loss(probability_LE, load_LE)), "router/z_loss": totals[_Z]}
 
 
-def step_load(totals: Mapping[str, float], config: BailingMoeConfig) -> Load:
+def step_load(totals: Mapping[str, float], routers: Routers) -> Load:
     """The loads of a whole step from the sums over all micro-batches and ranks."""
-    return _by_expert("load", totals, config).tolist()
+    return _by_expert("load", totals, routers).tolist()
 
 
-def routing_metrics(totals: Mapping[str, float], config: BailingMoeConfig) -> dict[str, float]:
+def routing_metrics(totals: Mapping[str, float], routers: Routers) -> dict[str, float]:
     """Of each layer its entropy (nats), the busiest expert's excess over a uniform load, and the experts that nobody chose."""
-    load_LE = _by_expert("load", totals, config)
+    if not routers.num_layers:
+        return {}
+    load_LE = _by_expert("load", totals, routers)
     return (
-        _by_layer("router/entropy", _entropies(totals, config))
+        _by_layer("router/entropy", _entropies(totals, routers))
         | _by_layer("router/max_violation", max_violation(load_LE))
         | _by_layer("router/dead_experts", dead_experts(load_LE))
     )
@@ -125,21 +133,21 @@ def _by_layer(name: str, values_L: Tensor) -> dict[str, float]:
     return {f"{name}_layer_{layer:02d}": float(value) for layer, value in enumerate(values_L.tolist())}
 
 
-def _by_expert(quantity: str, totals: Mapping[str, float], config: BailingMoeConfig) -> Tensor:
-    flat = torch.tensor([totals[name] for name in _expert_names(quantity, config)])
-    return flat.view(config.num_hidden_layers, config.num_experts)
+def _by_expert(quantity: str, totals: Mapping[str, float], routers: Routers) -> Tensor:
+    flat = torch.tensor([totals[name] for name in _expert_names(quantity, routers)])
+    return flat.view(routers.num_layers, routers.num_experts)
 
 
-def _entropies(totals: Mapping[str, float], config: BailingMoeConfig) -> Tensor:
-    return torch.tensor([totals[name] for name in _entropy_names(config)])
+def _entropies(totals: Mapping[str, float], routers: Routers) -> Tensor:
+    return torch.tensor([totals[name] for name in _entropy_names(routers)])
 
 
-def _expert_names(quantity: str, config: BailingMoeConfig) -> list[str]:
-    return _names(quantity, config.num_hidden_layers * config.num_experts)
+def _expert_names(quantity: str, routers: Routers) -> list[str]:
+    return _names(quantity, routers.num_layers * routers.num_experts)
 
 
-def _entropy_names(config: BailingMoeConfig) -> list[str]:
-    return _names("entropy", config.num_hidden_layers)
+def _entropy_names(routers: Routers) -> list[str]:
+    return _names("entropy", routers.num_layers)
 
 
 def _names(quantity: str, count: int) -> list[str]:

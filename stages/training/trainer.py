@@ -11,9 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from ring_model.checkpoint import save_model
-from ring_model.engine import Engine, NonFiniteError, OptimizerSettings, remove_save, require_finite_weights
-from ring_model.modelling import BailingMoe
+from ring_model.engine import Engine, NonFiniteError, OptimizerSettings, remove_save
+from ring_model.policy import Scorer
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime
 from stages.imports import heavy_imports
@@ -61,7 +60,7 @@ class Trainer:
     @classmethod
     def start(
         cls,
-        model: BailingMoe,
+        scorer: Scorer,
         *,
         optimizer: OptimizerSettings,
         num_steps: int,
@@ -73,7 +72,7 @@ class Trainer:
         """Make the engine as the runtime says. `restore_points`: where a run that may go back keeps them."""
         with heavy_imports():  # of DeepSpeed
             engine = Engine.start(
-                model,
+                scorer,
                 optimizer=optimizer,
                 zero_stage=runtime.zero_stage,
                 device=runtime.device,
@@ -186,16 +185,15 @@ class Trainer:
         self.timings[activity] = self.timings.get(activity, 0.0) + seconds
 
     def export(self, tokenizer: Tokenizer, folder: Path, *, step: int) -> None:
-        """Write a model folder. Raises NonFiniteError where its weights are not finite, as an update of the last step can leave them."""
-        if not self.writes:
-            return
+        """Write a model folder; all ranks call. Raises NonFiniteError where weights are not finite, as the last update can leave them."""
         try:
-            require_finite_weights(self.engine.model)
+            self.engine.export(folder, end_ids=tokenizer.end_ids)
         except NonFiniteError as error:
             raise self.diverged(step, f"its update broke the model: {error}") from error
-        save_model(self.engine.model, folder, end_ids=tokenizer.end_ids)
-        tokenizer.save(folder)
-        write_card(folder)
+        if self.writes:
+            tokenizer.save(folder)
+            write_card(folder)
+        self.engine.barrier()
 
     def close(self) -> None:
         """Close the ledger and leave the process group; all ranks call."""

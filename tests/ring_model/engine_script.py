@@ -7,6 +7,7 @@ It resumes from the checkpoint folder when there is one, else saves there after 
 import gc
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 gc.disable()  # importing PyTorch and DeepSpeed leaves no garbage, and looking for it takes a quarter of a run
@@ -18,11 +19,16 @@ from slow_model import SMALL  # noqa: E402
 
 from ring_model.engine import Engine, OptimizerSettings  # noqa: E402
 from ring_model.modelling import BailingMoe, initialise  # noqa: E402
-from ring_model.policy import pack_rows, response_logprobs  # noqa: E402
+from ring_model.policy import BailingScorer, pack_rows  # noqa: E402
 
 SETTINGS = OptimizerSettings(learning_rate=1e-2, weight_decay=0.1, gradient_clip=0.5)
 DENOMINATOR = 20.0
 NUM_STEPS, SAVED_STEPS = 4, 2
+SHARES = {
+    1: [(0, 4)],
+    2: [(0, 3), (3, 4)],
+    4: [(0, 2), (2, 3), (3, 4), (4, 4)],
+}  # of the micro-batches of a step, by ranks
 
 
 def rate(step: int) -> float:
@@ -39,8 +45,8 @@ def rows_of(step: int) -> list:
     return batches
 
 
-def loss_of(model: BailingMoe, rows) -> torch.Tensor:
-    scored = response_logprobs(model, rows)
+def loss_of(score: Callable, rows) -> torch.Tensor:
+    scored = score(rows)
     tokens = rows.num_response_tokens
     return -scored.logprobs_M.sum() + 0.01 * tokens * (
         scored.router.balance_loss(scored.router.load_LE) + scored.router.z_loss
@@ -58,7 +64,7 @@ def refusal(engine: Engine, folder: str) -> str:
 def main(out: str, zero_stage: int, folder: str, refused: list[str]) -> None:
     torch.set_num_threads(1)
     model = initialise(BailingMoe(SMALL), seed=5)
-    engine = Engine.start(model, optimizer=SETTINGS, zero_stage=zero_stage)
+    engine = Engine.start(BailingScorer(model), optimizer=SETTINGS, zero_stage=zero_stage)
     refusals = engine.all_gather_object([refusal(engine, other) for other in refused])
     state = engine.load(folder)
     norms = []
@@ -69,8 +75,9 @@ def main(out: str, zero_stage: int, folder: str, refused: list[str]) -> None:
     gathered = engine.all_gather_object(engine.rank)
     total = engine.all_reduce_sum({"one": 1.0, "rank": engine.rank})
     word = engine.broadcast(f"from {engine.rank}")
+    weights = weights_of(engine)
     if engine.rank == 0:
-        found = {"weights": weights_of(model), "norms": norms, "gathered": gathered, "total": total, "word": word}
+        found = {"weights": weights, "norms": norms, "gathered": gathered, "total": total, "word": word}
     again, reset = (from_checkpoint(engine, folder, resets=resets) for resets in (False, True))
     if engine.rank == 0:
         torch.save({**found, "refusals": refusals, "again": again, "reset": reset}, out)
@@ -80,13 +87,13 @@ def main(out: str, zero_stage: int, folder: str, refused: list[str]) -> None:
 def take(engine: Engine, step: int) -> float:
     """One step on this rank's share; returns its norm."""
     batches = rows_of(step)
-    mine = batches if engine.world_size == 1 else (batches[:3] if engine.rank == 0 else batches[3:])
+    mine = batches[slice(*SHARES[engine.world_size][engine.rank])]
     engine.set_learning_rate(rate(step))
     for rows in engine.padded(mine):
         if rows is None:
             engine.backward_nothing()
         else:
-            engine.backward(loss_of(engine.model, rows), denominator=DENOMINATOR)
+            engine.backward(loss_of(engine.score, rows), denominator=DENOMINATOR)
     return engine.step()
 
 
@@ -97,11 +104,13 @@ def from_checkpoint(engine: Engine, folder: str, *, resets: bool) -> list[torch.
         engine.reset_optimizer()
     for step in range(SAVED_STEPS, NUM_STEPS):
         take(engine, step)
-    return weights_of(engine.model)
+    return weights_of(engine)
 
 
-def weights_of(model: BailingMoe) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in model.parameters()]
+def weights_of(engine: Engine) -> list[torch.Tensor]:
+    parameters = list(engine.scorer.parameters())
+    with engine.gathered(parameters):
+        return [p.detach().clone() for p in parameters]
 
 
 if __name__ == "__main__":

@@ -14,16 +14,17 @@ gc.disable()
 import torch  # noqa: E402
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-from engine_script import SETTINGS, loss_of, rows_of  # noqa: E402
+from engine_script import SETTINGS, loss_of, rows_of, weights_of  # noqa: E402
 from slow_model import SMALL  # noqa: E402
 
 from ring_model.engine import Engine, NonFiniteError  # noqa: E402
 from ring_model.modelling import BailingMoe, initialise  # noqa: E402
+from ring_model.policy import BailingScorer  # noqa: E402
 
 
 def step(engine: Engine, *, factor: float) -> None:
     rows = rows_of(0)[engine.rank]
-    engine.backward(loss_of(engine.model, rows) * factor, denominator=20.0)
+    engine.backward(loss_of(engine.score, rows) * factor, denominator=20.0)
     engine.step()
 
 
@@ -37,15 +38,16 @@ def refusal(call, *arguments, **options) -> str:
 
 def main(out: str, zero_stage: int, folder: str) -> None:
     torch.set_num_threads(1)
-    engine = Engine.start(initialise(BailingMoe(SMALL), seed=5), optimizer=SETTINGS, zero_stage=zero_stage)
+    engine = Engine.start(
+        BailingScorer(initialise(BailingMoe(SMALL), seed=5)), optimizer=SETTINGS, zero_stage=zero_stage
+    )
     step(engine, factor=1.0)
     engine.save(folder, {"step": 1})
-    before = [parameter.detach().clone() for parameter in engine.model.parameters()]
+    before = weights_of(engine)
     is_last = engine.rank == engine.world_size - 1
     errors = engine.all_gather_object(refusal(step, engine, factor=float("nan") if is_last else 1.0))
-    unchanged = all(torch.equal(one, two) for one, two in zip(before, engine.model.parameters(), strict=True))
-    with torch.no_grad():
-        next(iter(engine.model.parameters())).view(-1)[0] = float("inf")
+    unchanged = all(torch.equal(one, two) for one, two in zip(before, weights_of(engine), strict=True))
+    next(engine.state.pieces()).tensors[0][0] = float("inf")
     unsaved = engine.all_gather_object(refusal(engine.save, folder, {"step": 2}))
     state = engine.load(folder)
     if engine.rank == 0:

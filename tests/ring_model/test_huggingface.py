@@ -134,8 +134,8 @@ def our_gradients(model: BailingMoe) -> dict[str, Tensor]:
     next_tokens = torch.tensor([token for row in ROWS for token in [*row[1:], -100]])
     torch.nn.functional.cross_entropy(our_logits(model), next_tokens).backward()
     gradients = {
-        "model.word_embeddings.weight": model.word_embeddings.grad,
-        "lm_head.weight": model.lm_head.grad,
+        "model.word_embeddings.weight": model.word_embeddings.weight.grad,
+        "lm_head.weight": model.lm_head.weight.grad,
         "model.norm.weight": model.norm.weight.grad,
     }
     for index, layer in enumerate(model.layers):

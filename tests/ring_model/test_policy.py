@@ -5,7 +5,7 @@ import pytest
 import slow_model
 import torch
 
-from ring_model import policy
+from ring_model import head
 from ring_model.modelling import BailingMoe
 from ring_model.policy import micro_batches, pack_rows, response_logprobs
 
@@ -47,12 +47,12 @@ def test_computing_in_pieces_changes_neither_numbers_nor_gradients(
     model: BailingMoe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = []
-    for limit in (policy.MAX_LOGITS, 3 * model.config.vocab_size):
-        monkeypatch.setattr(policy, "MAX_LOGITS", limit)
+    for limit in (head.MAX_LOGITS, 3 * model.config.vocab_size):
+        monkeypatch.setattr(head, "MAX_LOGITS", limit)
         model.zero_grad()
         found = response_logprobs(model, pack_rows(PROMPTS, RESPONSES), entropy="gradient")
         (found.logprobs_M.sum() + found.entropies_M.sum()).backward()
-        results.append((found.logprobs_M.detach(), model.lm_head.grad.clone()))
+        results.append((found.logprobs_M.detach(), model.lm_head.weight.grad.clone()))
     assert torch.allclose(results[0][0], results[1][0], atol=1e-6)
     assert torch.allclose(results[0][1], results[1][1], atol=1e-5)
 

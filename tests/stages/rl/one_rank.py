@@ -16,6 +16,7 @@ from ring_model.checkpoint import released_tensors
 from ring_model.configuration import BailingMoeConfig
 from ring_model.engine import Engine, OptimizerSettings
 from ring_model.modelling import BailingMoe, initialise
+from ring_model.policy import BailingScorer
 from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.loop import _Run
 from stages.rl.update import Chosen, Update, accumulate_gradients
@@ -88,7 +89,7 @@ def gradients(
     """
     torch.set_num_threads(1)
     model = policy()
-    engine = Engine.start(model, optimizer=OptimizerSettings(learning_rate=1e-3))
+    engine = Engine.start(BailingScorer(model), optimizer=OptimizerSettings(learning_rate=1e-3))
     update = Update(chosen, config, engine, ends, micro_batch_tokens)
     old = None
     if moves is not None:
@@ -97,7 +98,7 @@ def gradients(
         old = update.old_logprobs()
         put(model, now)
     totals = accumulate_gradients(update, load=LOADS, old=old)
-    found = [parameter.grad for parameter in engine.model.parameters()]
+    found = [parameter.grad for parameter in engine.scorer.model.parameters()]
     assert all(gradient is not None for gradient in found)
     by_name = by_released_name([gradient for gradient in found if gradient is not None])
     return by_name, totals.sums, totals.differences.figures()
@@ -129,11 +130,11 @@ def update(rows: pa.Table, *, config: RlConfig, start: Path, out: Path) -> Updat
     assert isinstance(arm, RlArm)
     log = StageLog(events)
     run = _Run.start(arm, config=config, start=start, probe=None, runtime=Runtime(), out=out, log=log)
-    before = [parameter.detach().clone() for parameter in run.trainer.engine.model.parameters()]
+    before = [parameter.detach().clone() for parameter in run.trainer.engine.scorer.model.parameters()]
     values = run.update(1, rows)
-    weights = [parameter.detach().clone() for parameter in run.trainer.engine.model.parameters()]
+    weights = [parameter.detach().clone() for parameter in run.trainer.engine.scorer.model.parameters()]
     moved = max(float((one - two).abs().max()) for one, two in zip(before, weights, strict=True))
-    names = [name for name, _ in run.trainer.engine.model.named_parameters()]
+    names = [name for name, _ in run.trainer.engine.scorer.model.named_parameters()]
     still = [name for name, one, two in zip(names, weights, before, strict=True) if torch.equal(one, two)]
     messages = [event["text"] for event in lines_of(events) if event["event"] == "message"]
     return Updated(values, moved, still, weights, run.progress.skipped, messages)

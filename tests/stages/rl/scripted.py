@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.feather as feather
 
 from data.schema import ROLLOUT_SCHEMA, SAMPLE_SCHEMA, Problem
-from ring_model.modelling import BailingMoe
+from ring_model.policy import Scorer
 from stages.rl.prompts import Pool
-from stages.sampling.answering import REFERENCE_FIELD, next_token_logprobs
+from stages.sampling.answering import REFERENCE_FIELD
 from stages.sampling.judging import ANSWER_SCHEMA
 from stages.sampling.requests import UNFINISHED, Begun, Chunk, Policy, write_chunk
 from stages.sampling.sampler import Done
@@ -111,24 +111,24 @@ class ScriptedSampler:
         self.num_tokens = 0  # that it drew
         self.sampled: list[Chunk] = []
         self.judged: list[Chunk] = []
-        self._model: BailingMoe | None = None
+        self._model: Scorer | None = None
 
     @property
     def asked(self) -> list[str]:
         """The problems of all chunks that were sampled, in order."""
         return [problem.id for chunk in self.sampled for problem in chunk.problems]
 
-    def publish(self, model: BailingMoe, *, version: int, oldest: int) -> Policy:
+    def publish(self, scorer: Scorer, *, version: int, oldest: int) -> Policy:
         self.published.append(version)
         if self._model is None or not self.keeps_first:
-            self._model = copy.deepcopy(model)
+            self._model = copy.deepcopy(scorer)
         return Policy(self.folder / f"{version:06d}", self.folder)
 
     def check(self, policy: Policy, tokens: Sequence[int]) -> list[float]:
         assert self._model is not None
         assert policy.weights.name == f"{self.published[-1]:06d}"
         self.compared += 1
-        return next_token_logprobs(self._model, tokens)
+        return self._model.next_token_logprobs(tokens)
 
     def sample(self, chunks: Sequence[Chunk]) -> Iterator[Done]:
         for chunk in chunks:

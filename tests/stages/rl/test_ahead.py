@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ring_model.checkpoint import load_model
-from ring_model.modelling import BailingMoe
+from ring_model.policy import BailingScorer, Scorer
 from stages.config import RlArm, RlConfig
 from stages.rl.ahead import Ahead
 from stages.rl.collect import Collector
@@ -39,17 +39,23 @@ class Trainer:
     """What a process that trains has: weights of which one number says the version."""
 
     ahead: Ahead
+    publisher: Publisher
     sampler: ScriptedSampler
     journal: Journal
-    model: BailingMoe
+    scorer: Scorer
 
     def train(self, *steps: int) -> None:
         """As the loop does: ask, wait, and move the weights."""
         for step in steps:
-            self.ahead.ask(step)
+            self.ask(step)
             self.ahead.take(step)
             with torch.no_grad():
-                next(self.model.parameters()).add_(1e-3)
+                next(self.scorer.parameters()).add_(1e-3)
+
+    def ask(self, step: int) -> None:
+        """Publish the weights where they are needed, and ask."""
+        needs = self.ahead.needs_weights(step)
+        self.ahead.ask(step, self.publisher.policy(step - 1) if needs else None)
 
     def versions(self) -> dict[int, set[int]]:
         """By step of the journal the weights that its rows are of."""
@@ -63,7 +69,7 @@ Start = Callable[..., Trainer]
 @pytest.fixture
 def start(tiny_model: Path, tmp_path: Path) -> Start:
     def begin(config: RlConfig, *, step: int = 0, out: str = "arm", sampler: ScriptedSampler | None = None) -> Trainer:
-        model, journal = load_model(tiny_model), Journal(tmp_path / out)
+        scorer, journal = BailingScorer(load_model(tiny_model)), Journal(tmp_path / out)
         sampler = sampler or ScriptedSampler(live, folder=tmp_path / "published")
         (arm,) = config.arms
         assert isinstance(arm, RlArm)
@@ -71,8 +77,8 @@ def start(tiny_model: Path, tmp_path: Path) -> Start:
         for earlier in range(1, step + 1):  # where a resume point has it
             stream.take(arm.phase_of(earlier), 4)
         collector = Collector(arm, config, stream, sampler, None, journal, JudgeWatch(config))
-        publisher = Publisher(model, sampler, prompt=[3, 4, 5], max_lag=config.objective.max_lag)
-        return Trainer(Ahead(collector, publisher, step=step), sampler, journal, model)
+        publisher = Publisher(scorer, sampler, prompt=[3, 4, 5], max_lag=config.objective.max_lag)
+        return Trainer(Ahead(collector), publisher, sampler, journal, scorer)
 
     return begin
 
@@ -155,7 +161,7 @@ def test_what_collecting_ahead_raised_is_raised_where_it_is_waited_for(start: St
         trainer.train(1)
         with pytest.raises(FloatingPointError, match="no numbers"):
             trainer.ahead.settle()
-        trainer.ahead.ask(2)
+        trainer.ask(2)
         with pytest.raises(FloatingPointError, match="no numbers"):
             trainer.ahead.take(2)
 

@@ -5,18 +5,13 @@ from pathlib import Path
 from stages.rl.best import Best
 
 
-def exporting(text: str):
-    def export(folder: Path) -> None:
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text(text)
-
-    return export
-
-
 def keep(best: Best, step: int, score: float) -> bool:
     if not best.is_beaten_by(score):
         return False
-    best.keep({"step": step, "attempt": 0, "score": score}, export=exporting(f"model {step}"))
+    best.clear()
+    best.beside.mkdir(parents=True)
+    (best.beside / "config.json").write_text(f"model {step}")
+    best.keep({"step": step, "attempt": 0, "score": score})
     return True
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from ring_model.checkpoint import load_model
-from ring_model.modelling import BailingMoe
+from ring_model.policy import BailingScorer, Scorer
 from stages.config import Objective, RlArm, RlConfig
 from stages.rl.collect import Collected, Collector, Effort, Weights
 from stages.rl.figures import step_figures
@@ -80,7 +80,7 @@ Start = Callable[..., Process]
 
 @pytest.fixture
 def start(tiny_model: Path, tmp_path: Path) -> Start:
-    model = load_model(tiny_model)
+    model: Scorer = BailingScorer(load_model(tiny_model))
 
     def begin(
         config: RlConfig,
@@ -88,7 +88,7 @@ def start(tiny_model: Path, tmp_path: Path) -> Start:
         *,
         out: Path = tmp_path / "arm",
         sampler: ScriptedSampler | None = None,
-        model: BailingMoe = model,
+        model: Scorer = model,
     ) -> Process:
         sampler = sampler or ScriptedSampler(reply, folder=tmp_path / "published")
         (arm,) = config.arms

@@ -10,7 +10,7 @@ from stages.rl.flops import step_flops
 from stages.training.compute import REFERENCE, SAMPLING, TRAINING, Work, forward_flops, row_work, sampling_work
 from tests.stages.rl.scripted import rollouts
 
-MODEL = BailingMoeConfig()
+MODEL = BailingMoeConfig().shape
 PARTIAL = {"pool_rows": 8, "round_tokens": 4}
 
 

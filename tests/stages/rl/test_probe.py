@@ -55,13 +55,9 @@ def test_it_is_due_at_the_start_every_so_many_steps_and_at_the_end(tmp_path: Pat
 
 
 def test_a_version_is_asked_greedily_once_and_read_back(tmp_path: Path) -> None:
-    sampler, asked = ScriptedSampler(reply, folder=tmp_path), []
+    sampler, policy = ScriptedSampler(reply, folder=tmp_path), Policy.of(tmp_path)
     probe = Probe(PROBLEMS[:3], config_of(), tmp_path / "arm")
-
-    def policy() -> Policy:
-        asked.append(True)
-        return Policy.of(tmp_path)
-
+    assert probe.needs_weights(4)
     first = probe.figures(4, sampler=sampler, policy=policy)
     path = tmp_path / "arm" / "probes" / "step-000004.parquet"
     kept = read_table(path, SAMPLE_SCHEMA)
@@ -71,18 +67,19 @@ def test_a_version_is_asked_greedily_once_and_read_back(tmp_path: Path) -> None:
     assert [chunk.is_greedy for chunk in sampler.sampled] == [True, True]  # two problems and one
     assert sampler.sampled[0].sampling == config_of().sampling
     assert sampler.sampled[0].path.is_relative_to(tmp_path / "arm" / ".state" / "probes" / "step-000004")
-    assert probe.figures(4, sampler=sampler, policy=policy) == first
-    assert (len(asked), len(sampler.sampled)) == (1, 2)
+    assert not probe.needs_weights(4)
+    assert probe.figures(4, sampler=sampler, policy=None) == probe.figures(4, sampler=sampler, policy=policy) == first
+    assert len(sampler.sampled) == 2
     probe.figures(8, sampler=sampler, policy=policy)
-    assert (len(asked), len(sampler.sampled)) == (2, 4)
+    assert len(sampler.sampled) == 4
 
 
 def test_a_probe_that_was_killed_asks_what_is_missing(tmp_path: Path) -> None:
     sampler, probe = ScriptedSampler(reply, folder=tmp_path), Probe(PROBLEMS[:3], config_of(), tmp_path / "arm")
-    probe.figures(0, sampler=sampler, policy=lambda: Policy.of(tmp_path))
+    probe.figures(0, sampler=sampler, policy=Policy.of(tmp_path))
     (tmp_path / "arm" / "probes" / "step-000000.parquet").unlink()
     sampler.sampled[0].path.unlink()
-    probe.figures(0, sampler=sampler, policy=lambda: Policy.of(tmp_path))
+    probe.figures(0, sampler=sampler, policy=Policy.of(tmp_path))
     assert sampler.asked == ["p0", "p1", "p2", "p0", "p1"]
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ring_model.checkpoint import load_model
 from ring_model.engine import NonFiniteError
-from ring_model.modelling import BailingMoe
+from ring_model.policy import BailingScorer
 from stages.rl.publishing import CHECK_EVERY, Publisher
 from tests.stages.rl.scripted import Reply, ScriptedSampler
 
@@ -19,21 +19,23 @@ def reply(problem_id: str, number: int) -> Reply:
 
 
 @pytest.fixture
-def model(tiny_model: Path) -> BailingMoe:
-    return load_model(tiny_model)
+def model(tiny_model: Path) -> BailingScorer:
+    return BailingScorer(load_model(tiny_model))
 
 
 def sampler_in(folder: Path, *, keeps_first: bool = False) -> ScriptedSampler:
     return ScriptedSampler(reply, folder=folder, keeps_first=keeps_first)
 
 
-def moved(model: BailingMoe) -> None:
+def moved(model: BailingScorer) -> None:
     """As a few steps of training would."""
     with torch.no_grad():
-        model.lm_head += 0.5 * torch.randn(model.lm_head.shape, generator=torch.Generator().manual_seed(0))
+        model.model.lm_head.weight += 0.5 * torch.randn(
+            model.model.lm_head.weight.shape, generator=torch.Generator().manual_seed(0)
+        )
 
 
-def test_weights_are_published_once_a_version(model: BailingMoe, tmp_path: Path) -> None:
+def test_weights_are_published_once_a_version(model: BailingScorer, tmp_path: Path) -> None:
     sampler = sampler_in(tmp_path)
     publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
     first, again, later = (publisher.policy(version) for version in (3, 3, 4))
@@ -45,7 +47,7 @@ def test_weights_are_published_once_a_version(model: BailingMoe, tmp_path: Path)
 
 @pytest.mark.parametrize(("first", "compared"), [(0, [0, 20, 40]), (3, [3, 20, 40]), (39, [39, 40])])
 def test_the_sampler_is_compared_at_the_first_version_and_every_twentieth(
-    model: BailingMoe, tmp_path: Path, first: int, compared: list[int]
+    model: BailingScorer, tmp_path: Path, first: int, compared: list[int]
 ) -> None:
     assert CHECK_EVERY == 20
     sampler, at = sampler_in(tmp_path), []
@@ -57,7 +59,7 @@ def test_the_sampler_is_compared_at_the_first_version_and_every_twentieth(
     assert at == compared
 
 
-def test_a_sampler_that_has_other_weights_is_found_at_the_next_comparison(model: BailingMoe, tmp_path: Path) -> None:
+def test_a_sampler_that_has_other_weights_is_found_at_the_next_comparison(model: BailingScorer, tmp_path: Path) -> None:
     publisher = Publisher(model, sampler_in(tmp_path, keeps_first=True), prompt=PROMPT, max_lag=0)
     publisher.policy(19)
     moved(model)
@@ -65,7 +67,7 @@ def test_a_sampler_that_has_other_weights_is_found_at_the_next_comparison(model:
         publisher.policy(20)
 
 
-def test_the_same_weights_pass(model: BailingMoe, tmp_path: Path) -> None:
+def test_the_same_weights_pass(model: BailingScorer, tmp_path: Path) -> None:
     sampler = sampler_in(tmp_path)
     publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
     publisher.policy(19)
@@ -85,7 +87,7 @@ class _Off(ScriptedSampler):
 
 
 @pytest.mark.parametrize(("nats", "passes"), [(0.009, True), (0.011, False), (-0.011, False), (float("nan"), False)])
-def test_a_hundredth_of_a_nat_is_rounding(model: BailingMoe, tmp_path: Path, nats: float, passes: bool) -> None:
+def test_a_hundredth_of_a_nat_is_rounding(model: BailingScorer, tmp_path: Path, nats: float, passes: bool) -> None:
     sampler = _Off(reply, folder=tmp_path)
     sampler.nats = nats
     publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
@@ -96,9 +98,9 @@ def test_a_hundredth_of_a_nat_is_rounding(model: BailingMoe, tmp_path: Path, nat
         publisher.policy(0)
 
 
-def test_weights_that_give_no_finite_numbers_are_told_as_such(model: BailingMoe, tmp_path: Path) -> None:
+def test_weights_that_give_no_finite_numbers_are_told_as_such(model: BailingScorer, tmp_path: Path) -> None:
     publisher = Publisher(model, sampler_in(tmp_path), prompt=PROMPT, max_lag=0)
     with torch.no_grad():
-        model.norm.weight[0] = float("inf")
+        model.model.norm.weight[0] = float("inf")
     with pytest.raises(NonFiniteError, match="log-probabilities are not finite"):
         publisher.policy(0)

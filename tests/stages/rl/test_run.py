@@ -77,7 +77,7 @@ def test_an_arm_starts_from_the_checkpoint_that_it_names_and_says_so(two_epochs,
     done = run_arm(arm_config(arms=(arm,), **still), two_epochs, tmp_path / "arm")
     assert done.code == 0, done.errors
     ends, first, second = (
-        load_model(folder).word_embeddings.detach()
+        load_model(folder).word_embeddings.weight.detach()
         for folder in (tmp_path / "arm" / "model", two_epochs["sft"] / "epoch-01", two_epochs["sft"] / "epoch-02")
     )
     assert float((ends - second).abs().max()) < 1e-6 < float((ends - first).abs().max())

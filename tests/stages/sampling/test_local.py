@@ -18,6 +18,7 @@ import torch
 from data.schema import Problem, write_table
 from ring_model.checkpoint import load_model
 from ring_model.modelling import BailingMoe, initialise
+from ring_model.policy import BailingScorer
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, Sampling
 from stages.sampling.answering import answer_chunk, next_token_logprobs
@@ -79,14 +80,14 @@ def test_published_weights_are_a_folder_of_their_version_and_older_ones_go(tiny_
     published = tmp_path / "of" / "an arm"
     with LocalSampler(Runtime(), published=published, tokenizer=tiny_model) as sampler:
         for version, seed in ((0, 4), (12, 5)):
-            policy = sampler.publish(model_of(tiny_model, seed), version=version, oldest=version)
+            policy = sampler.publish(BailingScorer(model_of(tiny_model, seed)), version=version, oldest=version)
             assert policy == Policy(published / f"{version:06d}", tiny_model)
             assert [folder.name for folder in published.iterdir()] == [f"{version:06d}"]
             read = load_model(policy.weights)
             expected = model_of(tiny_model, seed).state_dict()
             assert all(torch.equal(tensor, expected[name]) for name, tensor in read.state_dict().items())
     with LocalSampler(Runtime(), published=published, tokenizer=tiny_model) as sampler:  # as after a kill
-        sampler.publish(model_of(tiny_model, 6), version=12, oldest=12)
+        sampler.publish(BailingScorer(model_of(tiny_model, 6)), version=12, oldest=12)
         assert [folder.name for folder in published.iterdir()] == ["000012"]
 
 
@@ -132,7 +133,10 @@ def running(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_a_version_that_is_published_again_has_another_folder(tiny_model: Path, tmp_path: Path) -> None:
     with LocalSampler(Runtime(), published=tmp_path, tokenizer=tiny_model) as sampler:
         versions = ((2, 2), (3, 2), (3, 2), (4, 3), (3, 2))
-        policies = [sampler.publish(model_of(tiny_model, 1), version=one, oldest=oldest) for one, oldest in versions]
+        policies = [
+            sampler.publish(BailingScorer(model_of(tiny_model, 1)), version=one, oldest=oldest)
+            for one, oldest in versions
+        ]
     assert [policy.weights.name for policy in policies] == ["000002", "000003", "000003.1", "000004", "000003.2"]
     assert [folder.name for folder in tmp_path.iterdir()] == ["000003.2"]
 
@@ -144,7 +148,7 @@ def test_published_weights_are_those_that_answer(
     said = []
     for version, seed in ((1, 11), (2, 12)):
         model = model_of(tiny_model, seed)
-        policy = running.sampler.publish(model, version=version, oldest=version)
+        policy = running.sampler.publish(BailingScorer(model), version=version, oldest=version)
         assert running.sampler.check(policy, TOKENS) == pytest.approx(next_token_logprobs(model, TOKENS), abs=1e-6)
         chunk = chunk_of(tmp_path / str(version), tiny_model, policy=policy)
         (done,) = running.sample(chunk)
@@ -243,11 +247,11 @@ def test_weights_that_are_not_finite_are_told_and_the_sampler_goes_on_with_other
     broken = model_of(tiny_model, 1)
     with torch.no_grad():
         broken.norm.weight[0] = math.nan
-    chunk = chunk_of(tmp_path, tiny_model, policy=running.sampler.publish(broken, version=7, oldest=7))
+    chunk = chunk_of(tmp_path, tiny_model, policy=running.sampler.publish(BailingScorer(broken), version=7, oldest=7))
     with pytest.raises(FloatingPointError, match="not finite"):
         running.sample(chunk)
     assert not chunk.is_done and not chunk.answers.exists()
-    whole = running.sampler.publish(model_of(tiny_model, 1), version=8, oldest=8)
+    whole = running.sampler.publish(BailingScorer(model_of(tiny_model, 1)), version=8, oldest=8)
     assert len(running.sample(replace(chunk, policy=whole))) == 1
 
 

@@ -34,7 +34,7 @@ TRAINING = Training(balance_coefficient=0.5, z_coefficient=0.1, batch_tokens=100
 def gradients(micro_batch_tokens: int, num_ranks: int) -> list[torch.Tensor]:
     model = initialise(BailingMoe(CONFIG), seed=0)
     total = sum(row.num_tokens for row in ROWS)
-    load_LE = torch.tensor(uniform_load(CONFIG)) + torch.tensor([0.1, -0.1, 0.05, -0.05])
+    load_LE = torch.tensor(uniform_load(CONFIG.shape.routers)) + torch.tensor([0.1, -0.1, 0.05, -0.05])
     for rank in range(num_ranks):
         mine = share_of_rank([row.num_tokens for row in ROWS], rank=rank, num_ranks=num_ranks)
         for rows in packed_micro_batches([ROWS[i] for i in mine], micro_batch_tokens=micro_batch_tokens, device="cpu"):
@@ -55,7 +55,7 @@ def test_every_response_token_weighs_the_same() -> None:
     plain = Training(balance_coefficient=0.0, z_coefficient=0.0, batch_tokens=100, max_total_tokens=64)
     rows = pack_rows([row.prompt for row in ROWS], [row.response for row in ROWS])
     scored = response_logprobs(model, rows, entropy="none")
-    load_LE = torch.tensor(uniform_load(CONFIG))
+    load_LE = torch.tensor(uniform_load(CONFIG.shape.routers))
     loss = supervised_loss(scored, loss_tokens=10.0, token_share=1.0, load_LE=load_LE, training=plain)
     assert loss.item() == pytest.approx(-scored.logprobs_M.sum().item() / 10.0)
 

@@ -16,7 +16,6 @@ from stages.training.compute import (
     TOTAL,
     TRAINING,
     Work,
-    active_parameters,
     compute_metrics,
     forward_flops,
     row_work,
@@ -44,13 +43,13 @@ LAYER = 16 * 8 + 8 * 8 + 4 * 8 + 3 * 96
 
 def test_active_parameters_are_those_of_the_matrices_that_a_token_goes_through() -> None:
     assert LAYER == 512
-    assert active_parameters(TINY) == 2 * 512
+    assert TINY.shape.active_parameters == 2 * 512
 
 
 def test_active_parameters_are_ling_lites_without_the_vocabulary_and_the_norms() -> None:
     config = BailingMoeConfig()
     beside = 2 * 126_464 * 2048 + 57 * 2048
-    assert active_parameters(config) == config.num_active_parameters - beside
+    assert config.shape.active_parameters == config.num_active_parameters - beside
 
 
 def test_a_row_attends_to_all_before_and_has_logits_for_its_response() -> None:
@@ -70,8 +69,8 @@ def test_one_response_costs_a_forward_pass_over_all_but_its_last_token() -> None
 def test_flops_by_hand() -> None:
     # Multiply-adds: 1024 a token of the layers, 10 x 8 = 80 for logits, and a pair 8 for its score and 8 for the mixture in 2 layers.
     work = Work(tokens=5, logits=3, pairs=15)
-    assert forward_flops(work, TINY) == 2 * (1024 * 5 + 80 * 3 + 32 * 15) == 11_680
-    assert training_flops(work, TINY) == 3 * 11_680
+    assert forward_flops(work, TINY.shape) == 2 * (1024 * 5 + 80 * 3 + 32 * 15) == 11_680
+    assert training_flops(work, TINY.shape) == 3 * 11_680
 
 
 def test_metrics_are_what_was_spent_and_their_sum() -> None:
@@ -125,7 +124,7 @@ assert sum(map(sum, ROWS)) < ROWS_OF_ONEDNN  # so that products are torch's own 
 def test_matrices_cost_what_torch_counts_in_the_forward_and_in_the_backward_pass(model: BailingMoe) -> None:
     rows = pack_rows([[1] * prompt for prompt, _ in ROWS], [[2] * response for _, response in ROWS])
     work = sum((row_work(*lengths) for lengths in ROWS), Work())
-    expected = forward_flops(Work(work.tokens, work.logits), TINY)
+    expected = forward_flops(Work(work.tokens, work.logits), TINY.shape)
     assert _counted(lambda: response_logprobs(model, rows, entropy="none"))[0] == expected
     scored = response_logprobs(model, rows, entropy="none").logprobs_M
     assert _counted(lambda: scored.sum().backward())[0] == 2 * expected
@@ -135,4 +134,4 @@ def test_attention_costs_what_torch_counts_of_the_whole_square_where_it_is_causa
     rows = pack_rows([[1] * 3] * 2, [[2] * 4] * 2)
     pairs = 2 * row_work(3, 4).pairs
     _, square = _counted(lambda: response_logprobs(model, rows, entropy="none"))
-    assert forward_flops(Work(pairs=pairs), TINY) * 7 * 2 == square * 8  # T (T + 1) / 2 of T x T
+    assert forward_flops(Work(pairs=pairs), TINY.shape) * 7 * 2 == square * 8  # T (T + 1) / 2 of T x T

@@ -35,7 +35,7 @@ CUTS = ((7,), (1, 6), (3, 2, 2), (1, 1, 1, 1, 1, 1, 1))
 
 def totals_of(cut: tuple[int, ...]) -> dict[str, float]:
     """Sums over micro-batches of so many tokens."""
-    totals, start = no_routing(CONFIG), 0
+    totals, start = no_routing(CONFIG.shape.routers), 0
     for num_tokens in cut:
         logits_LNE = LOGITS_LNE[:, start : start + num_tokens]
         router = router_output([route(logits_NE, k=2, normalise=True) for logits_NE in logits_LNE])
@@ -66,16 +66,16 @@ def by_hand() -> tuple[list[list[float]], float, float]:
 def test_b_and_z_are_those_of_the_whole_batch_by_hand_however_it_was_cut(cut: tuple[int, ...]) -> None:
     loads, balance, z = by_hand()
     totals = totals_of(cut)
-    assert router_losses(totals, CONFIG) == {
+    assert router_losses(totals, CONFIG.shape.routers) == {
         "router/balance_loss": pytest.approx(balance, rel=1e-5),
         "router/z_loss": pytest.approx(z, rel=1e-5),
     }
-    assert torch.allclose(torch.tensor(step_load(totals, CONFIG)), torch.tensor(loads), atol=1e-6)
+    assert torch.allclose(torch.tensor(step_load(totals, CONFIG.shape.routers)), torch.tensor(loads), atol=1e-6)
 
 
 def test_routing_metrics_are_those_of_the_whole_batch_by_hand() -> None:
     loads, _, _ = by_hand()
-    metrics = routing_metrics(totals_of((3, 4)), CONFIG)
+    metrics = routing_metrics(totals_of((3, 4)), CONFIG.shape.routers)
     probability_LNE = LOGITS_LNE.double().softmax(dim=2)
     entropy_L = -(probability_LNE * probability_LNE.log()).sum(dim=2).mean(dim=1)
     for layer in (0, 1):
@@ -88,23 +88,23 @@ def test_routing_metrics_are_those_of_the_whole_batch_by_hand() -> None:
 def test_parts_weighed_by_their_tokens_give_the_figures_of_the_whole() -> None:
     model = initialise(BailingMoe(CONFIG), seed=0)
     rows = torch.arange(1, 13).view(3, 4)
-    totals = no_routing(CONFIG)
+    totals = no_routing(CONFIG.shape.routers)
     for part, share in ((rows[:1], 1 / 3), (rows[1:], 2 / 3)):
         for name, value in weighed_routing(model(part).router, share).items():
             totals[name] += value
     whole = model(rows).router
-    assert torch.allclose(torch.tensor(step_load(totals, CONFIG)), whole.load_LE, atol=1e-6)
-    losses = router_losses(totals, CONFIG)
+    assert torch.allclose(torch.tensor(step_load(totals, CONFIG.shape.routers)), whole.load_LE, atol=1e-6)
+    losses = router_losses(totals, CONFIG.shape.routers)
     assert losses["router/balance_loss"] == pytest.approx(float(whole.balance_loss(whole.load_LE).detach()), rel=1e-5)
     assert losses["router/z_loss"] == pytest.approx(float(whole.z_loss.detach()), rel=1e-5)
-    metrics = routing_metrics(totals, CONFIG)
+    metrics = routing_metrics(totals, CONFIG.shape.routers)
     assert metrics["router/entropy_layer_01"] == pytest.approx(float(whole.entropy_L[1]), rel=1e-5)
     assert metrics["router/max_violation_layer_00"] == pytest.approx(float(whole.load_LE[0].max()) * 5 - 1, abs=1e-5)
     assert metrics["router/dead_experts_layer_00"] == float((whole.load_LE[0] == 0).sum())
 
 
 def test_a_rank_without_tokens_gives_the_names_of_the_others_and_nothing() -> None:
-    nothing = no_routing(CONFIG)
+    nothing = no_routing(CONFIG.shape.routers)
     assert nothing.keys() == totals_of((7,)).keys()
     assert set(nothing.values()) == {0.0}
     assert list(nothing) == list(
@@ -113,7 +113,7 @@ def test_a_rank_without_tokens_gives_the_names_of_the_others_and_nothing() -> No
 
 
 def test_before_the_first_step_every_expert_has_the_same_load() -> None:
-    assert uniform_load(CONFIG) == [[0.2] * 5, [0.2] * 5]
+    assert uniform_load(CONFIG.shape.routers) == [[0.2] * 5, [0.2] * 5]
 
 
 # ---------------------------------------------------------------- by domain
@@ -131,7 +131,7 @@ def test_selections_by_domain_are_those_of_its_rows_by_themselves_and_a_shared_p
     if not are_shared:
         rows = PackedRows(rows.tokens_BT, rows.lengths_B, rows.prompt_lengths_B, torch.arange(3))
     scored = response_logprobs(model, rows)
-    found = selections_by_domain(scored.router, scored.layout, DOMAINS, CONFIG)
+    found = selections_by_domain(scored.router, scored.layout, DOMAINS, CONFIG.shape.routers)
     slow = dict.fromkeys(found, 0.0)
     for domain, prompt, response in zip(DOMAINS, PROMPTS, RESPONSES, strict=True):
         alone = response_logprobs(model, pack_rows([prompt], [response])).router
@@ -143,8 +143,8 @@ def test_selections_by_domain_are_those_of_its_rows_by_themselves_and_a_shared_p
 
 
 def test_loads_of_a_domain_are_shares_of_its_own_selections_and_one_without_tokens_has_none() -> None:
-    totals = no_selections(("code", "math"), CONFIG) | {"math/0": 3.0, "math/4": 1.0, "math/5": 4.0}
-    loads = load_by_domain(totals, ("code", "math"), CONFIG)
+    totals = no_selections(("code", "math"), CONFIG.shape.routers) | {"math/0": 3.0, "math/4": 1.0, "math/5": 4.0}
+    loads = load_by_domain(totals, ("code", "math"), CONFIG.shape.routers)
     assert loads == {"math": [[0.75, 0.0, 0.0, 0.0, 0.25], [1.0, 0.0, 0.0, 0.0, 0.0]]}
     # the busiest has .75 of a fifth's 1: 3.75 times; three of five are dead
     assert domain_metrics(loads) == {

@@ -9,7 +9,7 @@ import math
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from ring_model.checkpoint import load_model, save_model
 from ring_model.engine import NonFiniteError, OptimizerSettings
 from ring_model.modelling import BailingMoe
-from ring_model.policy import pack_rows, response_logprobs
+from ring_model.policy import BailingScorer, pack_rows, response_logprobs
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime
 from stages.stage import STATE, StageLog
@@ -40,7 +40,7 @@ class Progress:
 
     step: int = 0
     ledger_bytes: int = 0
-    seen: tuple[int, ...] = ()
+    seen: list[int] = field(default_factory=list)
 
 
 class Run:
@@ -57,7 +57,7 @@ class Run:
     ) -> None:
         self.stream = io.StringIO()
         self.trainer = Trainer.start(
-            load_model(model),
+            BailingScorer(load_model(model)),
             optimizer=OptimizerSettings(learning_rate=1.0, gradient_clip=CLIP),
             num_steps=num_steps,
             runtime=Runtime(**{"checkpoint_seconds": 0, **runtime}),
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def model(self) -> BailingMoe:
-        return self.trainer.engine.model
+        return self.trainer.engine.scorer.model
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ class Run:
         loss = self.backward()
         norm = self.trainer.apply(self.progress.step + 1, loss=loss, learning_rate=learning_rate)
         self.progress.step += 1
-        self.progress.seen = (*self.progress.seen, self.progress.step)
+        self.progress.seen = [*self.progress.seen, self.progress.step]
         self.trainer.write_step(self.progress, {"train/loss": loss, "phase": "one"})
         return norm
 
@@ -199,12 +199,12 @@ def test_a_run_that_was_killed_goes_on_from_its_resume_point_and_ends_in_the_bit
     weights, progress, events = elsewhere(undisturbed, tiny_model, one)
     assert events == []
     lines = (one / STEPS).read_bytes()
-    assert progress == Progress(4, len(lines), (1, 2, 3, 4))
+    assert progress == Progress(4, len(lines), [1, 2, 3, 4])
 
     elsewhere(killed, tiny_model, two)
     assert (two / STEPS).read_bytes() == b"".join(lines.splitlines(keepends=True)[:3])
     again, progress, events = elsewhere(resumed, tiny_model, two)
-    assert progress == Progress(2, sum(map(len, lines.splitlines(keepends=True)[:2])), (1, 2))
+    assert progress == Progress(2, sum(map(len, lines.splitlines(keepends=True)[:2])), [1, 2])
     assert events[0] == {"event": "resumed", "text": "step 2 of 10"}
     assert [(event["event"], event["step"], list(event["values"])) for event in events[1:]] == [
         ("metrics", 1, ["train/loss"]),
@@ -365,7 +365,7 @@ def test_weights_that_are_not_finite_are_saved_and_exported_nowhere_and_the_olde
     messages, older_stays = elsewhere(broken, tiny_model, tmp_path)
     for message in messages:
         assert message.startswith(
-            "step 2 of 10: its update broke the model: the weights layers.0.mlp.gate.weight are not finite. Training has"
+            "step 2 of 10: its update broke the model: the weights model.layers.0.mlp.gate.weight are not finite. Training has"
         )
     assert len(messages) == 2 and older_stays
     assert not (tmp_path / "model").exists()
