@@ -66,6 +66,12 @@ def load_causal_lm(folder: Path, device: str = "cpu") -> "CausalLm":
     """
     config, tokenizer = _config(folder), _tokenizer(folder)
     ends = _end_ids(folder, config, tokenizer)
+    return CausalLm(folder, load_pretrained(folder, device).eval(), tokenizer, ends)
+
+
+def load_pretrained(folder: Path, device: str = "cpu") -> Any:  # noqa: ANN401 - of any class
+    """The model of a folder: float32 on a CPU, else the number type of the folder. Raises ValueError as `load_causal_lm`."""
+    config = _config(folder)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(  # any: a pair, with the information
             folder,
@@ -84,7 +90,7 @@ def load_causal_lm(folder: Path, device: str = "cpu") -> "CausalLm":
             f"{folder}: {len(lacking)} tensors are missing or of another shape, such as {lacking[0]}; config.json asks for them"
         )
     model.generation_config = GenerationConfig()  # else what the folder prefers would be mixed in
-    return CausalLm(folder, model.to(device).eval(), tokenizer, ends)
+    return model.to(device)
 
 
 class CausalLm:

@@ -10,10 +10,22 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
-from transformers import GPT2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, set_seed
+from transformers import (
+    Gemma2Config,
+    GPT2Config,
+    LlamaConfig,
+    MixtralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3MoeConfig,
+    set_seed,
+)
+from transformers.models.gemma2 import Gemma2ForCausalLM
 from transformers.models.gpt2 import GPT2LMHeadModel
 from transformers.models.llama import LlamaForCausalLM
+from transformers.models.mixtral import MixtralForCausalLM
 from transformers.models.qwen2 import Qwen2ForCausalLM
+from transformers.models.qwen3_moe import Qwen3MoeForCausalLM
 
 TEXTS = (
     "what is the sum of 3 and 4?",
@@ -43,7 +55,13 @@ def save_tokenizer(folder: Path, *, template: str | None = TEMPLATE) -> PreTrain
 
 
 def save_causal_lm(
-    folder: Path, kind: str = "llama", *, template: str | None = TEMPLATE, positions: int = POSITIONS, **generation: Any
+    folder: Path,
+    kind: str = "llama",
+    *,
+    template: str | None = TEMPLATE,
+    positions: int = POSITIONS,
+    layers: int = 2,
+    **generation: Any,
 ) -> Path:
     """A folder as a hub has it. `generation` are keys of its generation_config.json."""
     tokenizer = save_tokenizer(folder, template=template)
@@ -52,7 +70,7 @@ def save_causal_lm(
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "intermediate_size": 48,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": positions,
@@ -64,6 +82,13 @@ def save_causal_lm(
         model = LlamaForCausalLM(LlamaConfig(**sizes))
     elif kind == "qwen2":
         model = Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=True))
+    elif kind == "qwen3_moe":
+        experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 16}
+        model = Qwen3MoeForCausalLM(Qwen3MoeConfig(**sizes, **experts, norm_topk_prob=True))
+    elif kind == "mixtral":
+        model = MixtralForCausalLM(MixtralConfig(**sizes, num_local_experts=4, num_experts_per_tok=2))
+    elif kind == "gemma2":
+        model = Gemma2ForCausalLM(Gemma2Config(**sizes, head_dim=8, final_logit_softcapping=2.0))
     else:
         own = {"vocab_size": len(tokenizer), "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": positions}
         model = GPT2LMHeadModel(GPT2Config(**own, **ids, initializer_range=0.3))

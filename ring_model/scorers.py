@@ -1,0 +1,41 @@
+"""Which scorer trains the model of a folder."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ring_model.checkpoint import load_model
+from ring_model.configuration import MODEL_TYPE
+from ring_model.policy import BailingScorer, Scorer
+
+if TYPE_CHECKING:
+    from ring_model.transformers_scorer import Adapters
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds our own architecture. Raises ValueError where config.json is missing or names no `model_type`."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} is no model: {path} does not exist; give a folder with config.json, model*.safetensors and tokenizer files"
+        )
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["model_type"]) == MODEL_TYPE
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not the JSON of a model's configuration, which names a model_type: {error!r}"
+        ) from error
+
+
+def open_scorer(folder: Path, *, adapters: "Adapters | None" = None) -> Scorer:
+    """Our own code for our own architecture; transformers for any other, and where adapters are trained.
+
+    Raises:
+        ValueError: as `load_model` or `TransformersScorer`.
+
+    """
+    if adapters is None and is_ours(folder):
+        return BailingScorer(load_model(folder))
+    from ring_model.transformers_scorer import TransformersScorer  # imports transformers, which takes seconds
+
+    return TransformersScorer(folder, adapters=adapters)
