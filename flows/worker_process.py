@@ -13,6 +13,8 @@ from typing import Any
 
 from stages.config import Runtime
 from stages.errors import StageError
+from stages.ranks import shares_hosts
+from stages.stage import STATE
 
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # of sums, whose order decides about bytes
@@ -45,7 +47,9 @@ def run_worker(work: Work, *, tell: Callable[[Mapping[str, Any]], None], require
     `tell` hears of each event; `require_going` is called over and over, and may raise to give up. Raises StageError when it failed.
     """
     work.log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="ring-") as scratch, work.log.open("ab") as log_file:
+    state = Path(work.job["out"]) / STATE
+    beside = state if shares_hosts(Runtime.model_validate(work.job["runtime"])) else None
+    with tempfile.TemporaryDirectory(prefix="ring-", dir=beside) as scratch, work.log.open("ab") as log_file:
         job = Path(scratch) / "job.json"
         events = Path(scratch) / "events.jsonl"
         events.touch()

@@ -9,6 +9,7 @@ Axes: R rows of a batch, T positions, V vocabulary.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -55,6 +56,18 @@ def check_causal_lm(folder: Path) -> None:
     """
     config, tokenizer = _config(folder), _tokenizer(folder)
     _end_ids(folder, config, tokenizer)
+
+
+def count_parameters(folder: Path) -> int:
+    """Numbers in the tensors of a folder's files; a tied matrix counts once."""
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in sorted(file.keys()))
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    return total
 
 
 def load_causal_lm(folder: Path, device: str = "cpu") -> "CausalLm":

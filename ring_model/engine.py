@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ring_model.checkpoint import Ranks
 from ring_model.head import Entropy
+from ring_model.heartbeat import HEARTBEAT
 from ring_model.policy import PackedRows, ResponseLogprobs, Scorer, one_row
 from ring_model.shape import Shape
 from ring_model.training_state import (
@@ -161,6 +162,7 @@ class Engine:
 
     def score(self, rows: PackedRows, *, entropy: Entropy = "detached", temperature: float = 1.0) -> ResponseLogprobs:
         """See `response_logprobs`. At ZeRO 3 every rank calls, equally often: parameters are gathered layer by layer."""
+        HEARTBEAT.note("a forward pass")
         return self._engine(rows, entropy=entropy, temperature=temperature)
 
     def padded(self, micro_batches: Sequence[T]) -> list[T | None]:
@@ -169,7 +171,8 @@ class Engine:
         Every rank must call `backward` equally often; None stands for `backward_nothing`.
         """
         count = torch.tensor([max(1, len(micro_batches))], device=self.device)
-        torch.distributed.all_reduce(count, op=torch.distributed.ReduceOp.MAX)
+        with HEARTBEAT.waiting("the number of micro-batches"):
+            torch.distributed.all_reduce(count, op=torch.distributed.ReduceOp.MAX)
         return [*micro_batches, *[None] * (int(count) - len(micro_batches))]
 
     def backward(self, loss_sum: Tensor, *, denominator: float) -> None:
@@ -178,6 +181,7 @@ class Engine:
         The one place for this factor: DeepSpeed averages over ranks (hence x world_size) and is told not to divide by
         its accumulation steps. `denominator` is the global one, e.g. the token budget of the whole step.
         """
+        HEARTBEAT.note("a backward pass")
         self._engine.backward(loss_sum * (self.world_size / denominator), scale_wrt_gas=False)
 
     def score_nothing(self) -> Tensor:
@@ -196,6 +200,7 @@ class Engine:
                 AdamW; at stage 1 DeepSpeed skips the update, says nothing, and gives inf for nan, too.
 
         """
+        HEARTBEAT.note("the optimiser's step")
         self._engine.step()
         norm = self._norm if self._stage == 0 else self._engine.get_global_grad_norm()
         assert norm is not None
@@ -305,24 +310,28 @@ class Engine:
         """Sum of each value over the ranks, in float64; all ranks give the same names."""
         names = sorted(values)
         total = torch.tensor([values[name] for name in names], dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(total)
+        with HEARTBEAT.waiting("sums over the ranks"):
+            torch.distributed.all_reduce(total)
         return dict(zip(names, total.tolist(), strict=True))
 
     def all_gather_object(self, value: T) -> list[T]:
         """Every rank's value, in order of rank."""
         gathered: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(gathered, value)
+        with HEARTBEAT.waiting("values of the ranks"):
+            torch.distributed.all_gather_object(gathered, value)
         return gathered
 
     def broadcast(self, value: T) -> T:
         """Rank 0's value, on every rank."""
         box: list[Any] = [value]
-        torch.distributed.broadcast_object_list(box, src=0)
+        with HEARTBEAT.waiting("what rank 0 says"):
+            torch.distributed.broadcast_object_list(box, src=0)
         return box[0]
 
     def barrier(self) -> None:
         """Wait for all ranks."""
-        torch.distributed.barrier()
+        with HEARTBEAT.waiting("all ranks"):
+            torch.distributed.barrier()
 
     def close(self) -> None:
         """Leave the process group; all ranks call. The model stays usable."""

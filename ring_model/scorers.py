@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ring_model.checkpoint import load_model
-from ring_model.configuration import MODEL_TYPE
+from ring_model.configuration import MODEL_TYPE, BailingMoeConfig
 from ring_model.policy import BailingScorer, Scorer
+from ring_model.shape import NO_LIMIT
 
 if TYPE_CHECKING:
     from ring_model.transformers_scorer import Adapters
@@ -25,6 +26,15 @@ def is_ours(folder: Path) -> bool:
         raise ValueError(
             f"{path} is not the JSON of a model's configuration, which names a model_type: {error!r}"
         ) from error
+
+
+def max_positions(folder: Path) -> int:
+    """Longest row, in tokens, that the model of a folder was made for."""
+    if is_ours(folder):
+        return BailingMoeConfig.from_folder(folder).max_position_embeddings
+    return int(
+        json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", NO_LIMIT)
+    )
 
 
 def open_scorer(folder: Path, *, adapters: "Adapters | None" = None) -> Scorer:

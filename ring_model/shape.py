@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+NO_LIMIT = 2**31 - 1
+"""Positions of a model that names none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Routers:

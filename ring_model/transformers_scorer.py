@@ -29,12 +29,11 @@ from ring_model.modelling import RouterOutput, route, router_output
 from ring_model.policy import PackedRows, ResponseLogprobs, Scorer, predicting_places, response_tokens
 from ring_model.products import float32_linear
 from ring_model.rows import RowLayout
-from ring_model.shape import Routers, Shape
+from ring_model.shape import NO_LIMIT, Routers, Shape
 
 ADAPTER = "adapter"
 """Folder of the adapter inside that of a model which was trained by one; the model's own weights have it merged."""
 
-_NO_LIMIT = 2**31 - 1
 _MOE_BLOCKS = ("SparseMoeBlock", "MoeBlock", "MoE")
 _HERE = {"trust_remote_code": False, "local_files_only": True}
 
@@ -244,7 +243,7 @@ def _shape(model: Any) -> Shape:  # noqa: ANN401 - of transformers
         head_parameters=head.numel(),
         attention_width=config.num_hidden_layers * width,
         routers=routers,
-        max_positions=positions if isinstance(positions, int) else _NO_LIMIT,
+        max_positions=positions if isinstance(positions, int) else NO_LIMIT,
     )
 
 

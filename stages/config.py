@@ -363,6 +363,20 @@ class ModelSizes(Record):
     initializer_range: float = ours(0.02, "standard deviation of the initial matrices", gt=0)
 
 
+class Lora(Record):
+    """Low-rank adapters (LoRA, 2106.09685) in place of all weights: W + alpha / rank x B A, of which A and B are trained.
+
+    The model that a stage leaves has them merged, and beside its weights in `adapter/`. Needs the extra `lora`.
+    """
+
+    rank: int = ours(16, "columns of B", ge=1)
+    alpha: int = ours(32, "scale x rank", ge=1)
+    targets: tuple[str, ...] = ours(
+        (), "names of linear modules, such as q_proj; none: every one but the output matrix"
+    )
+    parameters: tuple[str, ...] = ours((), "names of stacked weights of experts, such as mlp.experts.down_proj")
+
+
 class Training(Record):
     """Supervised training on verified traces (paper 4.1.1). loss = sum over response tokens / a constant.
 
@@ -393,6 +407,7 @@ class Training(Record):
     max_total_tokens: int = paper(32_768, "4.1.1", "longer rows are dropped and counted", ge=8)
     balance_coefficient: float = ours(1e-2, "weight of the load-balance loss", ge=0)
     z_coefficient: float = ours(1e-4, "weight of the router z-loss", ge=0)
+    lora: Lora | None = ours(None, "train adapters alone; none: all weights")
 
     @model_validator(mode="after")
     def _mean_has_its_checkpoints(self) -> "Training":
@@ -402,6 +417,8 @@ class Training(Record):
                 f"mean_of_last = {self.mean_of_last} must be 0 (none), or from 2 to the {there} checkpoints of epochs x"
                 " checkpoints_per_epoch"
             )
+        if self.mean_of_last and self.lora:
+            raise ValueError("mean_of_last is of whole weights: leave it out where `lora` trains adapters alone")
         return self
 
 
@@ -889,6 +906,7 @@ class RlConfig(Record):
     samples_per_prompt: int = paper(16, "3.2", "K", ge=2)
     objective: Objective = ours(Objective(), "of every arm, unless it states otherwise")
     optimizer: RlOptimizer = ours(RlOptimizer(), "AdamW, of every arm, unless it states otherwise")
+    lora: Lora | None = ours(None, "train adapters alone; none: all weights")
     sampling: Sampling = ours(Sampling(), "how rollouts are drawn")
     min_solve_rate: float = ours(
         0.0, "problems whose solve rate lies below are dropped, too; 0 keeps what the teacher solves", ge=0, lt=1
@@ -1102,6 +1120,13 @@ class Runtime(Record):
         "",
         "scheduler of a Dask cluster that works on curation's batches, such as tcp://127.0.0.1:8786 (extra `cluster`); none: `workers`",
         pattern=r"^$|^(tcp|tls|ws|wss)://[^/\s]+:\d+$",
+    )
+    hosts: str = ours(
+        "", "file of the hosts that share a stage's ranks, lines such as `node-1 slots=8`; none: this one, or SLURM's"
+    )
+    remote_shell: str = ours("ssh", "runs a command on another host, as `PROGRAM HOST COMMAND`", min_length=1)
+    rank_seconds: float = ours(
+        1800.0, "a rank that does nothing for so long, while it waits for no other, is ended with the others", gt=0
     )
     threads: int = ours(1, "torch threads per process (one does best on a shared CPU)", ge=1)
     zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=3)

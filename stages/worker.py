@@ -1,4 +1,4 @@
-"""The process in which a stage runs: `python -m stages.worker JOB.json`, for one rank or (through torchrun's launcher) several.
+"""The process in which a stage runs: `python -m stages.worker JOB.json [PLACE]`, for one rank or (through `stages.ranks`) several.
 
 The job file names the stage's module, its config, inputs, Runtime, output folder, where events go, and the process that wrote
 it, with which this one dies. Exit codes: 0 done, 2 what a user can mend, such as a bad input or a training that diverged (its
@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from stages import ranks
 from stages.config import (
     BaseConfig,
     CurationConfig,
@@ -47,19 +48,22 @@ CONFIGS: dict[str, type[Record]] = {  # by module
     "stages.report": ReportConfig,
 }
 RECORD = "record.json"
+_LEFT_TO_THE_WATCHER = 3.0  # seconds
 
 
-def main(job_path: Path, **means: Any) -> int:  # noqa: ANN401 - further arguments of the stage
-    """Run the job, as its launcher when it asks for several ranks and as a rank of it otherwise.
+def main(job_path: Path, place: str = "", **means: Any) -> int:  # noqa: ANN401 - further arguments of the stage
+    """Run the job, as its launcher when it asks for several ranks and as a rank of it otherwise; with a `place` as one host's launcher.
 
     `means` go to the stage: how it does its work where that is no data (curation's `work_through`).
     """
     job = json.loads(job_path.read_text(encoding="utf-8"))
     is_rank = job["ranks"] > 1 and "RANK" in os.environ
-    _die_with_parent(None if is_rank else job["parent"])
+    _die_with_parent(None if is_rank or place else job["parent"])
     os.environ.setdefault("OMP_NUM_THREADS", str(job["runtime"]["threads"]))
     if job["ranks"] > 1 and not is_rank:
-        return _launch_ranks(job_path, job["ranks"])
+        return _launch_ranks(job_path, job, place)
+    if is_rank:
+        ranks.beat(Path(job["out"]))
     rank = int(os.environ.get("RANK", "0"))
     where = f"rank {rank}: " if rank else ""
     with Path(job["events"]).open("a", encoding="utf-8") as stream:
@@ -70,6 +74,10 @@ def main(job_path: Path, **means: Any) -> int:  # noqa: ANN401 - further argumen
             StageLog(stream).error(where + (str(error) or type(error).__name__))
             return 2
         except Exception as error:
+            if (
+                is_rank
+            ):  # a rank that dies breaks the others' connections: who watches them ends this one before it speaks
+                time.sleep(_LEFT_TO_THE_WATCHER)
             StageLog(stream).failure(f"{where}{type(error).__name__}: {error}")
             raise
     return 0
@@ -82,11 +90,16 @@ def _die_with_parent(parent: int | None) -> None:
         os._exit(1)
 
 
-def _launch_ranks(job_path: Path, ranks: int) -> int:
-    from torch.distributed.run import main as torchrun
-
-    torchrun(["--standalone", "--nproc-per-node", str(ranks), "-m", "stages.worker", str(job_path)])
-    return 0
+def _launch_ranks(job_path: Path, job: dict[str, Any], place: str) -> int:
+    if place:
+        ranks.end_with_connection()
+        return ranks.run_host(job_path, job, ranks.Place.parse(place))
+    try:
+        return ranks.launch(job_path, job)
+    except ValueError as error:
+        with Path(job["events"]).open("a", encoding="utf-8") as stream:
+            StageLog(stream).error(str(error))
+        return 2
 
 
 def _run(job: dict[str, Any], log: StageLog, means: dict[str, Any]) -> None:
@@ -124,7 +137,7 @@ def _usage(import_seconds: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    code = main(Path(sys.argv[1]))
+    code = main(Path(sys.argv[1]), *sys.argv[2:])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # gloo's threads sometimes abort a process at exit, after all work succeeded (seen)

@@ -14,6 +14,7 @@ from ring_model.checkpoint import check_folder
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import BailingScorer
+from ring_model.scorers import is_ours
 from ring_model.tokenizer import Tokenizer, build_word_tokenizer
 from stages.config import BaseConfig, ModelSizes, Runtime
 from stages.records.artifact import list_files, write_json
@@ -69,8 +70,16 @@ def _model_config(sizes: ModelSizes, tokenizer: Tokenizer) -> BailingMoeConfig:
     )
 
 
+def _check_other(folder: Path) -> int:
+    """Another architecture's folder; returns its parameters."""
+    from ring_model.causal_lm import check_causal_lm, count_parameters  # imports transformers, which takes seconds
+
+    check_causal_lm(folder)
+    return count_parameters(folder)
+
+
 def _refer(folder: Path, *, out: Path, log: StageLog) -> StageRecord:
-    parameters = check_folder(folder)
+    parameters = check_folder(folder) if is_ours(folder) else _check_other(folder)
     Tokenizer.from_folder(folder)
     files = list_files(folder)
     write_json(out / REFERENCE, {"folder": str(folder.absolute()), "files": files})

@@ -14,7 +14,7 @@ from data.benchmarks.catalogue import measured_set
 from data.benchmarks.loading import ABSENT
 from data.benchmarks.manifest import frozen, require_frozen
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table
-from ring_model.configuration import BailingMoeConfig
+from ring_model.scorers import max_positions
 from ring_model.tokenizer import Tokenizer
 from stages.config import EvaluationConfig
 from stages.curation.splits import BENCHMARK_ROWS, can_be_judged
@@ -58,8 +58,8 @@ def benchmark_parts(config: EvaluationConfig, sets: Sets) -> list[Part]:
 
 
 def require_room(parts: Sequence[Part], policy: Policy) -> None:
-    """Raises ValueError for a prompt that fills a model of ours, before anything is asked."""
-    room = BailingMoeConfig.from_folder(policy.weights).max_position_embeddings
+    """Raises ValueError for a prompt that fills a model's positions, before anything is asked."""
+    room = max_positions(policy.weights)
     tokenizer = Tokenizer.from_folder(policy.tokenizer)
     for part in parts:
         for problem in part.problems:

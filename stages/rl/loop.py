@@ -17,8 +17,9 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from ring_model.checkpoint import load_model
-from ring_model.policy import BailingScorer, Scorer
+from ring_model.heartbeat import HEARTBEAT
+from ring_model.policy import Scorer
+from ring_model.scorers import open_scorer
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlArm, RlConfig, Runtime
 from stages.rl.ahead import Ahead
@@ -40,6 +41,7 @@ from stages.sampling.prompting import MODEL, prompt_ids
 from stages.sampling.requests import Policy
 from stages.sampling.scores import JudgeWatch
 from stages.stage import STATE, StageLog, StageRecord
+from stages.training.adapters import adapters
 from stages.training.routing import load_rows, uniform_load
 from stages.training.schedule import linear_rate, optimizer_settings
 from stages.training.trainer import Trainer
@@ -123,7 +125,7 @@ class _Run:
         log: StageLog,
     ) -> "_Run":
         """Load the model, and go on from the resume point."""
-        scorer = BailingScorer(load_model(start))
+        scorer = open_scorer(start, adapters=adapters(config.lora))
         _require_positions(arm, scorer, start)
         if config.optimizer.freeze_router:
             scorer.freeze_routers()
@@ -191,7 +193,8 @@ class _Run:
             policy = self.publisher.policy(step - 1) if needs else None
             if self.asking is not None:
                 self.asking.ahead.ask(step, policy)
-                collected = self.asking.ahead.take(step)
+                with HEARTBEAT.waiting("samples"):
+                    collected = self.asking.ahead.take(step)
                 self.effort = collected.effort
                 self.progress.cursor, self.progress.judged = collected.cursor, collected.judged
         engine.barrier()
@@ -230,7 +233,8 @@ class _Run:
             policy = self.publisher.policy(version) if needs else None
             if self.asking is None:
                 return {}
-            figures = self.probe.figures(version, sampler=self.asking.sampler, policy=policy)
+            with HEARTBEAT.waiting("answers to the probe"):
+                figures = self.probe.figures(version, sampler=self.asking.sampler, policy=policy)
         self.progress.note_probe(version, figures)
         self.trainer.spend("probe", time.monotonic() - started)
         return figures

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
-from ring_model.checkpoint import load_model
-from ring_model.policy import BailingScorer
+from ring_model.scorers import open_scorer
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, SftConfig, Training
 from stages.sampling.prompting import model_folder
@@ -18,6 +17,7 @@ from stages.seeds import derive_seed
 from stages.sft.batches import Rows, tokenise
 from stages.sft.training import SupervisedJob, train
 from stages.stage import StageLog, StageRecord
+from stages.training.adapters import adapters
 
 
 def run(config: SftConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out: Path, log: StageLog) -> StageRecord:
@@ -35,7 +35,7 @@ def finetuning_job(
     """Training of the model folder `start` on curation's traces; also what the control arm does."""
     tokenizer = Tokenizer.from_folder(start)
     return SupervisedJob(
-        BailingScorer(load_model(start)),
+        open_scorer(start, adapters=adapters(training.lora)),
         tokenizer,
         training,
         rows=rows_of(curation / "sft.parquet", tokenizer, training),

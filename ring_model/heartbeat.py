@@ -1,0 +1,59 @@
+"""What this process is doing, for whoever must find out which of many ranks hangs.
+
+A rank notes what it begins, and whether it only waits for others then. `Heartbeat.write_to` keeps a small file of it up to date from a
+thread of its own: a file that grows old says that the process stands still, a note that grows old that its work does.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+BEAT_SECONDS = 1.0
+
+
+class Heartbeat:
+    """The notes of one process."""
+
+    def __init__(self) -> None:
+        self._doing, self._waits, self._since = "starting", False, time.monotonic()
+
+    def note(self, doing: str, *, waits: bool = False) -> None:
+        """Something begins: work of this rank's own, or waiting for others."""
+        self._doing, self._waits, self._since = doing, waits, time.monotonic()
+
+    @contextmanager
+    def waiting(self, what: str) -> Generator[None]:
+        """Within it this rank waits for others, however long."""
+        self.note(what, waits=True)
+        try:
+            yield
+        finally:
+            self.note(f"after {what}")
+
+    def write_to(self, path: Path) -> None:
+        """Keep the file up to date as long as the process lives."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        threading.Thread(target=self._write, args=(path,), name="heartbeat", daemon=True).start()
+
+    def _write(self, path: Path) -> None:
+        beside = path.with_name(path.name + ".writing")
+        while True:
+            beat = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "doing": self._doing,
+                "waits": self._waits,
+                "for_seconds": time.monotonic() - self._since,
+            }
+            beside.write_text(json.dumps(beat), encoding="utf-8")
+            beside.rename(path)
+            time.sleep(BEAT_SECONDS)
+
+
+HEARTBEAT = Heartbeat()
+"""This process's."""
