@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
 Some take arguments: `python -m benchmarks experiment --help`, and so on for claims, cluster, coverage, crosscheck, golds, manifests,
-source_mutants and tampering.
+ranks, source_mutants and tampering.
 """
 
 import importlib
@@ -29,6 +29,7 @@ WITH_ARGUMENTS = {
     "experiment": "benchmarks.experiments",
     "golds": "benchmarks.golds",
     "manifests": "benchmarks.manifests",
+    "ranks": "benchmarks.ranks",
     "source_mutants": "benchmarks.source_mutants",
     "tampering": "benchmarks.tampering",
 }  # -> module

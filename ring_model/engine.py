@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 import torch.distributed
@@ -40,6 +40,7 @@ from ring_model.training_state import (
 )
 
 T = TypeVar("T")
+Precision = Literal["float32", "bfloat16"]
 
 ZERO_STAGES = (0, 1, 2, 3)
 _ONE_RANK = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
@@ -91,11 +92,14 @@ class Engine:
         optimizer: OptimizerSettings,
         zero_stage: int = 1,
         device: str = "cpu",
+        precision: Precision = "float32",
         checkpoints_layers: bool = False,
     ) -> Self:
         """Join the process group that the environment describes and shard the optimizer by `zero_stage`.
 
         One rank always uses stage 0, where there is nothing to shard. With `device` "cuda" the model moves to this rank's GPU.
+        In "bfloat16" the model's parameters are that, AdamW's float32 copies of them and its moments lie with the rank that updates
+        them, and gradients are summed in float32: by ZeRO 2, where the stage is less, also on one rank.
         `checkpoints_layers`: see `Scorer.checkpoint_layers`.
 
         Raises:
@@ -112,20 +116,17 @@ class Engine:
         if world_size > 1:
             die_with_parent()
         stage = zero_stage if world_size > 1 else 0
+        if precision == "bfloat16":
+            stage = max(stage, 2)
         if uses_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             scorer.to("cuda")
         deepspeed.init_distributed(dist_backend="nccl" if uses_gpu else "gloo", verbose=False, timeout=_LONGEST_WAIT)
         if checkpoints_layers:
             scorer.checkpoint_layers()
-        config = {
-            "train_micro_batch_size_per_gpu": 1,
-            "managed_gradient_accumulation": False,
-            "gradient_clipping": optimizer.gradient_clip if stage else 0.0,
-            "zero_optimization": {"stage": stage},
-            "zero_allow_untested_optimizer": True,
-            "steps_per_print": None,
-        }
+        if uses_gpu or precision == "bfloat16":
+            scorer.compute_in(getattr(torch, precision))
+        config = _config(optimizer, stage=stage, precision=precision)
         if stage == 3 and scorer.leaves:
             deepspeed.utils.set_z3_leaf_modules(scorer, list(scorer.leaves))
         engine, *_ = deepspeed.initialize(model=scorer, optimizer=_adamw(scorer, optimizer), config=config)
@@ -380,6 +381,21 @@ def _without(package: str) -> Generator[None]:
         yield
     finally:
         del sys.modules[package]
+
+
+def _config(optimizer: OptimizerSettings, *, stage: int, precision: Precision) -> dict[str, Any]:
+    """What DeepSpeed is told."""
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": optimizer.gradient_clip if stage else 0.0,
+        "zero_optimization": {"stage": stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": None,
+    }
+    if precision == "bfloat16":
+        config |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    return config
 
 
 def _adamw(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:

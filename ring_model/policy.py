@@ -138,6 +138,10 @@ class Scorer(nn.Module):
         """See `response_logprobs`."""
         raise NotImplementedError
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Dtype of the large products; those of routers and logits stay float32."""
+        raise NotImplementedError
+
     def checkpoint_layers(self) -> None:
         """Keep only the inputs of layers for the backward pass, and compute the rest again."""
         raise NotImplementedError
@@ -182,6 +186,10 @@ class BailingScorer(Scorer):
     def forward(self, rows: PackedRows, *, entropy: Entropy = "detached", temperature: float = 1.0) -> ResponseLogprobs:
         """See `response_logprobs`."""
         return response_logprobs(self.model, rows, entropy=entropy, temperature=temperature)
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """See `BailingMoe`."""
+        self.model.compute_dtype = dtype
 
     def checkpoint_layers(self) -> None:
         """See `BailingMoe`."""

@@ -123,6 +123,10 @@ class TransformersScorer(Scorer):
             routings.append(route(logits_NE, k=self.shape.routers.num_chosen, normalise=False))
         return router_output(routings)
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Transformers computes in the dtype of the parameters; routers, too."""
+        self.model.to(dtype)
+
     def checkpoint_layers(self) -> None:
         """As transformers does it."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -1131,6 +1131,10 @@ class Runtime(Record):
     threads: int = ours(1, "torch threads per process (one does best on a shared CPU)", ge=1)
     zero_stage: int = ours(1, "DeepSpeed ZeRO stage for more than one rank", ge=0, le=3)
     device: str = ours("cpu", "torch device of training and sampling: cpu, or cuda", pattern=r"^(cpu|cuda)$")
+    precision: Literal["auto", "float32", "bfloat16"] = ours(
+        "auto",
+        "of weights in training: bfloat16, with float32 masters and moments, or float32; auto: bfloat16 on a GPU",
+    )
     checkpoint_layers: bool = ours(
         False, "keep only each layer's input for the backward pass: less memory, a third more time"
     )

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from ring_model.engine import Engine, NonFiniteError, OptimizerSettings, remove_save
+from ring_model.engine import Engine, NonFiniteError, OptimizerSettings, Precision, remove_save
 from ring_model.policy import Scorer
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime
@@ -34,6 +34,12 @@ class Counters(Protocol):
 
 
 Progress = TypeVar("Progress", bound=Counters)
+
+
+def _precision(runtime: Runtime) -> Precision:
+    if runtime.precision == "auto":
+        return "bfloat16" if runtime.device == "cuda" else "float32"
+    return runtime.precision
 
 
 class Trainer:
@@ -76,6 +82,7 @@ class Trainer:
                 optimizer=optimizer,
                 zero_stage=runtime.zero_stage,
                 device=runtime.device,
+                precision=_precision(runtime),
                 checkpoints_layers=runtime.checkpoint_layers,
             )
         return cls(engine, num_steps=num_steps, runtime=runtime, out=out, log=log, restore_points=restore_points)

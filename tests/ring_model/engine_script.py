@@ -1,6 +1,6 @@
 """Trains the small model for four steps on this rank's share of fixed rows; run alone or under torchrun.
 
-usage: engine_script.py OUT.pt ZERO_STAGE CHECKPOINT_FOLDER [FOLDER_TO_REFUSE ...]
+usage: [PRECISION=bfloat16] engine_script.py OUT.pt ZERO_STAGE CHECKPOINT_FOLDER [FOLDER_TO_REFUSE ...]
 It resumes from the checkpoint folder when there is one, else saves there after two steps and goes on.
 """
 
@@ -64,7 +64,8 @@ def refusal(engine: Engine, folder: str) -> str:
 def main(out: str, zero_stage: int, folder: str, refused: list[str]) -> None:
     torch.set_num_threads(1)
     model = initialise(BailingMoe(SMALL), seed=5)
-    engine = Engine.start(BailingScorer(model), optimizer=SETTINGS, zero_stage=zero_stage)
+    precision = "bfloat16" if os.environ.get("PRECISION") == "bfloat16" else "float32"
+    engine = Engine.start(BailingScorer(model), optimizer=SETTINGS, zero_stage=zero_stage, precision=precision)
     refusals = engine.all_gather_object([refusal(engine, other) for other in refused])
     state = engine.load(folder)
     norms = []

@@ -207,6 +207,13 @@ def test_a_damaged_file_and_an_empty_folder_are_refused(model: BailingMoe, tmp_p
         load_model(tmp_path)
 
 
+def test_a_model_in_bfloat16_is_written_as_it_is_and_says_so(model: BailingMoe, tmp_path: Path) -> None:
+    save_model(model.bfloat16(), tmp_path)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {torch.bfloat16}
+    assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    assert torch.equal(load_model(tmp_path).lm_head.weight, model.lm_head.weight.float())
+
+
 def test_an_index_may_not_name_a_file_elsewhere(model: BailingMoe, tmp_path: Path) -> None:
     save_model(model, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "outside.safetensors")

@@ -12,6 +12,7 @@ from pathlib import Path
 import engine_script
 import pytest
 import torch
+from safetensors.torch import load_file
 from slow_model import SMALL
 
 from ring_model.engine import Engine, OptimizerSettings, remove_save
@@ -23,10 +24,12 @@ RANKS_AND_STAGES = [(1, 1), (2, 0), (2, 1), (2, 2), (2, 3)]
 SCRIPT = str(Path(__file__).parent / "engine_script.py")
 
 
-def run(*arguments: object, ranks: int = 1, script: str = SCRIPT) -> subprocess.CompletedProcess:
+def run(
+    *arguments: object, ranks: int = 1, script: str = SCRIPT, precision: str = "float32"
+) -> subprocess.CompletedProcess:
     start = [sys.executable] if ranks == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     start += [] if ranks == 1 else [f"--nproc-per-node={ranks}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PRECISION": precision}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)
     return subprocess.run(
@@ -39,10 +42,10 @@ def run(*arguments: object, ranks: int = 1, script: str = SCRIPT) -> subprocess.
     )
 
 
-def result(folder: Path, *refused: Path, ranks: int, stage: int) -> dict:
+def result(folder: Path, *refused: Path, ranks: int, stage: int, precision: str = "float32") -> dict:
     """What the script says of a run that saves in `folder`, or goes on from there."""
     out = folder.with_suffix(".pt")
-    completed = run(out, stage, folder, *refused, ranks=ranks)
+    completed = run(out, stage, folder, *refused, ranks=ranks, precision=precision)
     assert completed.returncode == 0, completed.stderr[-3000:]
     return torch.load(out, weights_only=True)
 
@@ -132,6 +135,23 @@ def test_other_ranks_and_another_stage_go_on_from_a_checkpoint(straight, resumed
     whole, rest = straight(ranks=1)[0], resumed(saved_by=saved_by, ranks=ranks, stage=stage)
     assert rest["norms"] == pytest.approx(whole["norms"][engine_script.SAVED_STEPS :], rel=1e-5)
     assert furthest(rest["weights"], whole["weights"]) < 1e-6
+
+
+@pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 2), (2, 3)])
+def test_bfloat16_stays_near_float32_and_goes_on_from_its_float32_masters_to_the_bit(
+    straight, tmp_path: Path, ranks: int, stage: int
+) -> None:
+    folder = tmp_path / "checkpoint"
+    whole = result(folder, ranks=ranks, stage=stage, precision="bfloat16")
+    exact = straight(ranks=1)[0]
+    assert {weight.dtype for weight in whole["weights"]} == {torch.bfloat16}
+    assert whole["norms"] == pytest.approx(exact["norms"], rel=0.1)
+    assert whole["norms"] != pytest.approx(exact["norms"], rel=1e-4)
+    masters = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    assert {tensor.dtype for held in masters for tensor in held.values()} == {torch.float32}
+    rest = result(folder, ranks=ranks, stage=stage, precision="bfloat16")
+    assert rest["norms"] == whole["norms"][engine_script.SAVED_STEPS :]
+    assert all(torch.equal(a, b) for a, b in zip(rest["weights"], whole["weights"], strict=True))
 
 
 @pytest.mark.parametrize(("ranks", "stage"), RANKS_AND_STAGES)
