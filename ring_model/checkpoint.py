@@ -163,6 +163,37 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Bailin
     return model
 
 
+def unread_model(folder: Path | str) -> BailingMoe:
+    """The model of a folder without its weights, which `read_parameters` gives: its parameters are on the device `meta`.
+
+    Raises ValueError as `load_model`, for what can be seen without reading weights.
+    """
+    config = BailingMoeConfig.from_folder(folder)
+    _require_bytes(config, Path(folder))
+    with torch.device("meta"):
+        model = BailingMoe(config)
+    _fill(released_tensors(model), Path(folder), copies=False)
+    return model
+
+
+def read_parameters(model: BailingMoe, folder: Path | str) -> Iterator[tuple[nn.Module, str, Tensor]]:
+    """The weights of a folder parameter by parameter, float32: the module of `model` that owns it, its name there, and the numbers.
+
+    One parameter at a time is in memory. The model itself is left alone.
+    """
+    files = {name: stored.file for name, stored in _layout(Path(folder)).items()}
+    parts: dict[int, list[tuple[str, Callable[[Tensor], Tensor]]]] = {}
+    for name, (parameter, view) in released_parts(model).items():
+        parts.setdefault(id(parameter), []).append((name, view))
+    for module in model.modules():
+        for own, parameter in list(module.named_parameters(recurse=False)):
+            whole = torch.empty(parameter.shape)
+            for name, view in parts[id(parameter)]:
+                with safe_open(files[name], framework="pt") as shard:
+                    view(whole).copy_(shard.get_tensor(name))
+            yield module, own, whole
+
+
 def save_parameters(model: BailingMoe, folder: Path | str) -> None:
     """Write the parameters as they lie in memory, for a process of this machine that soon reads them with `refill` or `load_model`.
 

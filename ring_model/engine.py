@@ -16,6 +16,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Self, TypeVar
@@ -120,13 +121,15 @@ class Engine:
             stage = max(stage, 2)
         if uses_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-            scorer.to("cuda")
         deepspeed.init_distributed(dist_backend="nccl" if uses_gpu else "gloo", verbose=False, timeout=_LONGEST_WAIT)
         if checkpoints_layers:
             scorer.checkpoint_layers()
+        dtype = getattr(torch, precision)
         if uses_gpu or precision == "bfloat16":
-            scorer.compute_in(getattr(torch, precision))
+            scorer.compute_in(dtype)
         config = _config(optimizer, stage=stage, precision=precision)
+        shard = partial(_shard, deepspeed, config) if stage == 3 else _keep
+        scorer.read(device, dtype, then=shard)
         if stage == 3 and scorer.leaves:
             deepspeed.utils.set_z3_leaf_modules(scorer, list(scorer.leaves))
         engine, *_ = deepspeed.initialize(model=scorer, optimizer=_adamw(scorer, optimizer), config=config)
@@ -383,6 +386,15 @@ def _without(package: str) -> Generator[None]:
         del sys.modules[package]
 
 
+def _shard(deepspeed: ModuleType, config: dict[str, Any], parameter: nn.Parameter) -> None:
+    """Leave this rank its part of a parameter, so that no rank ever holds the whole model."""
+    deepspeed.zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=config)
+
+
+def _keep(_: nn.Parameter) -> None:
+    pass
+
+
 def _config(optimizer: OptimizerSettings, *, stage: int, precision: Precision) -> dict[str, Any]:
     """What DeepSpeed is told."""
     config: dict[str, Any] = {
@@ -400,8 +412,11 @@ def _config(optimizer: OptimizerSettings, *, stage: int, precision: Precision) -
 
 def _adamw(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.dim() >= 2]
-    vectors = [parameter for parameter in trained if parameter.dim() < 2]
+    axes = [
+        len(getattr(parameter, "ds_shape", parameter.shape)) for parameter in trained
+    ]  # ZeRO 3 leaves a shard, flat
+    matrices = [parameter for parameter, number in zip(trained, axes, strict=True) if number >= 2]
+    vectors = [parameter for parameter, number in zip(trained, axes, strict=True) if number < 2]
     groups = [
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

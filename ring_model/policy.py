@@ -6,7 +6,7 @@ at those places only. Entropy is that of the full softmax at temperature 1 (pape
 Axes: B rows, T tokens of a row, M response tokens (row-major), D hidden, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ring_model.checkpoint import ALONE, Ranks, refill, save_model, save_parameters
+from ring_model.checkpoint import ALONE, Ranks, read_parameters, refill, save_model, save_parameters
 from ring_model.head import Entropy
-from ring_model.modelling import Attention, BailingMoe, MoeBlock, RouterOutput
+from ring_model.modelling import Attention, BailingMoe, MoeBlock, RouterOutput, pair_order
 from ring_model.rows import RowLayout, SharedPrompts
 from ring_model.shape import Shape
 
@@ -124,6 +124,12 @@ class Scorer(nn.Module):
     leaves: tuple[type[nn.Module], ...] = ()
     """Classes of modules whose parameters ZeRO 3 gathers together, since their forward passes use those of modules inside."""
 
+    def read(
+        self, device: torch.device | str, dtype: torch.dtype, then: Callable[[nn.Parameter], None] = lambda _: None
+    ) -> None:
+        """Read the weights, where that was put off, one parameter at a time; `then` may take each away before the next comes."""
+        self.to(device, dtype)
+
     @property
     def scorer(self) -> "Scorer":
         """Itself, as an `Engine` has one."""
@@ -178,10 +184,28 @@ class BailingScorer(Scorer):
     model: BailingMoe
     leaves = (Attention, MoeBlock)
 
-    def __init__(self, model: BailingMoe) -> None:
+    def __init__(self, model: BailingMoe, *, unread: Path | None = None) -> None:
+        """`unread`: the folder whose weights the model, an `unread_model`, has not got yet."""
         super().__init__()
         self.model = model
         self.shape = model.config.shape
+        self._unread = unread
+
+    def read(
+        self, device: torch.device | str, dtype: torch.dtype, then: Callable[[nn.Parameter], None] = lambda _: None
+    ) -> None:
+        """See `Scorer.read`."""
+        if self._unread is None:
+            self.to(device, dtype)
+            return
+        for module, name, tensor in read_parameters(self.model, self._unread):
+            wanted = module.get_parameter(name).requires_grad
+            module.register_parameter(name, parameter := nn.Parameter(tensor.to(device, dtype), requires_grad=wanted))
+            then(parameter)
+        for module in self.model.modules():
+            if isinstance(module, Attention):
+                module.pair_order_C = pair_order(self.model.config).to(device)
+        self._unread = None
 
     def forward(self, rows: PackedRows, *, entropy: Entropy = "detached", temperature: float = 1.0) -> ResponseLogprobs:
         """See `response_logprobs`."""

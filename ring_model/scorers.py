@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ring_model.checkpoint import load_model
+from ring_model.checkpoint import unread_model
 from ring_model.configuration import MODEL_TYPE, BailingMoeConfig
 from ring_model.policy import BailingScorer, Scorer
 from ring_model.shape import NO_LIMIT
@@ -38,14 +38,14 @@ def max_positions(folder: Path) -> int:
 
 
 def open_scorer(folder: Path, *, adapters: "Adapters | None" = None) -> Scorer:
-    """Our own code for our own architecture; transformers for any other, and where adapters are trained.
+    """Our own code for our own architecture, whose weights are read by `Scorer.read`; transformers for any other, and for adapters.
 
     Raises:
         ValueError: as `load_model` or `TransformersScorer`.
 
     """
     if adapters is None and is_ours(folder):
-        return BailingScorer(load_model(folder))
+        return BailingScorer(unread_model(folder), unread=folder)
     from ring_model.transformers_scorer import TransformersScorer  # imports transformers, which takes seconds
 
     return TransformersScorer(folder, adapters=adapters)

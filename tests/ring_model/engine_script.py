@@ -1,6 +1,6 @@
 """Trains the small model for four steps on this rank's share of fixed rows; run alone or under torchrun.
 
-usage: [PRECISION=bfloat16] engine_script.py OUT.pt ZERO_STAGE CHECKPOINT_FOLDER [FOLDER_TO_REFUSE ...]
+usage: [PRECISION=bfloat16] [START=FOLDER] engine_script.py OUT.pt ZERO_STAGE CHECKPOINT_FOLDER [FOLDER_TO_REFUSE ...]
 It resumes from the checkpoint folder when there is one, else saves there after two steps and goes on.
 """
 
@@ -20,6 +20,7 @@ from slow_model import SMALL  # noqa: E402
 from ring_model.engine import Engine, OptimizerSettings  # noqa: E402
 from ring_model.modelling import BailingMoe, initialise  # noqa: E402
 from ring_model.policy import BailingScorer, pack_rows  # noqa: E402
+from ring_model.scorers import open_scorer  # noqa: E402
 
 SETTINGS = OptimizerSettings(learning_rate=1e-2, weight_decay=0.1, gradient_clip=0.5)
 DENOMINATOR = 20.0
@@ -63,9 +64,10 @@ def refusal(engine: Engine, folder: str) -> str:
 
 def main(out: str, zero_stage: int, folder: str, refused: list[str]) -> None:
     torch.set_num_threads(1)
-    model = initialise(BailingMoe(SMALL), seed=5)
+    start = os.environ.get("START")
+    scorer = open_scorer(Path(start)) if start else BailingScorer(initialise(BailingMoe(SMALL), seed=5))
     precision = "bfloat16" if os.environ.get("PRECISION") == "bfloat16" else "float32"
-    engine = Engine.start(BailingScorer(model), optimizer=SETTINGS, zero_stage=zero_stage, precision=precision)
+    engine = Engine.start(scorer, optimizer=SETTINGS, zero_stage=zero_stage, precision=precision)
     refusals = engine.all_gather_object([refusal(engine, other) for other in refused])
     state = engine.load(folder)
     norms = []

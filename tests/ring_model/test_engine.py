@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from slow_model import SMALL
 
+from ring_model.checkpoint import save_model
 from ring_model.engine import Engine, OptimizerSettings, remove_save
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import BailingScorer, response_logprobs
@@ -24,12 +25,10 @@ RANKS_AND_STAGES = [(1, 1), (2, 0), (2, 1), (2, 2), (2, 3)]
 SCRIPT = str(Path(__file__).parent / "engine_script.py")
 
 
-def run(
-    *arguments: object, ranks: int = 1, script: str = SCRIPT, precision: str = "float32"
-) -> subprocess.CompletedProcess:
+def run(*arguments: object, ranks: int = 1, script: str = SCRIPT, **variables: str) -> subprocess.CompletedProcess:
     start = [sys.executable] if ranks == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     start += [] if ranks == 1 else [f"--nproc-per-node={ranks}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PRECISION": precision}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)
     return subprocess.run(
@@ -42,10 +41,10 @@ def run(
     )
 
 
-def result(folder: Path, *refused: Path, ranks: int, stage: int, precision: str = "float32") -> dict:
+def result(folder: Path, *refused: Path, ranks: int, stage: int, **variables: str) -> dict:
     """What the script says of a run that saves in `folder`, or goes on from there."""
     out = folder.with_suffix(".pt")
-    completed = run(out, stage, folder, *refused, ranks=ranks, precision=precision)
+    completed = run(out, stage, folder, *refused, ranks=ranks, **variables)
     assert completed.returncode == 0, completed.stderr[-3000:]
     return torch.load(out, weights_only=True)
 
@@ -142,16 +141,25 @@ def test_bfloat16_stays_near_float32_and_goes_on_from_its_float32_masters_to_the
     straight, tmp_path: Path, ranks: int, stage: int
 ) -> None:
     folder = tmp_path / "checkpoint"
-    whole = result(folder, ranks=ranks, stage=stage, precision="bfloat16")
+    whole = result(folder, ranks=ranks, stage=stage, PRECISION="bfloat16")
     exact = straight(ranks=1)[0]
     assert {weight.dtype for weight in whole["weights"]} == {torch.bfloat16}
     assert whole["norms"] == pytest.approx(exact["norms"], rel=0.1)
     assert whole["norms"] != pytest.approx(exact["norms"], rel=1e-4)
     masters = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
     assert {tensor.dtype for held in masters for tensor in held.values()} == {torch.float32}
-    rest = result(folder, ranks=ranks, stage=stage, precision="bfloat16")
+    rest = result(folder, ranks=ranks, stage=stage, PRECISION="bfloat16")
     assert rest["norms"] == whole["norms"][engine_script.SAVED_STEPS :]
     assert all(torch.equal(a, b) for a, b in zip(rest["weights"], whole["weights"], strict=True))
+
+
+@pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 1), (2, 3)])
+def test_a_folder_that_is_read_parameter_by_parameter_is_the_same_model(straight, tmp_path: Path, ranks, stage) -> None:
+    save_model(initialise(BailingMoe(SMALL), seed=5), tmp_path / "model")
+    found = result(tmp_path / "checkpoint", ranks=ranks, stage=stage, START=str(tmp_path / "model"))
+    whole, _ = straight(ranks=ranks, stage=stage)
+    assert found["norms"] == whole["norms"]
+    assert all(torch.equal(a, b) for a, b in zip(found["weights"], whole["weights"], strict=True))
 
 
 @pytest.mark.parametrize(("ranks", "stage"), RANKS_AND_STAGES)
