@@ -188,13 +188,18 @@ class Engine:
         HEARTBEAT.note("a backward pass")
         self._engine.backward(loss_sum * (self.world_size / denominator), scale_wrt_gas=False)
 
-    def score_nothing(self) -> Tensor:
-        """A forward pass whose number is 0 and whose gradients are, for a rank that has fewer micro-batches."""
-        return self.score(one_row([0, 0], self.device), entropy="none").logprobs_M.sum() * 0.0
+    def score_nothing(self, *, entropy: Entropy = "none") -> Tensor:
+        """A forward pass whose number is 0 and whose gradients are, for a rank that has fewer micro-batches.
 
-    def backward_nothing(self) -> None:
-        """A backward pass that adds zero to every gradient, for a rank that has fewer micro-batches."""
-        self._engine.backward(self.score_nothing(), scale_wrt_gas=False)
+        `entropy` is that of the others' passes: at ZeRO 3 the modules' backward passes must come in the same order on every rank.
+        """
+        scored = self.score(one_row([0, 0], self.device), entropy=entropy)
+        zero = scored.logprobs_M.sum() * 0.0
+        return zero if scored.entropies_M is None else zero + scored.entropies_M.sum() * 0.0
+
+    def backward_nothing(self, *, entropy: Entropy = "none") -> None:
+        """A backward pass that adds zero to every gradient, for a rank that has fewer micro-batches; `entropy` as in `score_nothing`."""
+        self._engine.backward(self.score_nothing(entropy=entropy), scale_wrt_gas=False)
 
     def step(self) -> float:
         """Reduce, clip and apply this step's gradients; returns their global norm before clipping.

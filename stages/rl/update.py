@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 
 from ring_model.engine import Engine
+from ring_model.head import Entropy
 from ring_model.policy import PackedRows
 from stages.config import RlConfig
 from stages.rl.losses import TokenBatch, update_loss
@@ -82,6 +83,11 @@ class Update:
         """Of the responses, each once."""
         return sorted({one.domain for one in self.chosen})
 
+    @property
+    def entropy(self) -> Entropy:
+        """Which entropies the loss takes."""
+        return "gradient" if self.config.objective.entropy_coefficient else "none"
+
     def mine(self) -> list[Chosen]:
         """This rank's share."""
         dealt = share_of_rank(
@@ -123,7 +129,7 @@ def accumulate_gradients(update: Update, *, load: Load, old: Sequence[torch.Tens
     differences, scored_before = Differences.none(), iter(old or ())
     for batch in update.micro_batches():
         if batch is None:
-            engine.backward_nothing()
+            engine.backward_nothing(entropy=update.entropy)
             continue
         share = int(batch[1].lengths_B.sum()) / total
         part, found = _micro_batch(update, *batch, old_M=next(scored_before, None), load_LE=load_LE, router_share=share)
@@ -145,8 +151,7 @@ def _micro_batch(
     router_share: float,
 ) -> tuple[dict[str, float], Differences]:
     objective = update.config.objective
-    wants_entropy = "gradient" if objective.entropy_coefficient else "none"
-    scored = update.engine.score(rows, entropy=wants_entropy, temperature=update.config.sampling.temperature)
+    scored = update.engine.score(rows, entropy=update.entropy, temperature=update.config.sampling.temperature)
     output = update_loss(
         scored.logprobs_M,
         scored.entropies_M,
