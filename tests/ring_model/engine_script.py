@@ -47,9 +47,9 @@ def rows_of(step: int) -> list:
 
 
 def loss_of(score: Callable, rows) -> torch.Tensor:
-    scored = score(rows)
+    scored = score(rows, entropy="gradient")
     tokens = rows.num_response_tokens
-    return -scored.logprobs_M.sum() + 0.01 * tokens * (
+    return -scored.logprobs_M.sum() - 0.01 * scored.entropies_M.sum() + 0.01 * tokens * (
         scored.router.balance_loss(scored.router.load_LE) + scored.router.z_loss
     )
 
@@ -94,7 +94,7 @@ def take(engine: Engine, step: int) -> float:
     engine.set_learning_rate(rate(step))
     for rows in engine.padded(mine):
         if rows is None:
-            engine.backward_nothing()
+            engine.backward_nothing(entropy="gradient")
         else:
             engine.backward(loss_of(engine.score, rows), denominator=DENOMINATOR)
     return engine.step()
