@@ -152,7 +152,8 @@ def _released(manifest: Manifest) -> Iterator[str]:
 
 def _page(manifest: Manifest, store: Store) -> Finding:
     """The page must be what the code that made it makes of the manifests that it read; the root digest on it is that of their seals."""
-    text = (manifest.folder / REPORT).read_text(encoding="utf-8")
+    path = manifest.folder / REPORT
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if line := _root_problem(text, manifest.inputs):
         return Finding((line,))
     if manifest.document["payload"]["code"] != code_digest(_REPORT_MODULE):

@@ -24,7 +24,8 @@ def chain(made):
             for name in names
         }  # fmt: skip
         outside = {"data-dir": {"content": "d" * 64}} if stage == "curation" else {}
-        manifest.document |= {"fingerprint": f"{number}" * 32, "seal": f"{number}" * 64, "inputs": inputs | outside}
+        digests = {"fingerprint": f"{number}" * 32, "seal": f"{number}" * 64}
+        manifest.document.update(digests, inputs=inputs | outside)
         found[key] = manifest
     return found
 
