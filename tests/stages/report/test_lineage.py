@@ -11,14 +11,12 @@ from stages.report.page import render
 
 @pytest.fixture
 def chain(made):
-    """A curation of a folder, an SFT, an arm and an evaluation of them, as far as the page reads them."""
-    parents = {"curation": (), "sft": ("curation",), "rl/a": ("curation", "sft"), "evaluation": ("sft", "rl/a")}
+    """A curation of a folder, a base model, an SFT and an arm, as far as the page reads them."""
+    parents = {"curation": (), "base": ("curation",), "sft": ("curation", "base"), "rl/a": ("base", "sft")}
     found = {}
     for number, (key, names) in enumerate(parents.items()):
         stage, _, arm = key.partition("/")
-        values = {"results.json": {}} if stage == "evaluation" else {}
-        tables = {"funnel": []} if stage == "curation" else {"samples": []} if stage == "evaluation" else {}
-        manifest = made(stage, arm or None, tables=tables, values=values, config={"confidence": 0.95})
+        manifest = made(stage, arm or None, tables={"funnel": []} if stage == "curation" else {})
         inputs = {
             name: {"stage": found[name].stage, "fingerprint": found[name].fingerprint, "content": "c" * 64, "seal": found[name].seal}
             for name in names
@@ -32,11 +30,11 @@ def chain(made):
 
 def test_the_tree_ends_in_what_nothing_was_made_from_and_tells_nothing_twice(chain) -> None:
     (tree,) = lineage_trees(chain)
-    assert (tree["title"], tree["name"]) == ("evaluation", "3" * 8)
-    sft, arm = tree["inputs"]
-    assert [one["title"] for one in arm["inputs"]] == ["curation", "sft"]
-    assert (sft["again"], arm["inputs"][1]["again"], arm["inputs"][1]["inputs"]) == (False, True, [])
-    (outside,) = sft["inputs"][0]["inputs"]
+    assert (tree["title"], tree["name"]) == ("rl a", "3" * 8)
+    base, sft = tree["inputs"]
+    assert [one["title"] for one in sft["inputs"]] == ["curation", "base"]
+    assert (base["again"], sft["inputs"][1]["again"], sft["inputs"][1]["inputs"]) == (False, True, [])
+    (outside,) = base["inputs"][0]["inputs"]
     assert outside["title"] == f"data-dir (outside the store, sha256 {'d' * 16})"
 
 
@@ -44,11 +42,11 @@ def test_every_input_has_a_row_with_the_seal_that_was_read(chain) -> None:
     rows = input_rows(chain)
     assert [(row["result"], row["made from"]) for row in rows] == [
         ("curation", "data-dir"),
+        ("base", "curation"),
         ("sft", "curation"),
-        ("rl/a", "curation"),
+        ("sft", "base"),
+        ("rl/a", "base"),
         ("rl/a", "sft"),
-        ("evaluation", "sft"),
-        ("evaluation", "rl/a"),
     ]
     assert rows[-1]["seal"] == "2" * 16 and rows[0]["seal"] == ""
 
@@ -61,7 +59,7 @@ def test_the_root_digest_is_worked_by_hand(chain) -> None:
 
 
 def test_the_page_names_the_command_that_compares_its_root(chain) -> None:
-    assert [one.stage for one in last_results(chain)] == ["evaluation"]
+    assert [one.stage for one in last_results(chain)] == ["rl"]
     page = render("t", chain)
     assert f"ring verify 33333333 --root {root_of_page(chain)[:8]}…" in page
     assert "One digest over the seals of the 4 results above" in page
