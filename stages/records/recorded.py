@@ -252,7 +252,7 @@ def _entry_problems(chain: Chain, store: Store, ledger: Sequence[RecordedRun]) -
             yield f"{LEDGER} does not name it: lines were cut off its end, or it is another file"
         return
     if plan_digest(chain.results) != entry.start["digest"]:
-        yield f"{LEDGER} says that another chain was to be made"
+        yield f"its stages are not those that {LEDGER} says were to be made"
     if entry.outcome == FINISHED and entry.end is not None:
         yield from _end_problems(chain, store, entry.end)
 

@@ -82,6 +82,19 @@ def test_a_record_that_was_changed_is_found(copied, change: str, said: str) -> N
     assert any(line.startswith("records: ") and said in line for lines in problems.values() for line in lines), problems
 
 
+def test_intervals_that_older_records_hold_in_the_chains_run_are_compared_there(smoke, copied) -> None:
+    ends = f"(key LIKE '%/low' OR key LIKE '%/high') {OF_EVALUATION}"
+    with sqlite3.connect(copied.home / "mlflow.db") as database:
+        for table in ("metrics", "latest_metrics"):
+            database.execute(f"UPDATE OR IGNORE {table} SET run_uuid = ? WHERE {ends}", [smoke.document["chain"]])
+            database.execute(f"DELETE FROM {table} WHERE {ends}")
+    assert copied.json("verify")["problems"] == {}
+    with sqlite3.connect(copied.home / "mlflow.db") as database:
+        database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'mixed/math/greedy/low'")
+    (lines,) = copied.json("verify", code=1)["problems"].values()
+    assert "the metric mixed/math/greedy/low is 0.99" in lines[0]
+
+
 def test_a_page_that_was_changed_is_found_published_or_sealed(smoke, copied) -> None:
     page = copied.home / "reports" / f"{smoke.document['chain']}.html"
     text = page.read_text(encoding="utf-8")
@@ -136,7 +149,7 @@ def test_a_ledger_that_was_changed_cut_or_written_again_is_found(smoke, copied) 
     assert "runs.jsonl does not name it" in copied.json("verify", code=1)["problems"][second][0]
     for old, new, said in (
         ('"sft":"', '"sft":"0', "runs.jsonl holds the seal 0"),
-        ('"digest":"', '"digest":"0', "runs.jsonl says that another chain was to be made"),
+        ('"digest":"', '"digest":"0', "its stages are not those that runs.jsonl says were to be made"),
         ('"outcome":"finished"', '"outcome":"failed"', "runs.jsonl says failed, MLflow's run has the status FINISHED"),
     ):
         forged = written_again([line.replace(old, new) if chain in line else line for line in lines])
