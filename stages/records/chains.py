@@ -5,7 +5,7 @@ folder, and of which at least one result is here. **`latest`** is the one that b
 is no chain: its result has a name of its own. So has a run that failed, was stopped or goes on: `ring runs` lists it.
 
 Several homes may share one tracking server. A run is this home's where its tag says so; a home that was moved, or that a container shows
-under another name, knows its runs by the ledger (`runs.jsonl`), which moves with it.
+under another name, knows its runs by the ledger (`runs.jsonl`) and by their pages, which move with it.
 """
 
 import json
@@ -131,7 +131,8 @@ def chains_here(client: MlflowClient, store: Store) -> Iterator[Chain]:
     ids = [one.experiment_id for one in _every(client.search_experiments, filter_string="name LIKE 'ring/%'")]
     if not ids:
         return
-    by_run, known, place = _by_run(store), RunLedger(store.home).named_runs(), place_of(store.home)
+    by_run, place = _by_run(store), place_of(store.home)
+    known = RunLedger(store.home).named_runs() | {page.stem for page in (store.home / "reports").glob("*.html")}
     newest = {"filter_string": _ENDED_WELL, "order_by": ["attributes.start_time DESC"]}
     for run in _every(client.search_runs, experiment_ids=ids, **newest):
         is_ours = run.data.tags.get(HOME, place) == place or run.info.run_id in known or not known

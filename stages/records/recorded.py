@@ -216,7 +216,8 @@ def _chain_problems(chain: Chain, store: Store, ledger: Sequence[RecordedRun] | 
         yield from _metric_problems(chain.run, chain_metrics({"evaluation": evaluation}))
     if (report := chain.made.get("report")) is not None:
         yield from _page_problems(chain, report, store)
-    yield from _entry_problems(chain, store, ledger or ())
+    if ledger is not None:
+        yield from _entry_problems(chain, store, ledger)
 
 
 def _page_problems(chain: Chain, report: Manifest, store: Store) -> Iterator[str]:
@@ -248,13 +249,20 @@ def _entry_problems(chain: Chain, store: Store, ledger: Sequence[RecordedRun]) -
     """A chain is in the ledger, with what it was to make and what came of it; one of before the ledger began is not."""
     entry = next((one for one in ledger if one.run == chain.name), None)
     if entry is None:
-        if ledger and _began(chain) > ledger[0].start["at"]:
+        if _tells_runs(chain, store) or (ledger and _began(chain) > ledger[0].start["at"]):
             yield f"{LEDGER} does not name it: lines were cut off its end, or it is another file"
         return
     if plan_digest(chain.results) != entry.start["digest"]:
         yield f"its stages are not those that {LEDGER} says were to be made"
     if entry.outcome == FINISHED and entry.end is not None:
         yield from _end_problems(chain, store, entry.end)
+
+
+def _tells_runs(chain: Chain, store: Store) -> bool:
+    """Whether its page was published with what a ledger said."""
+    page = store.home / "reports" / f"{chain.name}.html"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    return without_tries(text) != text
 
 
 def _end_problems(chain: Chain, store: Store, end: Mapping[str, Any]) -> Iterator[str]:

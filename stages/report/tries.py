@@ -29,6 +29,7 @@ def tries_document(ledger: RunLedger, run: str) -> Tries | None:
         return None
     recipe = standing.runs[-1].start["recipe"]
     rows = [run_row(one) for one in standing.runs if one.start["recipe"] == recipe]
+    rows[-1]["outcome"] = "this run"
     shown = rows[-MOST_RUNS:]
     return {
         "said": _said(standing, run),

@@ -147,6 +147,8 @@ def test_a_ledger_that_was_changed_cut_or_written_again_is_found(smoke, copied) 
     assert "was changed, moved or removed" in copied.json("verify", code=1)["problems"]["runs.jsonl"][0]
     path.write_text("".join(lines[:-2]), encoding="utf-8")
     assert "runs.jsonl does not name it" in copied.json("verify", code=1)["problems"][second][0]
+    path.unlink()
+    assert copied.json("verify", code=1)["problems"].keys() == {chain, second}
     for old, new, said in (
         ('"sft":"', '"sft":"0', "runs.jsonl holds the seal 0"),
         ('"digest":"', '"digest":"0', "its stages are not those that runs.jsonl says were to be made"),

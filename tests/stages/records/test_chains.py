@@ -76,11 +76,17 @@ def test_a_chain_whose_results_are_gone_is_not_found(tmp_path) -> None:
     assert latest(home) == chain
 
 
-def test_a_home_that_was_moved_knows_its_chains_by_its_ledger(tmp_path) -> None:
+def test_a_home_that_was_moved_knows_its_chains_by_its_ledger_and_their_pages(tmp_path) -> None:
     home, moved = tmp_path / "home", tmp_path / "moved"
-    chain = run_chain(home)
+    first, second = run_chain(home), run_chain(home, seed=1)
     home.rename(moved)
-    assert latest(moved) == chain
+    assert latest(moved) == second
+    ledger = RunLedger(moved).path
+    ledger.write_text(ledger.read_text().splitlines(keepends=True)[0])
+    assert latest(moved) == first
+    (moved / "reports").mkdir()
+    (moved / "reports" / f"{second}.html").touch()
+    assert latest(moved) == second
 
 
 def test_a_chain_of_a_copy_of_the_home_is_not_the_homes_own(tmp_path) -> None:

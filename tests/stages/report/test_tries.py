@@ -29,7 +29,7 @@ def test_runs_of_the_recipe_are_counted_with_how_they_ended(ledger) -> None:
     assert [(row["try"], row["outcome"], row["stages that ran"]) for row in tries["runs"]] == [
         (1, "failed", None),
         (1, "finished", 9),
-        (2, "going on", None),
+        (2, "this run", None),
     ]
     assert tries_document(ledger, "one")["said"] == "1 of exactly this chain; none before it"
 
