@@ -31,6 +31,10 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
         "flows.commands.new:new",
         "Write a recipe file that states only what differs from another recipe; `ring run FILE` runs it.",
     ),
+    "plan": (
+        "flows.commands.plan:plan",
+        "Say what a recipe needs on given GPUs: memory by part, hours, cost, disk, and what to change where it does not fit.",
+    ),
     "status": (
         "flows.commands.status:status",
         "Say for each stage of a recipe whether its result is there, damaged or out of date; every file is hashed.",
