@@ -76,25 +76,30 @@ def state_by_part(config: BailingMoeConfig, precision: Precision, *, zero_stage:
 
 
 def step_bytes(config: BailingMoeConfig, precision: Precision, *, zero_stage: int, num_ranks: int) -> int:
-    """Bytes that come and go while AdamW steps: float32 gradients of the rank's shard, where the gradients are not that already."""
+    """Bytes that come and go while an optimiser step is taken, when activations are gone.
+
+    Up to stage 1 gradients are reduced then, by way of a bucket. From stage 1 on AdamW takes the gradients of the rank's shard as one flat
+    float32 copy; with master weights at stage 0, those of all parameters.
+    """
     stage = zero_stage if num_ranks > 1 else 0
+    count = config.num_parameters
+    bucket = precision.gradients * min(BUCKET, count) if stage <= 1 else 0
     if stage == 0 and not precision.has_master:
-        return 0
-    return FLOAT32 * (-(-config.num_parameters // num_ranks) if stage >= 1 else config.num_parameters)
+        return bucket
+    return bucket + FLOAT32 * (-(-count // num_ranks) if stage >= 1 else count)
 
 
 def gathered_bytes(config: BailingMoeConfig, precision: Precision, *, zero_stage: int, num_ranks: int) -> int:
-    """Bytes of whole blocks and buckets while gradients are computed: what ZeRO gathers for a block, or collects to reduce.
+    """Bytes of whole blocks and buckets while gradients are computed: what ZeRO 2 collects to reduce, and ZeRO 3 gathers for a block.
 
-    Stages 1 and 2 fill a bucket of gradients. Stage 3 gathers the layer in use and the next, at least as much as DeepSpeed lets live,
-    and holds the gradient of a layer until it is reduced.
+    Stage 3 gathers the layer in use and the next, at least as much as DeepSpeed lets live, and holds the gradient of a layer until it is
+    reduced.
     """
-    if num_ranks == 1 or zero_stage == 0:
+    if num_ranks == 1 or zero_stage < 2:
         return 0
-    count = config.num_parameters
-    if zero_stage < 3:
+    count, layer = config.num_parameters, layer_parameters(config)
+    if zero_stage == 2:
         return precision.gradients * min(BUCKET, count)
-    layer = layer_parameters(config)
     return precision.weights * min(count, max(2 * layer, LIVE)) + precision.gradients * min(count, layer)
 
 

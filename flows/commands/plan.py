@@ -11,7 +11,7 @@ from flows.console import plain_console
 from stages.recipe import load_recipe
 from stages.sizing.assumptions import Assumptions
 from stages.sizing.gpus import own_gpu
-from stages.sizing.requirements import ZERO_STAGES, Fit, Requirements, requirements
+from stages.sizing.requirements import SFT, ZERO_STAGES, Fit, Requirements, requirements
 from stages.sizing.times import Cluster, Hours, total_flops
 from stages.sizing.work import Load
 
@@ -157,7 +157,7 @@ def _print(document: dict[str, Any], needs: Requirements, cluster: Cluster) -> N
             out.print(part, highlight=False, soft_wrap=True)
     out.print()
     for name, fit in needs.fits.items():
-        out.print(rows_table(_memory_rows(fit), title=_memory_title(name, fit)))
+        out.print(rows_table(_memory_rows(fit, num_gpus=cluster.num_gpus), title=_memory_title(name, fit)))
         for line in _verdict(name, fit, cluster):
             for part in wrapped(line, width=out.width, indent="  "):
                 out.print(part, highlight=False, soft_wrap=True)
@@ -166,7 +166,8 @@ def _print(document: dict[str, Any], needs: Requirements, cluster: Cluster) -> N
         cache = [{"keys and values of a sampler": name, "size": _size(size)} for name, size in needs.caches.items()]
         out.print(rows_table(cache, title=""))
     out.print(rows_table([_stage_row(row) for row in document["stages"]], title="work and time"))
-    out.print(_total(document, needs), highlight=False, soft_wrap=True)
+    for part in wrapped(_total(document, needs), width=out.width, indent="  "):
+        out.print(part, highlight=False, soft_wrap=True)
     out.print()
     disk = [{"disk": name, "size": _size(size)} for name, size in needs.disk.items() if size]
     out.print(rows_table(disk, title=""))
@@ -180,27 +181,26 @@ def _memory_title(name: str, fit: Fit) -> str:
     return f"{name}: GB of each GPU, of which {fit.limit / GB:,.4g} may be used"
 
 
-def _memory_rows(fit: Fit) -> list[dict[str, Any]]:
-    """A part a row, a ZeRO stage a column; parts that are nothing at every stage are left out."""
-    rows = [_row(part, [share.stays.get(part, 0) for share in fit.shares]) for part in fit.shares[0].stays]
-    for part in fit.shares[0].passing:
-        rows.append(_row(f"{part}, at times", [share.passing.get(part, 0) for share in fit.shares]))
-    rows = [row for row in rows if any(row[f"ZeRO {stage}"] != "0" for stage in ZERO_STAGES)]
-    return [*rows, _row("at most at a time", [share.peak for share in fit.shares])]
-
-
-def _row(part: str, sizes: list[int]) -> dict[str, Any]:
-    return {"part": part} | {f"ZeRO {stage}": _gb(size) for stage, size in zip(ZERO_STAGES, sizes, strict=True)}
+def _memory_rows(fit: Fit, *, num_gpus: int) -> list[dict[str, Any]]:
+    """A part a row, a ZeRO stage a column (on one GPU there is nothing to shard); parts that are nothing at every stage are left out."""
+    shares = fit.shares if num_gpus > 1 else fit.shares[:1]
+    titles = [f"ZeRO {stage}" for stage in ZERO_STAGES] if num_gpus > 1 else ["one rank"]
+    sizes = {part: [share.stays.get(part, 0) for share in shares] for part in shares[0].stays}
+    sizes |= {f"{part}, at times": [share.passing.get(part, 0) for share in shares] for part in shares[0].passing}
+    sizes = {part: row for part, row in sizes.items() if any(row)} | {"at most at a time": [one.peak for one in shares]}
+    return [{"part": part} | dict(zip(titles, map(_gb, row), strict=True)) for part, row in sizes.items()]
 
 
 def _gb(size: int) -> str:
     value = size / GB
-    return f"{value:,.0f}" if value >= 100 or size == 0 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+    if value >= 100 or size == 0:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _verdict(name: str, fit: Fit, cluster: Cluster) -> list[str]:
     share = fit.shares[fit.zero_stage]
-    at = f"{name} at ZeRO {fit.zero_stage}"
+    at = f"{name} at ZeRO {fit.zero_stage}" if cluster.num_gpus > 1 else f"{name} on one GPU"
     if fit.fits:
         return [f"{at} fits: {_gb(share.peak)} of {_gb(int(fit.limit))} GB."]
     lines = [
@@ -208,7 +208,7 @@ def _verdict(name: str, fit: Fit, cluster: Cluster) -> list[str]:
         f" ({_gb((share.stays | share.passing)[share.largest])} GB)."
     ]
     if fit.way is not None:
-        changes = " ".join(_as_option(key, value) for key, value in fit.way.changes.items())
+        changes = " ".join(_as_option(key, value, name) for key, value in fit.way.changes.items())
         return [*lines, f"It fits with {_gb(fit.way.peak)} GB after: {changes}"]
     if fit.gpus_needed is not None:
         return [
@@ -217,11 +217,15 @@ def _verdict(name: str, fit: Fit, cluster: Cluster) -> list[str]:
         ]
     return [
         *lines,
-        "Nothing that may be changed makes it fit, on any number of these GPUs: take one with more memory, or a smaller model.",
+        "Nothing that may be changed makes it fit on any number of these GPUs: each holds whole layers and whole rows. Take GPUs with more"
+        " memory, or a smaller model; layers that lie on several GPUs (expert or tensor parallelism) are not done here.",
     ]
 
 
-def _as_option(key: str, value: object) -> str:
+def _as_option(key: str, value: object, kind: str) -> str:
+    """As one types it; lengths stand in several places of a recipe and change its results."""
+    if key == "max_total_tokens":
+        return f"max_total_tokens = {value} in {'sft.training' if kind == SFT else 'every phase'} (other results)"
     text = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
     return f"{key} {text}" if key.startswith("--") else f"--set {key}={text}"
 

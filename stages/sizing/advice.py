@@ -18,7 +18,8 @@ _WEIGHTS = {
     "micro_batch_tokens": 0.5,
     "max_rows": 0.7,
     "sampler_gpus": 3.0,
-    "kl_coefficient": 40.0,
+    "max_total_tokens": 40.0,
+    "kl_coefficient": 60.0,
 }
 
 
@@ -32,6 +33,7 @@ class Settings:
     max_rows: int
     sampler_gpus: int
     kl_coefficient: float
+    max_total_tokens: int  # of the longest row, or of the longest phase of RL
 
     def changes(self, other: "Settings") -> dict[str, int | float]:
         """What differs from another one, by the name that the command line has for it."""
@@ -41,12 +43,13 @@ class Settings:
             "runtime.micro_batch_tokens": (self.micro_batch_tokens, other.micro_batch_tokens),
             "rl.sampling.max_rows": (self.max_rows, other.max_rows),
             "--sampler-gpus": (self.sampler_gpus, other.sampler_gpus),
+            "max_total_tokens": (self.max_total_tokens, other.max_total_tokens),
             "rl.objective.kl_coefficient": (self.kl_coefficient, other.kl_coefficient),
         }
         return {name: mine for name, (mine, theirs) in found.items() if mine != theirs}
 
 
-def settings_of(recipe: Recipe, *, zero_stage: int, sampler_gpus: int) -> Settings:
+def settings_of(recipe: Recipe, *, zero_stage: int, sampler_gpus: int, longest: int) -> Settings:
     """Those of a recipe."""
     runtime, rl = recipe.runtime, recipe.rl
     return Settings(
@@ -56,6 +59,7 @@ def settings_of(recipe: Recipe, *, zero_stage: int, sampler_gpus: int) -> Settin
         max_rows=rl.sampling.max_rows if rl else 1,
         sampler_gpus=sampler_gpus,
         kl_coefficient=max((one.kl_coefficient for one in rl.objectives.values()), default=0.0) if rl else 0.0,
+        max_total_tokens=longest,
     )
 
 
@@ -68,15 +72,13 @@ class Way:
 
 
 def way_to_fit(
-    share_of: Callable[[Settings], Share], now: Settings, *, limit: float, num_gpus: int, longest: int, samples: bool
+    share_of: Callable[[Settings], Share], now: Settings, *, limit: float, num_gpus: int, samples: bool
 ) -> Way | None:
     """The cheapest change of settings after which the share is at most `limit` bytes; None where nothing that is tried does it.
 
-    `longest`: a micro-batch of fewer tokens than the longest row has does not exist. `samples`: whether the GPU samples, too.
+    A micro-batch never has fewer tokens than the longest row. `samples`: whether the GPU samples, too.
     """
-    options = sorted(
-        _options(now, num_gpus=num_gpus, longest=longest, samples=samples), key=lambda one: _price(one, now)
-    )
+    options = sorted(_options(now, num_gpus=num_gpus, samples=samples), key=lambda one: _price(one, now))
     for settings in options:
         share = share_of(settings)
         if share.peak <= limit:
@@ -84,22 +86,24 @@ def way_to_fit(
     return None
 
 
-def _options(now: Settings, *, num_gpus: int, longest: int, samples: bool) -> Iterator[Settings]:
+def _options(now: Settings, *, num_gpus: int, samples: bool) -> Iterator[Settings]:
     stages = range(now.zero_stage, 4) if num_gpus > 1 else (now.zero_stage,)
     layers = (True,) if now.checkpoint_layers else (False, True)
-    micro = _halved(now.micro_batch_tokens, least=longest)
+    lengths = _halved(now.max_total_tokens, least=1024)[:5]
     rows = _halved(now.max_rows, least=1) if samples else [now.max_rows]
     sharing = _doubled(now.sampler_gpus, most=min(num_gpus, 64)) if samples else [now.sampler_gpus]
     kl = (now.kl_coefficient, 0.0) if samples and now.kl_coefficient else (now.kl_coefficient,)
-    for stage, checkpoints, tokens, many, gpus, beta in product(stages, layers, micro, rows, sharing, kl):
-        yield Settings(
-            zero_stage=stage,
-            checkpoint_layers=checkpoints,
-            micro_batch_tokens=tokens,
-            max_rows=many,
-            sampler_gpus=gpus,
-            kl_coefficient=beta,
-        )
+    for stage, checkpoints, many, gpus, beta, length in product(stages, layers, rows, sharing, kl, lengths):
+        for tokens in _halved(now.micro_batch_tokens, least=length):
+            yield Settings(
+                zero_stage=stage,
+                checkpoint_layers=checkpoints,
+                micro_batch_tokens=tokens,
+                max_rows=many,
+                sampler_gpus=gpus,
+                kl_coefficient=beta,
+                max_total_tokens=length,
+            )
 
 
 def _price(one: Settings, now: Settings) -> float:
@@ -110,6 +114,7 @@ def _price(one: Settings, now: Settings) -> float:
         + _WEIGHTS["micro_batch_tokens"] * _halvings(now.micro_batch_tokens, one.micro_batch_tokens)
         + _WEIGHTS["max_rows"] * _halvings(now.max_rows, one.max_rows)
         + _WEIGHTS["sampler_gpus"] * _halvings(one.sampler_gpus, now.sampler_gpus)
+        + _WEIGHTS["max_total_tokens"] * _halvings(now.max_total_tokens, one.max_total_tokens)
         + _WEIGHTS["kl_coefficient"] * (one.kl_coefficient != now.kl_coefficient)
     )
 

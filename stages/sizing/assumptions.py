@@ -16,12 +16,14 @@ class Assumptions:
     """Share of the memory's bandwidth that decoding reaches."""
     margin: float = 0.1
     """Share of the memory that stays free, for CUDA, NCCL and fragments."""
-    prompt_tokens: int = 200
-    """Mean length of a prompt."""
+    layer_milliseconds: float = 1.0
+    """Least time of a decoding step for each layer: our own sampler launches kernel after kernel; 0 for an engine that does not."""
+    prompt_tokens: int | None = None
+    """Mean length of a prompt; none: by the characters of --data-dir, 3 a token, else 200."""
     response_tokens: int | None = None
     """Mean length of a sampled response; none: the length at which a step of RL just fills its token budget."""
     sft_tokens: int | None = None
-    """Mean length of a row of SFT, prompt and solution; none: as prompt and response of RL."""
+    """Mean length of a row of SFT, prompt and solution; none: by the characters of --data-dir, else as prompt and response of RL."""
     base_rows: int | None = None
     """Rows that a stand-in base model is trained on."""
     sft_rows: int | None = None
@@ -44,7 +46,7 @@ class Assumptions:
             if name == "margin":
                 if not 0 <= value < 1:
                     raise ValueError(f"{option} must be at least 0 and below 1")
-            elif value < 0 or (value == 0 and not name.endswith("_rows")):
+            elif value < 0 or (value == 0 and not name.endswith(("_rows", "_milliseconds"))):
                 raise ValueError(f"{option} must be above 0")
             elif name in _SHARES and value > 1:
                 raise ValueError(f"{option} must be at most 1")

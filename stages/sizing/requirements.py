@@ -114,11 +114,12 @@ def planned_model(base: BaseConfig, *, vocab_size: int | None) -> tuple[BailingM
     """
     if base.checkpoint is not None and (Path(base.checkpoint) / "config.json").is_file():
         return BailingMoeConfig.from_folder(base.checkpoint), f"{base.checkpoint}/config.json"
-    lite = BailingMoeConfig()
-    vocabulary = vocab_size or (lite.vocab_size if base.checkpoint is not None else _WORDS)
+    own = base.vocabulary.vocab_size if base.vocabulary.kind == "bpe" else _WORDS
+    vocabulary = vocab_size or (BailingMoeConfig().vocab_size if base.checkpoint is not None else own)
     sizes = base.model.model_dump()
     model = BailingMoeConfig(**sizes, vocab_size=vocabulary, eos_token_id=0, pad_token_id=0)
-    whose = "" if vocab_size else ", Ling-lite's" if base.checkpoint is not None else ", ours: --vocab-size"
+    ours = "" if base.vocabulary.kind == "bpe" else ", ours: --vocab-size"
+    whose = "" if vocab_size else ", Ling-lite's" if base.checkpoint is not None else ours
     where = f"[base.model]; a vocabulary of {vocabulary:,}{whose}"
     return model, f"{where}; {base.checkpoint} is not here" if base.checkpoint is not None else where
 
@@ -127,6 +128,7 @@ def _efficiencies(assumed: Assumptions) -> list[Stated]:
     return [
         Stated("training efficiency", assumed.training_efficiency, "--training-efficiency, of the peak FLOP/s, ours"),
         Stated("decoding efficiency", assumed.decoding_efficiency, "--decoding-efficiency, of the bandwidth, ours"),
+        Stated("least ms of a layer", assumed.layer_milliseconds, "--layer-milliseconds of a decoding step, ours"),
         Stated("margin", assumed.margin, "--margin, share of the memory that stays free, ours"),
         Stated("GPUs a sampler's copy", assumed.sampler_gpus, "--sampler-gpus; our own samplers: 1"),
     ]
@@ -153,18 +155,16 @@ def _fit(
     *,
     samples: bool,
 ) -> Fit:
-    now = settings_of(recipe, zero_stage=stage, sampler_gpus=min(assumed.sampler_gpus, num_gpus))
+    longest, sharing = _longest(recipe, samples=samples), min(assumed.sampler_gpus, num_gpus)
+    now = settings_of(recipe, zero_stage=stage, sampler_gpus=sharing, longest=longest)
 
     def share_of(settings: Settings, gpus: int = num_gpus) -> Share:
         return share(recipe, model, rows, settings, num_gpus=gpus, samples=samples)
 
-    shares = tuple(share_of(settings_of(recipe, zero_stage=one, sampler_gpus=now.sampler_gpus)) for one in ZERO_STAGES)
-    longest = _longest(recipe, samples=samples)
+    shares = tuple(share_of(replace(now, zero_stage=one)) for one in ZERO_STAGES)
 
     def way(gpus: int) -> Way | None:
-        return way_to_fit(
-            lambda settings: share_of(settings, gpus), now, limit=limit, num_gpus=gpus, longest=longest, samples=samples
-        )
+        return way_to_fit(lambda settings: share_of(settings, gpus), now, limit=limit, num_gpus=gpus, samples=samples)
 
     if shares[stage].peak <= limit:
         return Fit(shares, limit, stage, None, None)
@@ -188,11 +188,12 @@ def share(
 ) -> Share:
     """Of a GPU that trains, and with `samples` samples too, under these settings."""
     changed = {"checkpoint_layers": settings.checkpoint_layers, "micro_batch_tokens": settings.micro_batch_tokens}
+    longest = settings.max_total_tokens
     runtime = recipe.runtime.model_copy(update=changed)
     ranks = {"zero_stage": settings.zero_stage, "num_ranks": num_gpus}
     precision = precision_of(runtime)
     if not samples or recipe.rl is None:
-        return training_share(model, runtime, precision, longest=longest_row(recipe), **ranks)
+        return training_share(model, runtime, precision, longest=longest, **ranks)
     rollouts = Rollouts.of(
         recipe.rl,
         prompt_tokens=rows.prompt_tokens,
@@ -200,7 +201,11 @@ def share(
         sharing=settings.sampler_gpus,
     )
     asked = Rollouts(
-        settings.max_rows, rollouts.mean_tokens, rollouts.longest_tokens, rollouts.sharing, settings.kl_coefficient > 0
+        settings.max_rows,
+        min(rollouts.mean_tokens, longest),
+        longest,
+        rollouts.sharing,
+        settings.kl_coefficient > 0,
     )
     return rl_share(model, runtime, precision, asked, **ranks)
 

@@ -4,7 +4,7 @@ In: a recipe, a data folder where there is one, and `Assumptions`. Out: `Rows`, 
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,8 @@ from stages.sizing.assumptions import Assumptions, Stated
 
 _MANIFESTS = Path(__file__).resolve().parents[2] / "data" / "benchmarks" / "manifests"
 _OURS = {"base": 20_000, "sft": 100_000, "probe": 200, "heldout": 500, "rl": 20_000}
-_WORKING_SPLIT = "the recipe's sources"
+_PROMPT, _INSTRUCTION = 200, 30  # tokens of a prompt where nothing tells, and of the instruction of its domain
+_CHARACTERS = 3  # a token; byte-level BPE of 4 096 entries has 3.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +34,33 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Count:
-    rows: int
+class _Known:
+    """A number, and where it is from."""
+
+    value: int
     why: str
 
 
 def rows_of_recipe(recipe: Recipe, assumed: Assumptions, *, data_dir: Path | None) -> tuple[Rows, list[Stated]]:
-    """What is known of the rows, and where each value comes from."""
-    counts = dict(_split_counts(recipe, assumed, data_dir))
-    response, why = _response_tokens(recipe, assumed)
-    sft_tokens, sft_why = _sft_tokens(recipe, assumed, response)
+    """What is known of the rows, and where each value comes from. Raises ValueError for files that cannot be read."""
+    found = _read(recipe, data_dir) if data_dir is not None else None
+    counts = dict(_split_counts(recipe, assumed, found))
+    prompt = _prompt_tokens(assumed, found)
+    response = _response_tokens(recipe, assumed, prompt.value)
+    row = _sft_tokens(recipe, assumed, found, prompt.value + response.value)
     rows = Rows(
-        **{split: count.rows for split, count in counts.items()},
-        prompt_tokens=assumed.prompt_tokens,
-        sft_tokens=sft_tokens,
-        response_tokens=response,
+        **{split: count.value for split, count in counts.items()},
+        prompt_tokens=prompt.value,
+        sft_tokens=row.value,
+        response_tokens=response.value,
     )
-    stated = [
-        *(Stated(f"{split} rows", count.rows, count.why) for split, count in counts.items() if _is_used(split, recipe)),
-        Stated("prompt tokens, mean", assumed.prompt_tokens, "--prompt-tokens, ours"),
-        Stated("response tokens, mean", response, why),
-        Stated("tokens of a row of SFT, mean", sft_tokens, sft_why),
-    ]
-    return rows, stated
+    known = {f"{split} rows": count for split, count in counts.items() if count.value or split in ("sft", "rl")}
+    known |= {
+        "prompt tokens, mean": prompt,
+        "response tokens, mean": response,
+        "tokens of a row of SFT, mean": row,
+    }
+    return rows, [Stated(name, one.value, one.why) for name, one in known.items()]
 
 
 def benchmark_rows(name: str, assumed: Assumptions) -> int:
@@ -83,30 +88,26 @@ def _manifest_rows(name: str) -> int | None:
         return int(next(lines).split()[1])
 
 
-def _is_used(split: str, recipe: Recipe) -> bool:
-    return split != "base" or recipe.base.checkpoint is None
-
-
-def _split_counts(recipe: Recipe, assumed: Assumptions, data_dir: Path | None) -> Iterator[tuple[str, _Count]]:
+def _split_counts(recipe: Recipe, assumed: Assumptions, found: "_Found | None") -> Iterator[tuple[str, _Known]]:
     generated = _generated(recipe)
-    reads = any(isinstance(source, FileSource | HubSource) for source in recipe.curation.sources)
-    found = _counted(data_dir) if data_dir is not None else None
+    reads = any(isinstance(source, FileSource | HubSource) for source in recipe.curation.sources) or found is not None
+    limits = recipe.curation.mixture.rl if recipe.curation.mixture else {}
     for split in _OURS:
         option = getattr(assumed, f"{split}_rows", None)
-        if option is not None:
-            yield split, _Count(option, f"--{split}-rows")
-        elif found is not None and reads:
-            yield split, _of_folder(split, found, recipe, generated)
-        elif reads and split == "rl" and recipe.curation.mixture and recipe.curation.mixture.rl:
-            yield split, _Count(sum(recipe.curation.mixture.rl.values()), "curation.mixture.rl, all of them")
-        elif reads and split != "heldout":
-            yield split, _Count(generated[split] or _OURS[split], f"{_hint(split)}, ours")
+        if split == "base" and recipe.base.checkpoint is not None:
+            yield split, _Known(0, "a released model")
+        elif option is not None:
+            yield split, _Known(option, f"--{split}-rows")
+        elif found is not None:
+            rows = found.rows_of(split, {**recipe.curation.splits})
+            rows = min(rows, sum(limits.values())) if split == "rl" and limits else rows
+            yield split, _Known(generated[split] + rows, "--data-dir by curation.splits, before curation drops any")
+        elif reads and split == "rl" and limits:
+            yield split, _Known(sum(limits.values()), "curation.mixture.rl, all of them")
+        elif reads and split != "heldout" and not generated[split]:
+            yield split, _Known(_OURS[split], "ours" if split == "probe" else f"--{split}-rows, ours")
         else:
-            yield split, _Count(generated[split], _WORKING_SPLIT)
-
-
-def _hint(split: str) -> str:
-    return f"--{split}-rows" if split in ("base", "sft", "rl", "heldout") else "fixed here"
+            yield split, _Known(generated[split], "the recipe's sources")
 
 
 def _generated(recipe: Recipe) -> Counter[str]:
@@ -120,45 +121,72 @@ def _generated(recipe: Recipe) -> Counter[str]:
     return counts
 
 
-def _of_folder(split: str, train_rows: int, recipe: Recipe, generated: Counter[str]) -> _Count:
-    """Rows of a folder, before curation drops any, by the shares of curation.splits."""
-    shares = recipe.curation.splits
-    rows = round(train_rows * shares.get(split, 0.0)) if split in ("sft", "rl", "probe") else 0
-    limit = sum(recipe.curation.mixture.rl.values()) if recipe.curation.mixture and split == "rl" else rows
-    return _Count(generated[split] + min(rows, limit), "curation.splits of --data-dir, before curation drops any")
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the files hold: rows by split, of those without one how many have a solution, and mean lengths in characters."""
+
+    marked: Counter[str]
+    solved: int
+    unsolved: int
+    prompt_characters: float
+    row_characters: float  # of prompt and solution, where there is one
+
+    def rows_of(self, split: str, shares: Mapping[str, float]) -> int:
+        """Rows of a split: its own, and its share of those that have none; without a solution they go to rl and probe alone."""
+        with_solution = sum(shares.values())
+        without = sum(shares.get(one, 0.0) for one in ("rl", "probe"))
+        found = self.solved * shares.get(split, 0.0) / with_solution if with_solution else 0.0
+        if split in ("rl", "probe") and without:
+            found += self.unsolved * shares.get(split, 0.0) / without
+        return self.marked[split] + round(found)
 
 
-def _counted(data_dir: Path) -> int:
-    """Rows of `train` in a folder's files."""
-    from data.sources.formats import problem_files, read_batches
+def _read(recipe: Recipe, data_dir: Path | None) -> _Found:
+    from data.sources.files import load_files  # the judge's mathematics
+    from stages.local_files import places
 
-    total = 0
-    for file in problem_files(data_dir, what="--data-dir"):
-        for batch in read_batches(file):
-            splits = batch.get("split") or [""] * len(next(iter(batch.values()), []))
-            total += sum(_text(value) in ("", "train") for value in splits)
-    return total
+    marked: Counter[str] = Counter()
+    solved = unsolved = prompts = rows = 0
+    for place in places(recipe.curation, data_dir):
+        for row in load_files(place.path, columns=place.columns, max_row_bytes=recipe.curation.max_row_bytes):
+            problem = row.problem
+            if row.fault or problem.split == "eval":
+                continue
+            prompts += len(problem.prompt)
+            is_solved = bool(problem.solution.strip())
+            rows += is_solved * (len(problem.prompt) + len(problem.solution))
+            if problem.split in ("", "train", "traces"):
+                solved, unsolved = solved + is_solved, unsolved + (not is_solved)
+            marked[problem.split] += 1
+    count, with_solution = max(1, sum(marked.values())), max(1, solved)
+    return _Found(marked, solved, unsolved, prompts / count, rows / with_solution)
 
 
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
+def _prompt_tokens(assumed: Assumptions, found: _Found | None) -> _Known:
+    if assumed.prompt_tokens is not None:
+        return _Known(assumed.prompt_tokens, "--prompt-tokens")
+    if found is not None:
+        return _Known(
+            _tokens(found.prompt_characters) + _INSTRUCTION, f"--data-dir, {_CHARACTERS} characters a token, ours"
+        )
+    return _Known(_PROMPT, "--prompt-tokens, ours")
 
 
-def _response_tokens(recipe: Recipe, assumed: Assumptions) -> tuple[int, str]:
+def _tokens(characters: float) -> int:
+    return max(1, round(characters / _CHARACTERS))
+
+
+def _response_tokens(recipe: Recipe, assumed: Assumptions, prompt: int) -> _Known:
     if assumed.response_tokens is not None:
-        return assumed.response_tokens, "--response-tokens"
-    longest = (
-        min(recipe.rl.sampling.max_new_tokens, _shortest_phase(recipe) - assumed.prompt_tokens) if recipe.rl else 0
-    )
+        return _Known(assumed.response_tokens, "--response-tokens")
     if recipe.rl is None:
-        return max(1, recipe.selection.sampling.max_new_tokens // 2), "half of selection.sampling.max_new_tokens, ours"
+        return _Known(max(1, recipe.selection.sampling.max_new_tokens // 2), "half of selection's longest, ours")
+    longest = max(2, min(recipe.rl.sampling.max_new_tokens, _shortest_phase(recipe) - prompt))
     tokens = recipe.rl.objective.tokens_per_step
-    if tokens is None:
-        return max(1, longest // 2), "half of the longest, ours"
-    filled = tokens // (recipe.rl.prompts_per_step * recipe.rl.samples_per_prompt)
-    if filled <= longest:
-        return max(1, filled), "the length at which a step's samples just fill its token budget"
-    return max(1, longest // 2), "half of the longest, ours: no length fills a step's token budget"
+    filled = tokens // (recipe.rl.prompts_per_step * recipe.rl.samples_per_prompt) if tokens else 0
+    if 0 < filled <= longest:
+        return _Known(filled, "the length at which a step's samples just fill its token budget")
+    return _Known(longest // 2, "half of RL's longest, ours")
 
 
 def _shortest_phase(recipe: Recipe) -> int:
@@ -166,8 +194,11 @@ def _shortest_phase(recipe: Recipe) -> int:
     return min((phase.max_total_tokens for arm in arms if isinstance(arm, RlArm) for phase in arm.phases), default=0)
 
 
-def _sft_tokens(recipe: Recipe, assumed: Assumptions, response: int) -> tuple[int, str]:
+def _sft_tokens(recipe: Recipe, assumed: Assumptions, found: _Found | None, prompt_and_response: int) -> _Known:
+    longest = recipe.sft.training.max_total_tokens
     if assumed.sft_tokens is not None:
-        return assumed.sft_tokens, "--sft-tokens"
-    tokens = min(assumed.prompt_tokens + response, recipe.sft.training.max_total_tokens)
-    return tokens, "prompt and response of RL, at most sft.training.max_total_tokens, ours"
+        return _Known(min(assumed.sft_tokens, longest), "--sft-tokens")
+    if found is not None and found.solved:
+        tokens = _tokens(found.row_characters) + _INSTRUCTION
+        return _Known(min(tokens, longest), f"--data-dir, {_CHARACTERS} characters a token, ours")
+    return _Known(min(prompt_and_response, longest), "prompt and response of RL, ours")

@@ -5,7 +5,8 @@ every row at half its response, from memory:
 
     bytes = 2 x (P_rest + P_routed x (1 - (1 - K/E)^rows)) + cache x (prompt + response / 2) x rows
 
-seconds = bytes / (bandwidth x efficiency), or FLOPs / (peak x training efficiency) where that is longer. Copies work side by side, and
+seconds = bytes / (bandwidth x efficiency), or FLOPs / (peak x training efficiency), or the least time of the layers, whichever is longest.
+Copies work side by side, and
 all rows are kept busy: the tail, in which the longest responses are waited for, is not counted, nor are judging and loading.
 """
 
@@ -77,7 +78,7 @@ def step_seconds(
     work = Work(tokens=rows, logits=rows, pairs=rows * context)
     by_memory = moved / (sharing * cluster.gpu.bandwidth * assumed.decoding_efficiency)
     by_compute = forward_flops(work, model) / (sharing * cluster.gpu.flops * assumed.training_efficiency)
-    return max(by_memory, by_compute)
+    return max(by_memory, by_compute, model.num_hidden_layers * assumed.layer_milliseconds / 1000)
 
 
 def used_parameters(model: BailingMoeConfig, *, rows: int) -> float:
