@@ -60,12 +60,17 @@ def tiny_changes(recipe: Recipe, *, data_dir: Path | None, base: Path | None) ->
     With a data folder the first rows of each file are taken, and generated problems without one.
     """
     now = {value.key: value.value for value in walk_values(recipe)}
+    starts = any(isinstance(arm, RlArm) and arm.start for arm in (recipe.rl.arms if recipe.rl else ()))  # of an epoch
     pairs = [
         ("name", f"{recipe.name}-tiny"),
         ("description", f"{recipe.name} made tiny: every path of it, no result"),
         *_curation(recipe, data_dir),
         *_base(recipe, base),
-        *_training("sft.training", recipe.sft.training),
+        *(
+            pair
+            for pair in _training("sft.training", recipe.sft.training)
+            if not (starts and pair[0].endswith("epochs"))
+        ),
         *_selection(recipe, base),
         *(_rl(recipe.rl) if recipe.rl else ()),
         *_evaluation(recipe, data_dir),
@@ -78,7 +83,10 @@ def _curation(recipe: Recipe, data_dir: Path | None) -> Iterator[tuple[str, Any]
     splits = ["heldout", "probe", "sft", "validation", "rl"] + ["base"] * (recipe.base.checkpoint is None)
     if data_dir is not None:
         source = {"kind": "files", "name": "local", "folder": "data-dir", "max_rows": FILE_ROWS}
-        yield "curation.sources", [source]
+        yield (
+            "curation.sources",
+            [_generated("rl"), source],
+        )  # so that a model that solves nothing leaves RL problems of each domain
     else:
         yield "curation.sources", [_generated(split) for split in splits]
         yield "curation.benchmarks", []

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from flows.console import plain_console
+from stages.config import Runtime
 from stages.recipe import load_recipe
 from stages.sizing.assumptions import Assumptions
 from stages.sizing.gpus import own_gpu
@@ -77,7 +78,7 @@ def plan(
     if json_:
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
-    _print(document, needs, cluster)
+    _print(document, needs, cluster, found.runtime)
     return 0
 
 
@@ -141,7 +142,7 @@ def _stage(load: Load, hours: Hours, cluster: Cluster, price: float | None) -> d
 # ---------------------------------------------------------------- tables
 
 
-def _print(document: dict[str, Any], needs: Requirements, cluster: Cluster) -> None:
+def _print(document: dict[str, Any], needs: Requirements, cluster: Cluster, runtime: Runtime) -> None:
     from flows.tables import rows_table, wrapped
 
     out = plain_console()
@@ -152,6 +153,7 @@ def _print(document: dict[str, Any], needs: Requirements, cluster: Cluster) -> N
         f"GPU: {gpu.memory / GB:g} GB, {gpu.flops / 1e12:g} TFLOP/s bfloat16 dense, {gpu.bandwidth / GB:,.5g} GB/s;"
         f" training in {document['precision']}",
     ]
+    lines += _ranks(runtime, cluster)
     for line in lines:
         for part in wrapped(line, width=out.width, indent="  "):
             out.print(part, highlight=False, soft_wrap=True)
@@ -175,6 +177,14 @@ def _print(document: dict[str, Any], needs: Requirements, cluster: Cluster) -> N
         {"taken for granted": one.name, "value": f"{one.value:,.6g}", "from": one.why} for one in needs.stated
     ]
     out.print(rows_table(assumptions, title=""), end="")
+
+
+def _ranks(runtime: Runtime, cluster: Cluster) -> list[str]:
+    """What to set for a rank on each GPU, where the recipe has other numbers."""
+    stated = {name: getattr(runtime, name) for name in ("base_ranks", "sft_ranks", "rl_ranks")}
+    others = [name for name, count in stated.items() if count != cluster.num_gpus]
+    changes = " ".join(f"--set runtime.{name}={cluster.num_gpus}" for name in others)
+    return [f"for a rank on each GPU: {changes}"] if others else []
 
 
 def _memory_title(name: str, fit: Fit) -> str:

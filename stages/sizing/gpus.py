@@ -48,10 +48,11 @@ def find_gpu(name: str) -> Gpu:
         ValueError: there is none; the nearest and the list are told.
 
     """
-    known = {_plain(one): gpu for one, gpu in GPUS.items()}
-    if _plain(name) in known:
-        return known[_plain(name)]
-    near = difflib.get_close_matches(_plain(name), known, n=1)
+    plain, known = _plain(name), {_plain(one): gpu for one, gpu in GPUS.items()}
+    if plain in known:
+        return known[plain]
+    longer = [one for one in known if one.startswith(plain)]
+    near = longer or difflib.get_close_matches(plain, known, n=1)
     hint = f"did you mean {known[near[0]].name}? " if near else ""
     raise ValueError(
         f"--gpu {name}: {hint}known are {', '.join(GPUS)}; of another give --gpu-memory, --gpu-tflops and --gpu-bandwidth"

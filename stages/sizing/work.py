@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ring_model.configuration import BailingMoeConfig
-from stages.config import Recipe, RlArm, RlConfig, SftArm, Training
+from stages.config import STAGES, Recipe, RlArm, RlConfig, SftArm, Training
 from stages.sizing.assumptions import Assumptions
 from stages.sizing.rows import Rows, evaluated_rows
 from stages.training.checkpoints import planned_checkpoints
@@ -52,8 +52,9 @@ class Load:
 
 
 def loads_of(recipe: Recipe, model: BailingMoeConfig, rows: Rows, assumed: Assumptions) -> list[Load]:
-    """Of the stages of a recipe, in their order; those without arithmetic of a model are left out."""
-    return list(_loads(recipe, model, rows, assumed))
+    """Of the stages of a recipe up to its last, in their order; those without arithmetic of a model are left out."""
+    last = STAGES.index(recipe.until)
+    return [load for load in _loads(recipe, model, rows, assumed) if STAGES.index(load.stage.partition(" ")[0]) <= last]
 
 
 def _loads(recipe: Recipe, model: BailingMoeConfig, rows: Rows, assumed: Assumptions) -> Iterator[Load]:
