@@ -22,7 +22,7 @@ from ring_model.memory import (
 )
 from stages.config import Recipe, RlArm, RlConfig, Runtime
 
-ACTIVATIONS, LOGITS, GATHERED, STEP, CACHE = "activations", "logits", "gathered blocks", "float32 gradients", "KV cache"
+ACTIVATIONS, LOGITS, GATHERED, STEP, CACHE = "activations", "logits", "gathered blocks", "optimiser step", "KV cache"
 REFERENCE, ROLLOUT = "reference model", "rollout weights"
 _TRAINS, _STEPS, _SAMPLES = (ACTIVATIONS, LOGITS, GATHERED), (STEP,), (CACHE,)
 
