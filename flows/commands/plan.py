@@ -35,7 +35,7 @@ def plan(
     assumed: Annotated[Assumptions, Parameter(name="*")] = _OURS,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Say what a recipe needs on given GPUs: memory by part under ZeRO 0 to 3, hours, cost, disk, and what to change where it does not fit.
+    """Say what a recipe needs on given GPUs: memory by part, hours, cost, disk, and what to change where it does not fit.
 
     Nothing runs. What the recipe does not say is an option or an assumption, and every one is printed.
 
