@@ -123,7 +123,7 @@ def _run(
     job = job_of(spec, partial=place.out, inputs=inputs, runtime=runtime)
     work = Work(spec.title, "stages.worker", job, log=place.root / "log")
 
-    def enough() -> None:
+    def enough(_pid: int) -> None:
         if steps and len(step_lines(place.out)) >= steps:
             raise _EnoughError
 
@@ -131,7 +131,7 @@ def _run(
         f"making {spec.title} {manifest.fingerprint[:12]} again; the first time took {manifest.document['seconds']:.0f} s"
     )
     try:
-        run_worker(work, tell=_tell(spec.title), require_going=enough)
+        run_worker(work, tell=_tell(spec.title), meanwhile=enough)
     except _EnoughError:
         return
 

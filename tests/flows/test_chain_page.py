@@ -93,6 +93,18 @@ def test_a_stage_shows_the_models_that_it_made_and_read(client, stages, chain) -
     }
 
 
+def test_every_stage_has_system_metrics_and_no_result_holds_them(smoke, client, stages) -> None:
+    assert len(stages) == 9
+    for name, run in stages.items():
+        points = client.get_metric_history(run.info.run_id, "system/stage_cpu_cores")
+        assert points, name
+        assert all(run.info.start_time <= point.timestamp <= run.info.end_time for point in points)
+        assert run.data.metrics["system/stage_memory_usage_megabytes"] > 0
+        assert "ring.system_metrics" not in run.data.tags
+    for entry in smoke.document["stages"]:
+        assert "system/" not in (Path(entry["artifact"]) / "manifest.json").read_text(encoding="utf-8")
+
+
 def test_the_choice_stands_in_words_on_the_page_of_the_selection(stages) -> None:
     tags = stages["selection"].data.tags
     assert f"{tags['ring.chosen']} was chosen of 2 SFT checkpoints" in tags["mlflow.note.content"].replace("\\", "")
