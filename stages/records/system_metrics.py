@@ -16,6 +16,7 @@ from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 PREFIX = "system/"  # what MLflow's UI takes for a system metric
 FIRST_SECONDS = 1.0  # between the first points
 GROWTH = 0.01  # of the time since the start: between points later on, of which an hour has some 460 and a week some 970
+_NO_GPUS = "the use of the GPUs is not recorded"
 MOST_SECONDS = 10.0  # between two looks; a point is the mean of those since the last
 
 
@@ -95,5 +96,7 @@ def _gpus(device: str) -> tuple[Sequence[BaseMetricsMonitor], str | None]:
         return (), None
     try:
         return (GPUMonitor(),), None
-    except (ImportError, RuntimeError) as error:
-        return (), f"the use of the GPUs is not recorded: {error}"
+    except ImportError:
+        return (), f"{_NO_GPUS}: that needs the extra `gpu`: pip install -e '.[gpu]' -c constraints.txt"
+    except RuntimeError as error:
+        return (), f"{_NO_GPUS}: {error}"

@@ -21,6 +21,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -510,6 +511,16 @@ class Tracker:
         with _reported("a cached stage in MLflow"):
             self.client.set_tag(chain_run, f"{_CACHED}{stage}", json.dumps({"fingerprint": identity, "run_id": run_id}))
 
+    def charts(self, metrics: Sequence[str], *, runs: Sequence[str]) -> dict[str, str]:
+        """Metric -> address of MLflow's page that draws it for several runs on one chart, as far as the records know runs that have it.
+
+        Addresses hold on every page of MLflow's, wherever it is served.
+        """
+        with _reported("what the runs of the chain have in MLflow"):
+            found = [run for run_id in runs if (run := self._find(run_id))]
+        shown = {name: [run for run in found if metric_name(name) in run.data.metrics] for name in metrics}
+        return {name: _chart_address(metric_name(name), having) for name, having in shown.items() if having}
+
     def finish_chain(
         self, run_id: str, *, metrics: Mapping[str, float], files: Sequence[Path] = (), page: ChainPage | None = None
     ) -> None:
@@ -734,6 +745,17 @@ def _link_models(client: MlflowClient, run_id: str, models: Iterable[str], *, st
     there = {model.model_id for model in outputs.model_outputs} if outputs else set()
     if new := [LoggedModelOutput(model, step) for model in models if model not in there]:
         client.log_outputs(run_id, new)
+
+
+def _chart_address(metric: str, runs: Sequence[Run]) -> str:
+    query = {
+        "runs": [run.info.run_id for run in runs],
+        "experiments": sorted({run.info.experiment_id for run in runs}),
+        "metric": metric,
+        "plot_metric_keys": [metric],
+    }
+    texts = {name: json.dumps(value, separators=(",", ":")) for name, value in query.items()}
+    return f"#/metric?{urlencode({**texts, 'x_axis': 'step'}, quote_via=quote)}"
 
 
 def _dataset_input(name: str, path: Path, sha256: str, *, context: str = "input") -> DatasetInput:
