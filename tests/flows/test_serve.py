@@ -88,7 +88,7 @@ def asked(api: str, path: str, **body: Any) -> Any:
         return json.load(answer)
 
 
-def awaited(find: Callable[[], Any], *, seconds: float = 240) -> Any:
+def awaited(find: Callable[[], Any], *, seconds: float = 900) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := find()):
         assert time.monotonic() < deadline
@@ -121,7 +121,7 @@ def test_a_second_training_waits_for_its_place_and_a_killed_one_is_run_again_und
     with up(ring) as api:
         state = lambda run: asked(api, f"flow_runs/{run}")  # noqa: E731
         assert prefect(ring, api, "work-pool", "set-concurrency-limit", "local", "1").returncode == 0
-        first = run_in(ring, api, "full-chain/smoke", "-p", "until=sft")
+        first = run_in(ring, api, "full-chain/smoke", "-p", "until=base")
         engine = awaited(lambda: chain_at_work(ring.home))
         second = run_in(ring, api, "stage/smoke", "-p", "stage=curation")
         time.sleep(15)  # the worker asks every 10 s
@@ -133,7 +133,7 @@ def test_a_second_training_waits_for_its_place_and_a_killed_one_is_run_again_und
         assert ended["start_time"] >= crashed["end_time"]
         assert prefect(ring, api, "flow-run", "retry", first).returncode == 0
         assert awaited(lambda: (run := state(first))["state_type"] == "COMPLETED" and run)["run_count"] == 2
-    assert {path.parts[-3] for path in ring.home.glob("artifacts/*/*/manifest.json")} == {"curation", "base", "sft"}
+    assert {path.parts[-3] for path in ring.home.glob("artifacts/*/*/manifest.json")} == {"curation", "base"}
     assert_all_ended(ring.home)
 
 
