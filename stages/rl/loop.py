@@ -35,9 +35,10 @@ from stages.rl.samples import Journal
 from stages.rl.updates import take_updates, updates_of
 from stages.rl.watch import at_plateau
 from stages.rl.watcher import Verdict, Watcher, restore_points_of
-from stages.sampling.local import LocalSampler
+from stages.sampling.engines import publishing_sampler
 from stages.sampling.prompting import MODEL, prompt_ids
 from stages.sampling.requests import Policy
+from stages.sampling.sampler import PublishingSampler
 from stages.sampling.scores import JudgeWatch
 from stages.stage import STATE, StageLog, StageRecord
 from stages.training.routing import load_rows, uniform_load
@@ -63,7 +64,8 @@ def train_arm(
     with ExitStack() as stack:
         run = _Run.start(arm, config=config, start=start, probe=probe, runtime=runtime, out=out, log=log)
         if run.trainer.writes:
-            sampler = LocalSampler(runtime, published=out / STATE / "published", tokenizer=start)
+            published = out / STATE / "published"
+            sampler = publishing_sampler(config.sampling, runtime, published=published, tokenizer=start)
             run.ask_with(stack.enter_context(sampler), pool, stack)
         run.look_at_start()
         while run.progress.step < run.arm.num_steps:
@@ -83,7 +85,7 @@ def train_arm(
 class Asking:
     """What only the rank has that asks for samples."""
 
-    sampler: LocalSampler
+    sampler: PublishingSampler
     publisher: Publisher
     ahead: Ahead
 
@@ -145,7 +147,7 @@ class _Run:
         run._follow_phases()
         return run
 
-    def ask_with(self, sampler: LocalSampler, pool: Pool, stack: ExitStack) -> None:
+    def ask_with(self, sampler: PublishingSampler, pool: Pool, stack: ExitStack) -> None:
         """Rank 0: from here on it asks this sampler, where the journal has not got the step."""
         strangers = self.journal.clean(num_steps=self.planned.num_steps)
         if strangers:
@@ -299,8 +301,9 @@ class _Run:
         reward = f"reward {self.values['reward/mean']:.3f}" if "reward/mean" in self.values else "no verdict"
         trainer.log.progress(step, trainer.num_steps, unit="steps", detail=f"{self.arm.phase_of(step).name} {reward}")
         speeds = {"speed/tokens_per_second": self.values["response/new_tokens"] / max(busy, 1e-9)}
-        if counts:
+        if counts.get("slots"):
             speeds["speed/idle_rows_share"] = 1 - counts["tokens"] / counts["slots"]
+        speeds |= {f"sampler/{name}": count for name, count in counts.items() if name not in ("tokens", "slots")}
         if step % trainer.every == 0 or step == trainer.num_steps:
             times = {f"time/{name}_seconds": value for name, value in sorted(seconds.items())}
             trainer.log.metrics(step, {**self.values, **times, **speeds})

@@ -9,15 +9,12 @@ from stages.sampling.answering import next_token_logprobs
 from stages.sampling.requests import Policy
 from stages.sampling.sampler import PublishingSampler
 
-CHECK_EVERY = 20
-"""Versions between two comparisons; the first of a process is compared, too."""
-
 TOLERANCE = 0.01
 """Nats of difference on a token. The same weights give the same bits in float32 on one machine; other weights differ by far more."""
 
 
 class Publisher:
-    """Publishes a model's weights when they are wanted."""
+    """Publishes a model's weights when they are wanted, and compares the first and then as often as the sampler asks."""
 
     def __init__(self, model: BailingMoe, sampler: PublishingSampler, *, prompt: Sequence[int], max_lag: int) -> None:
         """`prompt`: at least two token ids, on which both sides must agree. `max_lag`: versions behind the last that are still asked."""
@@ -35,7 +32,7 @@ class Publisher:
         """
         if version != self._version:
             self._policy = self._sampler.publish(self._model, version=version, oldest=version - self._max_lag)
-            if self._version < 0 or version % CHECK_EVERY == 0:
+            if self._version < 0 or version % self._sampler.check_every == 0:
                 self._compare(version)
             self._version = version
         return self._policy

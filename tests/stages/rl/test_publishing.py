@@ -8,7 +8,7 @@ import torch
 from ring_model.checkpoint import load_model
 from ring_model.engine import NonFiniteError
 from ring_model.modelling import BailingMoe
-from stages.rl.publishing import CHECK_EVERY, Publisher
+from stages.rl.publishing import Publisher
 from tests.stages.rl.scripted import Reply, ScriptedSampler
 
 PROMPT = [3, 4, 5, 6, 7]
@@ -47,7 +47,6 @@ def test_weights_are_published_once_a_version(model: BailingMoe, tmp_path: Path)
 def test_the_sampler_is_compared_at_the_first_version_and_every_twentieth(
     model: BailingMoe, tmp_path: Path, first: int, compared: list[int]
 ) -> None:
-    assert CHECK_EVERY == 20
     sampler, at = sampler_in(tmp_path), []
     publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
     for version in (version for version in (0, 1, 3, 4, 19, 20, 21, 39, 40, 41) if version >= first):
@@ -55,6 +54,15 @@ def test_the_sampler_is_compared_at_the_first_version_and_every_twentieth(
         publisher.policy(version)
         at += [version] * (sampler.compared - before)
     assert at == compared
+
+
+def test_a_sampler_says_how_often_it_is_compared(model: BailingMoe, tmp_path: Path) -> None:
+    sampler = sampler_in(tmp_path)
+    sampler.check_every = 1
+    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
+    for version in (3, 3, 4, 5):
+        publisher.policy(version)
+    assert sampler.compared == 3
 
 
 def test_a_sampler_that_has_other_weights_is_found_at_the_next_comparison(model: BailingMoe, tmp_path: Path) -> None:
