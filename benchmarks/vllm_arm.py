@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 
@@ -103,7 +104,9 @@ def run_arm(engine: str, inputs: dict[str, Path], home: Path, *, python: str, st
     if done.returncode:
         sys.stderr.write(f"{engine}: exit code {done.returncode}; {_error(events)}\n")
         return {"engine": engine, "as asked": False}
-    return {"engine": engine, **_figures(out, events), "MB": progress.megabytes, "arm s": seconds}
+    cpu_seconds = median(end - start for start, end in pairwise(progress.seconds))
+    whole = {"CPU s a step": round(cpu_seconds, 2), "MB": progress.megabytes, "arm s": seconds}
+    return {"engine": engine, **_figures(out, events), **whole}
 
 
 def _figures(out: Path, events: Path) -> dict:

@@ -24,7 +24,6 @@ from stages.sampling import vllm_server
 from stages.sampling.answering import next_token_logprobs
 from stages.sampling.vllm_server import Handler, serve
 
-
 FAULTS = "RING_STAND_IN"
 
 
