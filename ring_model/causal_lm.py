@@ -148,7 +148,11 @@ class CausalLm:
         positions = min((most for most in (self.max_positions, max_total_tokens) if most is not None), default=None)
         for prompt in prompts:
             if not prompt or (positions is not None and len(prompt) >= positions):
-                most = "the model has {} positions" if positions == self.max_positions else "prompt and response may have {}"
+                most = (
+                    "the model has {} positions"
+                    if positions == self.max_positions
+                    else "prompt and response may have {}"
+                )
                 raise ValueError(
                     f"{self._folder}: a prompt of {len(prompt)} tokens leaves no room: {most.format(positions)}"
                 )
