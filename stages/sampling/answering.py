@@ -12,7 +12,8 @@ from ring_model.checkpoint import load_model, refill
 from ring_model.configuration import BailingMoeConfig
 from ring_model.generation import Completion, generate
 from ring_model.modelling import BailingMoe
-from ring_model.policy import micro_batches, pack_rows, response_logprobs
+from ring_model.policy import Scorer, micro_batches, pack_rows, response_logprobs
+from ring_model.scorers import open_scorer
 from ring_model.tokenizer import Tokenizer
 from stages.sampling.judging import ANSWER_SCHEMA
 from stages.sampling.prompting import prompt_ids
@@ -118,7 +119,7 @@ def next_token_logprobs(model: BailingMoe, tokens: Sequence[int]) -> list[float]
 
 @torch.no_grad()
 def response_logprobs_of(
-    model: BailingMoe, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
+    scorer: Scorer, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
 ) -> list[np.ndarray]:
     """Of every response the log-probabilities of its tokens, float32; of an empty one none."""
     found: list[np.ndarray] = [np.empty(0, np.float32)] * len(responses)
@@ -127,9 +128,9 @@ def response_logprobs_of(
     for positions in micro_batches(lengths, token_budget=_SCORED_AT_ONCE):
         batch = [asked[position] for position in positions]
         rows = pack_rows(
-            *zip(*((prompts[index], responses[index]) for index in batch), strict=True), device=model.device
+            *zip(*((prompts[index], responses[index]) for index in batch), strict=True), device=scorer.device
         )
-        scored = response_logprobs(model, rows, entropy="none", temperature=temperature).logprobs_M.cpu()
+        scored = scorer(rows, entropy="none", temperature=temperature).logprobs_M.cpu()
         pieces = scored.split([len(responses[index]) for index in batch])
         for index, piece in zip(batch, pieces, strict=True):
             found[index] = piece.numpy()
@@ -161,12 +162,14 @@ def _answers(
     return pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}, schema=ANSWER_SCHEMA)
 
 
-def _reference(worker: Worker, policy: Policy) -> BailingMoe:
+def _reference(worker: Worker, policy: Policy) -> Scorer:
     """The model of a policy that stays the same for long; kept beside the one that answers."""
     kept = worker.kept
     if kept.get("reference_policy") != policy:
         torch.set_num_threads(worker.runtime.threads)
-        kept.update(reference=load_model(policy.weights, device=worker.device), reference_policy=policy)
+        scorer = open_scorer(policy.weights)
+        scorer.read(worker.device, torch.float32)
+        kept.update(reference=scorer, reference_policy=policy)
     return kept["reference"]
 
 

@@ -18,6 +18,7 @@ import pytest
 from data.schema import SAMPLE_SCHEMA
 from ring_model.checkpoint import load_model
 from ring_model.generation import generate
+from ring_model.policy import BailingScorer
 from ring_model.tokenizer import Tokenizer
 from stages.config import RlConfig, Runtime
 from stages.sampling.answering import REFERENCE_FIELD, next_token_logprobs, response_logprobs_of
@@ -153,7 +154,7 @@ def test_the_reference_scores_what_was_drawn(
     only(sampler.sample([chunk]))
     rows = chunk.read()
     columns = [rows[name].to_pylist() for name in ("prompt_ids", "token_ids")]
-    expected = response_logprobs_of(load_model(other_model), columns[0], columns[1], 1.0)
+    expected = response_logprobs_of(BailingScorer(load_model(other_model)), columns[0], columns[1], 1.0)
     assert rows[REFERENCE_FIELD.name].to_pylist() == [values.tolist() for values in expected]
 
 
