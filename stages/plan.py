@@ -8,6 +8,7 @@ from typing import Any
 from data.benchmarks import find_benchmark
 from data.domain_names import own_domain_files
 from data.sources.formats import problem_files
+from ring_model.model_types import is_ours
 from stages.config import (
     PACKAGED,
     STAGES,
@@ -109,6 +110,7 @@ def plan_chain(recipe: Recipe, *, until: StageName | None = None, data_dir: Path
     or cannot be read.
     """
     _require_starts(recipe)
+    _require_engine(recipe)
     last = STAGES.index(until or recipe.until)
     if recipe.rl is None and last >= STAGES.index("rl"):
         raise ValueError(
@@ -198,6 +200,18 @@ def _require_starts(recipe: Recipe) -> None:
             raise ValueError(
                 f"rl.arms.{arm.name}.start = {arm.start!r}: SFT will keep {', '.join(kept)}; name one of them, or none for the chosen one"
             )
+
+
+def _require_engine(recipe: Recipe) -> None:
+    checkpoint = recipe.base.checkpoint
+    if recipe.rl is None or recipe.rl.sampling.engine != "workers" or checkpoint is None:
+        return
+    folder = Path(checkpoint)
+    if (folder / "config.json").is_file() and not is_ours(folder):
+        raise ValueError(
+            f"rl.sampling.engine = 'workers' draws from our own architecture alone, and base.checkpoint {folder} holds another: "
+            "set it to 'transformers', or to 'vllm'"
+        )
 
 
 def _arms(recipe: Recipe, stage: StageName) -> list[str | None]:

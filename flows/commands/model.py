@@ -12,7 +12,8 @@ from data.domains import DOMAINS
 from data.schema import Problem
 from flows.console import near, plain_console, waiting
 from flows.models import find_model
-from ring_model.configuration import BailingMoeConfig
+from ring_model.configuration import MODEL_TYPE, BailingMoeConfig
+from ring_model.model_types import is_ours, model_type
 from stages.records.artifact import Store, ring_home
 
 app = App(name="model", help="Look at a model, or ask it.")
@@ -59,6 +60,8 @@ def info(
     out.print(f"{_summary(document)}\n", highlight=False)
     if document["tokenizer"] is not None:
         out.print(f"{_tokenizer_summary(document['tokenizer'])}\n", highlight=False, soft_wrap=True)
+    if not document["parts"]:
+        return 0
     out.print(rows_table(document["parts"], title=""))
     training = [{"training": row["what"], "size": _size(row["bytes"])} for row in document["training"]]
     out.print(rows_table(training, title=f"each of {ranks} ranks, {micro_batch_tokens:,} tokens a micro-batch"))
@@ -110,6 +113,9 @@ def ask(
 
 
 def _summary(document: dict[str, Any]) -> str:
+    if document["architecture"] != MODEL_TYPE:
+        of = f"{document['architecture']}, opened and trained through transformers"
+        return f"{document['parameters']:,} parameters; {of}; parts and memory are told of {MODEL_TYPE} alone"
     counts = f"{document['parameters']:,} parameters, {document['active_parameters']:,} active"
     weights = document["weights"]
     if weights is None:
@@ -138,8 +144,11 @@ def _document(folder: Path, *, ranks: int, micro_batch_tokens: int, context: int
     for name, value in (("ranks", ranks), ("micro-batch-tokens", micro_batch_tokens), ("context", context)):
         if value < 1:
             raise ValueError(f"--{name} = {value} must be at least 1")
+    if not is_ours(folder):
+        return _other_document(folder)
     config = BailingMoeConfig.from_folder(folder)
     return {
+        "architecture": MODEL_TYPE,
         "parameters": config.num_parameters,
         "active_parameters": config.num_active_parameters,
         "weights": _weights(folder),
@@ -147,6 +156,24 @@ def _document(folder: Path, *, ranks: int, micro_batch_tokens: int, context: int
         "parts": [{"part": part, "parameters": count} for part, count in config.parameters_by_part().items()],
         "training": _training(config, ranks=ranks, num_tokens=micro_batch_tokens),
         "serving": _serving(config, num_tokens=context),
+    }
+
+
+def _other_document(folder: Path) -> dict[str, Any]:
+    """Of another architecture: what its files say; the tables of parts and memory are made for our own alone."""
+    from ring_model.causal_lm import check_causal_lm, count_parameters
+
+    check_causal_lm(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    return {
+        "architecture": model_type(folder),
+        "parameters": count_parameters(folder),
+        "active_parameters": None,
+        "weights": {"files": len(files), "bytes": sum(file.stat().st_size for file in files)},
+        "tokenizer": _tokenizer(folder),
+        "parts": [],
+        "training": [],
+        "serving": [],
     }
 
 

@@ -12,9 +12,9 @@ from data.schema import PROBLEM_SCHEMA, problems_from_table, read_table
 from data.sources.procedural import PHRASES
 from ring_model.checkpoint import check_folder
 from ring_model.configuration import BailingMoeConfig
+from ring_model.model_types import is_ours
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import BailingScorer
-from ring_model.scorers import is_ours
 from ring_model.tokenizer import Tokenizer, build_bpe_tokenizer, build_word_tokenizer
 from stages.config import BaseConfig, ModelSizes, Runtime, Vocabulary
 from stages.records.artifact import list_files, write_json

@@ -14,7 +14,7 @@ from data.benchmarks.catalogue import measured_set
 from data.benchmarks.loading import ABSENT
 from data.benchmarks.manifest import frozen, require_frozen
 from data.schema import PROBLEM_SCHEMA, Problem, problems_from_table, read_table
-from ring_model.scorers import max_positions
+from ring_model.model_types import max_positions
 from ring_model.tokenizer import Tokenizer
 from stages.config import EvaluationConfig
 from stages.curation.splits import BENCHMARK_ROWS, can_be_judged

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ring_model.scorers import is_ours
+from ring_model.model_types import is_ours
 from stages.config import RlSampling, Runtime
 from stages.sampling.local import LocalSampler
 
@@ -26,13 +26,8 @@ def publishing_sampler(
 ) -> "LocalSampler | CausalLmSampler | VllmSampler":
     """A `PublishingSampler`, a context. `published` takes weights, to which the tokenizer of a model folder belongs.
 
-    Raises ValueError where vLLM is wanted and none is named, and where our own generator is to draw from another architecture.
+    Raises ValueError where vLLM is wanted and none is named.
     """
-    if sampling.engine == "workers" and not is_ours(tokenizer):
-        raise ValueError(
-            f"rl.sampling.engine = 'workers' draws from our own architecture alone, and {tokenizer} holds another: "
-            "set it to 'transformers', or to 'vllm'"
-        )
     match sampling.engine:
         case "workers":
             return LocalSampler(runtime, published=published, tokenizer=tokenizer)

@@ -1,11 +1,10 @@
 """Which sampler a model needs that a person names: our own architecture, any other folder that transformers opens, or a server."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ring_model.configuration import MODEL_TYPE
+from ring_model.model_types import is_ours
 from stages.config import Runtime
 from stages.sampling.address import EXAMPLE, Address, is_address
 from stages.sampling.local import LocalSampler
@@ -61,25 +60,14 @@ def open_model(text: str) -> Model:
         address = Address.parse(text)
         return Model(text, "server", Policy.of(Path(address.model)))
     folder = Path(text)
-    if _model_type(folder) == MODEL_TYPE:
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} is no model: {folder / 'config.json'} does not exist; give a folder with config.json, model*.safetensors and"
+            f" tokenizer files, or the address of a server as {EXAMPLE}"
+        )
+    if is_ours(folder):
         return Model(text, "own", Policy.of(folder))
     from ring_model.causal_lm import check_causal_lm  # as above
 
     check_causal_lm(folder)
     return Model(text, "transformers", Policy.of(folder))
-
-
-def _model_type(folder: Path) -> str:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{folder} is no model: {path} does not exist; give a folder with config.json, model*.safetensors and tokenizer files, or the "
-            f"address of a server as {EXAMPLE}"
-        )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return str(values["model_type"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not the JSON of a model's configuration, which names a model_type: {error!r}"
-        ) from error
