@@ -30,11 +30,14 @@ class StageMonitor(BaseMetricsMonitor):
         self._seconds, self._at = 0.0, self._root.create_time()
 
     def collect_metrics(self) -> None:
-        """Look; once the stage has ended there is nothing to see."""
+        """Look; once the stage has ended there is nothing to see, though its process may not have been waited for."""
         seconds, memory, now = 0.0, 0, time.time()
         try:
+            has_ended = not self._root.memory_info().rss
             processes = [self._root, *self._root.children(recursive=True)]
         except psutil.NoSuchProcess:
+            return
+        if has_ended:
             return
         for process in processes:
             try:

@@ -1,5 +1,6 @@
 """What a stage takes of its machine: seen by the kernel's own counts, often at first and seldom later, and told where it cannot be seen."""
 
+import os
 import subprocess
 import sys
 import time
@@ -94,11 +95,18 @@ def test_a_stage_that_was_resumed_goes_on_at_its_pace(idle) -> None:
     assert sampler.due(1010.5)
 
 
-def test_a_process_that_has_ended_leaves_no_point_of_zeros(idle) -> None:
-    sampler = SystemSampler(idle, device="cpu")
-    psutil.Process(idle).kill()
-    psutil.Process(idle).wait()
-    assert not {f"{PREFIX}stage_cpu_cores", f"{PREFIX}stage_memory_usage_megabytes"} & sampler.due(5.0).keys()
+@pytest.mark.parametrize("is_waited_for", [False, True])
+def test_a_process_that_has_ended_leaves_no_point_of_zeros(is_waited_for) -> None:
+    process = subprocess.Popen(IDLE)
+    sampler = SystemSampler(process.pid, device="cpu")
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still in the table of processes
+    if is_waited_for:
+        process.wait()
+    values = sampler.due(5.0)
+    process.wait()
+    assert f"{PREFIX}cpu_utilization_percentage" in values
+    assert not {f"{PREFIX}stage_cpu_cores", f"{PREFIX}stage_memory_usage_megabytes"} & values.keys()
 
 
 def test_gpus_are_seen_or_it_is_said_why_not(idle) -> None:
