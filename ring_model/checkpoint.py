@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ring_model.configuration import GENERATION_FILE, BailingMoeConfig
-from ring_model.modelling import BailingMoe, Layer
+from ring_model.modelling import BailingMoe, DenseMlp, Layer
+from ring_model.products import Linear
 
 _READ_AT_ONCE = 1 << 22  # bytes of a file that is mapped: a map that stays keeps what was read in memory
 SINGLE_FILE = "model.safetensors"
@@ -53,7 +54,10 @@ def released_parts(model: BailingMoe) -> dict[str, Part]:
     for index, layer in enumerate(model.layers):
         assert isinstance(layer, Layer)
         parts |= {f"model.layers.{index}.{name}": part for name, part in _layer_parts(layer)}
-    return parts | {"model.norm.weight": (model.norm.weight, _whole), "lm_head.weight": (model.lm_head.weight, _whole)}
+    parts["model.norm.weight"] = (model.norm.weight, _whole)
+    if not model.config.tie_word_embeddings:
+        parts["lm_head.weight"] = (model.lm_head.weight, _whole)
+    return parts
 
 
 def released_tensors(model: BailingMoe) -> dict[str, Tensor]:
@@ -67,15 +71,24 @@ def _whole(tensor: Tensor) -> Tensor:
 
 def _layer_parts(layer: Layer) -> Iterator[tuple[str, Part]]:
     yield "input_layernorm.weight", (layer.input_layernorm.weight, _whole)
-    yield "attention.query_key_value.weight", (layer.attention.query_key_value.weight, _whole)
-    yield "attention.dense.weight", (layer.attention.dense.weight, _whole)
+    yield from _linear_parts("attention.query_key_value", layer.attention.query_key_value)
+    yield from _linear_parts("attention.dense", layer.attention.dense)
     yield "post_attention_layernorm.weight", (layer.post_attention_layernorm.weight, _whole)
-    yield "mlp.gate.weight", (layer.mlp.gate.weight, _whole)
-    for expert in range(layer.mlp.num_experts):
-        yield from _mlp_parts(f"mlp.experts.{expert}", layer.mlp.gate_up, layer.mlp.down, itemgetter(expert))
-    if layer.mlp.shared_experts is not None:
-        shared = layer.mlp.shared_experts
-        yield from _mlp_parts("mlp.shared_experts", shared.gate_up, shared.down, _whole)
+    mlp = layer.mlp
+    if isinstance(mlp, DenseMlp):
+        yield from _mlp_parts("mlp", mlp.gate_up, mlp.down, _whole)
+        return
+    yield "mlp.gate.weight", (mlp.gate.weight, _whole)
+    for expert in range(mlp.num_experts):
+        yield from _mlp_parts(f"mlp.experts.{expert}", mlp.gate_up, mlp.down, itemgetter(expert))
+    if mlp.shared_experts is not None:
+        yield from _mlp_parts("mlp.shared_experts", mlp.shared_experts.gate_up, mlp.shared_experts.down, _whole)
+
+
+def _linear_parts(prefix: str, linear: Linear) -> Iterator[tuple[str, Part]]:
+    yield f"{prefix}.weight", (linear.weight, _whole)
+    if linear.bias is not None:
+        yield f"{prefix}.bias", (linear.bias, _whole)
 
 
 def _mlp_parts(

@@ -24,12 +24,8 @@ ONLY_VALUE: dict[str, Any] = {
     "rope_scaling": None,
     "rope_interleave": False,
     "partial_rotary_factor": 1.0,
-    "use_bias": False,
-    "use_qkv_bias": False,
     "use_qk_norm": False,
     "use_sliding_window": False,
-    "tie_word_embeddings": False,
-    "first_k_dense_replace": 0,
     "norm_softmax": False,
     "attention_dropout": 0.0,
     "embedding_dropout": 0.0,
@@ -39,6 +35,7 @@ ONLY_VALUE: dict[str, Any] = {
     "score_function": "softmax",
     "routed_scaling_factor": 1.0,
     "moe_router_enable_expert_bias": False,
+    "num_nextn_predict_layers": 0,
     "quantization_config": None,
 }
 """Keys of `config.json` for which only one value is implemented. An absent key, or null, means that value."""
@@ -58,16 +55,14 @@ unless it is off (null, false, 0 or empty)."""
 WRITTEN_CONSTANTS = (
     "hidden_act",
     "rope_scaling",
-    "use_bias",
-    "use_qkv_bias",
-    "tie_word_embeddings",
-    "first_k_dense_replace",
     "norm_softmax",
     "attention_dropout",
     "embedding_dropout",
     "output_dropout",
 )
 
+_OFF_BY_NULL = frozenset({"first_k_dense_replace", "use_qkv_bias", "use_bias", "tie_word_embeddings"})
+"""Keys of which null means what an absent key does: without it."""
 
 _MANY = 2**31 - 1
 _WHOLE_NUMBERS: dict[str, tuple[int, int]] = {
@@ -81,6 +76,7 @@ _WHOLE_NUMBERS: dict[str, tuple[int, int]] = {
     "num_shared_experts": (0, 100_000),
     "moe_intermediate_size": (1, _MANY),
     "intermediate_size": (0, _MANY),
+    "first_k_dense_replace": (0, 10_000),
     "max_position_embeddings": (1, _MANY),
 }
 """Least and most of what is counted. Whether there are weights for so many is checked where they are read (`ring_model.checkpoint`)."""
@@ -95,13 +91,13 @@ class BailingMoeConfig:
     hidden_size: int = 2048
     """Width of the residual stream."""
     num_hidden_layers: int = 28
-    """Number of layers, each of them with routed experts."""
+    """Number of layers."""
     num_attention_heads: int = 16
     """Number of query heads; the head width is hidden_size / num_attention_heads."""
     num_key_value_heads: int = 4
     """Number of key and value heads, each shared by an equal number of query heads."""
     num_experts: int = 64
-    """Number of routed experts in a layer."""
+    """Number of routed experts in a layer that has any."""
     num_experts_per_tok: int = 6
     """Number of routed experts that each token uses."""
     num_shared_experts: int = 2
@@ -109,11 +105,19 @@ class BailingMoeConfig:
     moe_intermediate_size: int = 1408
     """Width of one expert."""
     intermediate_size: int = 5632
-    """Width of a dense MLP; kept for the file only, since no layer is dense."""
+    """Width of the MLP of a dense layer; kept for the file alone where no layer is dense."""
+    first_k_dense_replace: int = 0
+    """Number of layers, from the first on, that have one dense MLP in place of router, routed and shared experts."""
+    use_qkv_bias: bool = False
+    """Add a bias to queries, keys and values."""
+    use_bias: bool = False
+    """Add a bias to what attention gives (`attention.dense`); no other matrix has one, as in the released modeling code."""
+    tie_word_embeddings: bool = False
+    """Use the embedding as output matrix: one parameter, one tensor of a file, and no `lm_head.weight`."""
     norm_topk_prob: bool = True
     """Divide the chosen experts' probabilities by their sum."""
     norm_head: bool = True
-    """Divide each column of the output matrix by its L2 norm over the vocabulary."""
+    """Divide each column of the output matrix by its L2 norm over the vocabulary; of a tied matrix not where it embeds."""
     rms_norm_eps: float = 1e-5
     """Added to the mean square inside every RMSNorm."""
     rope_theta: float = 600000.0
@@ -135,7 +139,7 @@ class BailingMoeConfig:
             _require_whole(name, getattr(self, name), least=least, most=most)
         for name in ("rms_norm_eps", "rope_theta", "initializer_range"):
             _require_positive(name, getattr(self, name))
-        for name in ("norm_topk_prob", "norm_head"):
+        for name in ("norm_topk_prob", "norm_head", "use_qkv_bias", "use_bias", "tie_word_embeddings"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(  # noqa: TRY004 - one error for one bad file
                     f"{name} = {getattr(self, name)!r} must be true or false"
@@ -148,6 +152,7 @@ class BailingMoeConfig:
             raise ValueError(f"head width hidden_size / num_attention_heads = {self.head_dim} must be even for RoPE")
         if not 1 <= self.num_experts_per_tok <= self.num_experts:
             raise ValueError(f"num_experts_per_tok = {self.num_experts_per_tok} must be 1..{self.num_experts} experts")
+        self._check_dense_layers()
         for name in ("hidden_size", "moe_intermediate_size"):
             if getattr(self, name) % 4:
                 raise ValueError(
@@ -156,6 +161,17 @@ class BailingMoeConfig:
         for name in ("eos_token_id", "pad_token_id"):
             if not all(0 <= index < self.vocab_size for index in _ids(getattr(self, name), name)):
                 raise ValueError(f"{name} = {getattr(self, name)} must be an id below vocab_size = {self.vocab_size}")
+
+    def _check_dense_layers(self) -> None:
+        num_dense, num_layers = self.first_k_dense_replace, self.num_hidden_layers
+        if num_dense >= num_layers:
+            raise ValueError(
+                f"first_k_dense_replace = {num_dense} must be 0..{num_layers - 1}: at least one of the {num_layers} layers has a router"
+            )
+        if num_dense and not self.intermediate_size:
+            raise ValueError(
+                f"intermediate_size = 0 must be at least 1, the width of the {num_dense} dense layers of first_k_dense_replace"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -184,29 +200,34 @@ class BailingMoeConfig:
         return self.num_parameters - routed + routed * self.num_experts_per_tok // self.num_experts
 
     def parameters_by_part(self) -> dict[str, int]:
-        """Number of parameters of each part of the model, all layers together."""
+        """Number of parameters of each part that the model has, all layers together; a tied output matrix is the embedding."""
         layers, hidden = self.num_hidden_layers, self.hidden_size
+        routed = layers - self.first_k_dense_replace
         expert = 3 * hidden * self.moe_intermediate_size
-        return {
+        parts = {
             "embedding": self.vocab_size * hidden,
             "attention": layers * hidden * (self.qkv_size + hidden),
-            "routers": layers * hidden * self.num_experts,
-            "routed experts": layers * self.num_experts * expert,
-            "shared experts": layers * self.num_shared_experts * expert,
+            "attention biases": layers * (self.use_qkv_bias * self.qkv_size + self.use_bias * hidden),
+            "dense layers": self.first_k_dense_replace * 3 * hidden * self.intermediate_size,
+            "routers": routed * hidden * self.num_experts,
+            "routed experts": routed * self.num_experts * expert,
+            "shared experts": routed * self.num_shared_experts * expert,
             "norms": (2 * layers + 1) * hidden,
-            "output matrix": self.vocab_size * hidden,
+            "output matrix": 0 if self.tie_word_embeddings else self.vocab_size * hidden,
         }
+        return {part: count for part, count in parts.items() if count}
 
     @property
     def shape(self) -> Shape:
         """What training needs to know of a model of these sizes."""
         parts = self.parameters_by_part()
-        routed = parts["routed experts"] // self.num_experts * self.num_experts_per_tok
+        active = sum(parts.get(part, 0) for part in ("attention", "dense layers", "routers", "shared experts"))
+        num_dense, num_layers = self.first_k_dense_replace, self.num_hidden_layers
         return Shape(
-            active_parameters=parts["attention"] + parts["routers"] + routed + parts["shared experts"],
-            head_parameters=parts["output matrix"],
-            attention_width=self.num_hidden_layers * self.hidden_size,
-            routers=Routers(self.num_hidden_layers, self.num_experts, self.num_experts_per_tok),
+            active_parameters=active + parts["routed experts"] // self.num_experts * self.num_experts_per_tok,
+            head_parameters=self.vocab_size * self.hidden_size,
+            attention_width=num_layers * self.hidden_size,
+            routers=Routers(num_layers - num_dense, self.num_experts, self.num_experts_per_tok, first_layer=num_dense),
             max_positions=self.max_position_embeddings,
         )
 
@@ -219,11 +240,7 @@ class BailingMoeConfig:
 
         """
         values = _rope_at_the_top(values)
-        for name, only in ONLY_VALUE.items():
-            if values.get(name) is not None and values[name] != only:
-                raise ValueError(
-                    f"config.json: {name} = {values[name]!r} is not supported, only {only!r}; convert the model first"
-                )
+        _require_supported(values)
         names = {field.name for field in fields(cls)}
         if unknown := sorted(
             name for name in set(values) - names - set(ONLY_VALUE) - WITHOUT_ARITHMETIC if values[name]
@@ -234,7 +251,8 @@ class BailingMoeConfig:
             )
         if isinstance(values.get("eos_token_id"), list):
             values["eos_token_id"] = _ids(values["eos_token_id"], "config.json: eos_token_id")
-        config = cls(**{name: value for name, value in values.items() if name in names})
+        left_out = {name for name in _OFF_BY_NULL if values.get(name) is None}
+        config = cls(**{name: value for name, value in values.items() if name in names - left_out})
         _require_equal(values, "head_dim", config.head_dim, "hidden_size / num_attention_heads")
         shared = "num_shared_experts * moe_intermediate_size"
         _require_equal(values, "moe_shared_expert_intermediate_size", config.shared_size, shared)
@@ -315,6 +333,21 @@ def _rope_at_the_top(values: Mapping[str, Any]) -> dict[str, Any]:
             f"config.json: rope_theta = {values['rope_theta']} and rope_parameters.rope_theta = {rope['rope_theta']} differ"
         )
     return merged
+
+
+def _require_supported(values: Mapping[str, Any]) -> None:
+    """Raises ValueError naming every key that has another value than the only one of it."""
+    others = [
+        f"{name} = {values[name]!r} (only {only!r})"
+        for name, only in ONLY_VALUE.items()
+        if values.get(name) is not None and values[name] != only
+    ]
+    if others:
+        raise ValueError(
+            f"config.json: {', '.join(others)}: not supported, since it changes the arithmetic, and ring_model computes a {ARCHITECTURE} "
+            "of the first version alone, as Ling-lite and Ring-lite are. Take such a folder, or one of an architecture that transformers "
+            "has built in (Qwen, Llama, ...), which trains through transformers"
+        )
 
 
 def _require_equal(values: Mapping[str, Any], name: str, expected: int, meaning: str) -> None:

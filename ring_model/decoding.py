@@ -19,8 +19,44 @@ import torch
 from torch import Tensor
 
 from ring_model.experts import dispatch, gated, routed_experts
-from ring_model.modelling import BailingMoe, Layer, choose_experts, turns
+from ring_model.modelling import BailingMoe, DenseMlp, Layer, MoeBlock, choose_experts, turns
 from ring_model.products import add_product, product
+
+
+@dataclass(frozen=True, slots=True)
+class _Experts:
+    """The matrices of a layer's router and experts."""
+
+    mlp_XD: Tensor
+    """Router rows, then the gate and up rows of the shared expert: X = E + 2S."""
+    gate_up_EGD: Tensor
+    down_EDF: Tensor
+    shared_down_DS: Tensor | None
+
+    @classmethod
+    def of(cls, mlp: MoeBlock, norm_D: Tensor, dtype: torch.dtype) -> "_Experts":
+        """Copy the weights, with those of the norm before them."""
+        shared = mlp.shared_experts
+        mlp_rows = (mlp.gate.weight,) if shared is None else (mlp.gate.weight, shared.gate_up)
+        return cls(
+            _columns_first(torch.cat(mlp_rows) * norm_D, dtype),
+            _columns_first(mlp.gate_up * norm_D, dtype),
+            _columns_first(mlp.down, dtype),
+            None if shared is None else _columns_first(shared.down, dtype),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Mlp:
+    """The matrices of a dense layer's MLP."""
+
+    gate_up_GD: Tensor
+    down_DF: Tensor
+
+    @classmethod
+    def of(cls, mlp: DenseMlp, norm_D: Tensor, dtype: torch.dtype) -> "_Mlp":
+        """Copy the weights, with those of the norm before them."""
+        return cls(_columns_first(mlp.gate_up * norm_D, dtype), _columns_first(mlp.down, dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +65,26 @@ class _Prepared:
 
     qkv_CD: Tensor
     """Rows in the order of `pair_order`."""
+    qkv_bias_C: Tensor | None
+    """In the same order."""
     dense_DD: Tensor
-    mlp_XD: Tensor
-    """Router rows, then the gate and up rows of the shared expert: X = E + 2S."""
-    gate_up_EGD: Tensor
-    down_EDF: Tensor
-    shared_down_DS: Tensor | None
+    dense_bias_D: Tensor | None
+    mlp: _Experts | _Mlp
 
     @classmethod
     def of(cls, layer: Layer, dtype: torch.dtype) -> "_Prepared":
         """Copy a layer's weights."""
-        attention, mlp, shared = layer.attention, layer.mlp, layer.mlp.shared_experts
+        fused, dense, mlp = layer.attention.query_key_value, layer.attention.dense, layer.mlp
         before, between = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-        mlp_rows = (mlp.gate.weight,) if shared is None else (mlp.gate.weight, shared.gate_up)
-        root = len(before) ** 0.5
-        qkv_CD = attention.query_key_value.weight.index_select(0, attention.pair_order_C)
+        root, order_C = len(before) ** 0.5, layer.attention.pair_order_C
         return cls(
-            _columns_first(qkv_CD * (before * root), dtype),
-            _columns_first(attention.dense.weight, dtype),
-            _columns_first(torch.cat(mlp_rows) * (between * root), dtype),
-            _columns_first(mlp.gate_up * (between * root), dtype),
-            _columns_first(mlp.down, dtype),
-            None if shared is None else _columns_first(shared.down, dtype),
+            _columns_first(fused.weight.index_select(0, order_C) * (before * root), dtype),
+            None if fused.bias is None else fused.bias.detach().index_select(0, order_C).to(dtype),
+            _columns_first(dense.weight, dtype),
+            None if dense.bias is None else dense.bias.detach().to(dtype),
+            _Mlp.of(mlp, between * root, dtype)
+            if isinstance(mlp, DenseMlp)
+            else _Experts.of(mlp, between * root, dtype),
         )
 
 
@@ -108,7 +142,7 @@ class Decoder:
         x_RD = model.word_embeddings(token_R)
         for layer, layer_cache in zip(self._layers, cache, strict=True):
             x_RD += _attend(layer, self._normalised(x_RD), layer_cache, now)
-            x_RD += self._mix(layer, self._normalised(x_RD))
+            x_RD += self._mix(layer.mlp, self._normalised(x_RD))
         return model.norm(x_RD)
 
     def _normalised(self, x_RD: Tensor) -> Tensor:
@@ -116,24 +150,26 @@ class Decoder:
         norm_R1 = torch.linalg.vector_norm(x_RD, dim=1, keepdim=True)
         return (x_RD / torch.hypot(norm_R1, self._least_norm)).to(self._head_VD.dtype)
 
-    def _mix(self, layer: _Prepared, x_RD: Tensor) -> Tensor:
-        """The experts' output, routed and shared."""
+    def _mix(self, mlp: _Experts | _Mlp, x_RD: Tensor) -> Tensor:
+        """The experts' output, routed and shared, or the dense MLP's."""
+        if isinstance(mlp, _Mlp):
+            return product(gated(product(x_RD, mlp.gate_up_GD))[1], mlp.down_DF)
         config = self._model.config
-        logits_RE, gate_up_RS = product(x_RD, layer.mlp_XD).tensor_split((config.num_experts,), dim=1)
+        logits_RE, gate_up_RS = product(x_RD, mlp.mlp_XD).tensor_split((config.num_experts,), dim=1)
         weight_RK, expert_RK = choose_experts(
             logits_RE.float().softmax(dim=1), k=config.num_experts_per_tok, normalise=config.norm_topk_prob
         )
         plan = dispatch(expert_RK, num_experts=config.num_experts)
-        sum_RD, *_ = routed_experts(plan, x_RD, weight_RK.to(x_RD.dtype), layer.gate_up_EGD, layer.down_EDF)
-        if layer.shared_down_DS is not None:
-            add_product(sum_RD, gated(gate_up_RS)[1], layer.shared_down_DS)
+        sum_RD, *_ = routed_experts(plan, x_RD, weight_RK.to(x_RD.dtype), mlp.gate_up_EGD, mlp.down_EDF)
+        if mlp.shared_down_DS is not None:
+            add_product(sum_RD, gated(gate_up_RS)[1], mlp.shared_down_DS)
         return sum_RD
 
 
 def _attend(layer: _Prepared, x_RD: Tensor, cache: Tensor, now: _Now) -> Tensor:
     """One-token attention of a layer by plain products; S = R x KV heads."""
     num_kv, _, width = cache.shape[2:]
-    heads_RHW = product(x_RD, layer.qkv_CD).float().unflatten(1, (-1, width))
+    heads_RHW = _biased(product(x_RD, layer.qkv_CD), layer.qkv_bias_C).float().unflatten(1, (-1, width))
     torch.view_as_complex(heads_RHW[:, :-num_kv].unflatten(2, (-1, 2))).mul_(now.turns_R1C2)
     heads_RHW = heads_RHW.to(cache.dtype)
     q_RHW, kv_RHW = heads_RHW[:, : -2 * num_kv], heads_RHW[:, -2 * num_kv :]
@@ -142,4 +178,8 @@ def _attend(layer: _Prepared, x_RD: Tensor, cache: Tensor, now: _Now) -> Tensor:
     q_SHW = q_RHW.reshape(len(keys_STW), -1, width)
     scores_SHT = torch.baddbmm(now.mask_S1T, q_SHW, keys_STW.transpose(1, 2), alpha=width**-0.5)
     mixed_SHW = torch.bmm(scores_SHT.softmax(dim=2), values_STW)
-    return product(mixed_SHW.view(len(x_RD), -1), layer.dense_DD)
+    return _biased(product(mixed_SHW.view(len(x_RD), -1), layer.dense_DD), layer.dense_bias_D)
+
+
+def _biased(x_RC: Tensor, bias_C: Tensor | None) -> Tensor:
+    return x_RC if bias_C is None else x_RC.add_(bias_C)

@@ -66,7 +66,7 @@ class OptimizerSettings:
     eps: float = 1e-8
     """Added to the root of the second moment."""
     weight_decay: float = 0.0
-    """Decoupled decay of matrices (two or more axes); vectors, that is norm weights, are left alone."""
+    """Decoupled decay of matrices (two or more axes); vectors, that is norm weights and biases, are left alone."""
     gradient_clip: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
 

@@ -48,8 +48,9 @@ class BailingMoeAttention(nn.Module):
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = True
-        self.query_key_value = nn.Linear(config.hidden_size, sum(self.head_sections) * self.head_dim, bias=False)
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        num_rows = sum(self.head_sections) * self.head_dim
+        self.query_key_value = nn.Linear(config.hidden_size, num_rows, bias=config.use_qkv_bias)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.use_bias)
 
     def forward(
         self,
@@ -92,14 +93,15 @@ class BailingMoeSparseMoeBlock(nn.Module):
 
 
 class BailingMoeDecoderLayer(GradientCheckpointingLayer):
-    """Pre-norm attention and experts, each added to the residual stream."""
+    """Pre-norm attention and experts, or a dense MLP in their place, each added to the residual stream."""
 
     def __init__(self, config: BailingMoeConfig, layer_idx: int) -> None:
         super().__init__()
         self.input_layernorm = Qwen2MoeRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.attention = BailingMoeAttention(config, layer_idx)
         self.post_attention_layernorm = Qwen2MoeRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.mlp = BailingMoeSparseMoeBlock(config)
+        is_dense = layer_idx < config.first_k_dense_replace
+        self.mlp = Qwen2MoeMLP(config) if is_dense else BailingMoeSparseMoeBlock(config)
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Next residual stream [B, T, D]."""
@@ -202,6 +204,8 @@ class BailingMoeModel(BailingMoePreTrainedModel):
 
 class BailingMoeForCausalLM(BailingMoePreTrainedModel, GenerationMixin):
     """The language model."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.word_embeddings.weight"}  # noqa: RUF012 - where the configuration ties them
 
     def __init__(self, config: BailingMoeConfig) -> None:
         super().__init__(config)

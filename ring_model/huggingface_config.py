@@ -35,6 +35,9 @@ class BailingMoeConfig(PreTrainedConfig):
     num_shared_experts: int = 2
     moe_intermediate_size: int = 1408
     intermediate_size: int = 5632
+    first_k_dense_replace: int = 0
+    use_qkv_bias: bool = False
+    use_bias: bool = False
     hidden_act: str = "silu"
     norm_topk_prob: bool = True
     norm_head: bool = True

@@ -120,11 +120,13 @@ def logits_bytes(config: BailingMoeConfig, *, num_logits: int, has_entropy: bool
     return FLOAT32 * (5 if has_entropy else 3) * rows * config.vocab_size
 
 
-def layer_activation_floats(config: BailingMoeConfig) -> int:
-    """Numbers that one layer keeps for the backward pass of one token."""
+def layer_activation_floats(config: BailingMoeConfig, *, is_dense: bool) -> int:
+    """Numbers that one layer, with a dense MLP or with experts, keeps for the backward pass of one token."""
     hidden, k = config.hidden_size, config.num_experts_per_tok
     norms = 2 * 2 * hidden  # what comes out, with and without the weight
     attention = config.qkv_size + hidden + config.num_attention_heads
+    if is_dense:
+        return norms + attention + 4 * config.intermediate_size
     routed = k * (2 * hidden + 4 * config.moe_intermediate_size)
     return norms + attention + routed + 4 * config.shared_size + 2 * config.num_experts
 
@@ -134,11 +136,11 @@ def activation_bytes(
 ) -> int:
     """Bytes that `num_tokens` tokens in one micro-batch keep between the forward and the backward pass, logits left out.
 
-    With checkpointed layers each layer keeps its input, and one layer at a time the rest.
+    With checkpointed layers each layer keeps its input, and one layer at a time, the largest of them, the rest.
     """
-    layer = layer_activation_floats(config)
-    num_layers = config.num_hidden_layers
-    floats = num_layers * config.hidden_size + layer if checkpoints_layers else num_layers * layer
+    num_layers, num_dense = config.num_hidden_layers, config.first_k_dense_replace
+    layers = [layer_activation_floats(config, is_dense=index < num_dense) for index in range(num_layers)]
+    floats = num_layers * config.hidden_size + max(layers) if checkpoints_layers else sum(layers)
     return dtype_bytes * num_tokens * floats
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ring_model.configuration import BailingMoeConfig
-from ring_model.experts import experts
+from ring_model.experts import experts, gated
 from ring_model.head import Head
 from ring_model.products import Linear, float32_linear, linear
 from ring_model.rows import RowLayout, SharedPrompts, token_mean
@@ -26,7 +26,7 @@ from ring_model.rows import RowLayout, SharedPrompts, token_mean
 
 @dataclass(frozen=True, slots=True)
 class RouterOutput:
-    """What the routers of all layers report on the valid tokens of one forward pass."""
+    """What the routers report on the valid tokens of one forward pass; the L of its axes are the layers that have one."""
 
     probability_LE: Tensor
     """P: mean router probability of each expert, with its gradient; each row sums to 1."""
@@ -45,7 +45,7 @@ class RouterOutput:
 
 
 def balance_loss(probability_LE: Tensor, load_LE: Tensor) -> Tensor:
-    """Load-balance loss B of paper eq. 6 against loads F, mean over layers.
+    """Load-balance loss B of paper eq. 6 against loads F, mean over the layers that have a router.
 
     P_i is the mean router probability of expert i and F_i its share of the selections (both sum to 1). We read
     B = (1/Ne) sum_i P_i F_i Ne as (1/Ne) sum_i (Ne P_i)(Ne F_i) = Ne sum_i P_i F_i: uniform routing gives 1 whatever
@@ -150,13 +150,14 @@ class Attention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.num_kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
-        self.query_key_value = Linear(config.hidden_size, config.qkv_size)
-        self.dense = Linear(config.hidden_size, config.hidden_size)
+        self.query_key_value = Linear(config.hidden_size, config.qkv_size, has_bias=config.use_qkv_bias)
+        self.dense = Linear(config.hidden_size, config.hidden_size, has_bias=config.use_bias)
         self.register_buffer("pair_order_C", pair_order(config), persistent=False)
 
     def forward(self, x_ND: Tensor, *, layout: RowLayout, rotary: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Attend within each row; returns the output [N, D] and the (keys, values) [B, T, KV heads, W]."""
-        qkv_NC = linear(x_ND, self.query_key_value.weight, order_N=self.pair_order_C)
+        fused = self.query_key_value
+        qkv_NC = linear(x_ND, fused.weight, bias_N=fused.bias, order_N=self.pair_order_C)
         q_BTHW, k_BTHW, v_BTHW = self.split(rotate(layout.to_rows(qkv_NC), rotary))
         mixed_BHTW = F.scaled_dot_product_attention(
             q_BTHW.transpose(1, 2), k_BTHW.transpose(1, 2), v_BTHW.transpose(1, 2), is_causal=True, enable_gqa=True
@@ -266,24 +267,38 @@ class MoeBlock(nn.Module):
         return out_ND, routing
 
 
-class Layer(nn.Module):
-    """Pre-norm attention and experts, each added to the residual stream."""
+class DenseMlp(nn.Module):
+    """The one SwiGLU MLP of a layer without experts."""
 
     def __init__(self, config: BailingMoeConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Parameter(torch.empty(2 * config.intermediate_size, config.hidden_size))
+        self.down = nn.Parameter(torch.empty(config.hidden_size, config.intermediate_size))
+
+    def forward(self, x_ND: Tensor) -> tuple[Tensor, None]:
+        """Output [N, D], and no routing."""
+        _, product_NF = gated(linear(x_ND, self.gate_up))
+        return linear(product_NF, self.down), None
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and experts, or a dense MLP in their place, each added to the residual stream."""
+
+    def __init__(self, config: BailingMoeConfig, *, is_dense: bool) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.attention = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.mlp = MoeBlock(config)
+        self.mlp = DenseMlp(config) if is_dense else MoeBlock(config)
 
     def forward(
         self, x_ND: Tensor, *, layout: RowLayout, rotary: Tensor
-    ) -> tuple[Tensor, Routing, tuple[Tensor, Tensor]]:
-        """Next residual stream [N, D], the routing, and the layer's (keys, values)."""
+    ) -> tuple[Tensor, Routing | None, tuple[Tensor, Tensor]]:
+        """Next residual stream [N, D], the routing where there is a router, and the layer's (keys, values)."""
         mixed_ND, keys_values = self.attention(self.input_layernorm(x_ND), layout=layout, rotary=rotary)
         x_ND = x_ND + mixed_ND
-        expert_ND, routing = self.mlp(self.post_attention_layernorm(x_ND))
-        return x_ND + expert_ND, routing, keys_values
+        mlp_ND, routing = self.mlp(self.post_attention_layernorm(x_ND))
+        return x_ND + mlp_ND, routing, keys_values
 
 
 class Embedding(nn.Module):
@@ -313,7 +328,12 @@ class BailingMoe(nn.Module):
         self.compute_dtype: torch.dtype | None = None
         self.word_embeddings = Embedding(config)
         self.lm_head = Head(config)  # here, since weights are drawn and norms summed in this order
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.word_embeddings.weight
+        num_dense = config.first_k_dense_replace
+        self.layers = nn.ModuleList(
+            Layer(config, is_dense=index < num_dense) for index in range(config.num_hidden_layers)
+        )
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     @property
@@ -354,14 +374,20 @@ class BailingMoe(nn.Module):
         with self.autocast():
             for layer in self.layers:
                 x_ND, routing, layer_keys_values = self._run_layer(layer, x_ND, layout=layout, rotary=rotary)
-                routings.append(routing)
+                if routing is not None:
+                    routings.append(routing)
                 if keep_keys_values:
                     keys_values.append(layer_keys_values)
             hidden_ND = self.norm(x_ND)
         router = router_output(routings, count_N=layout.counts)
         return ModelOutput(hidden_ND, router, keys_values if keep_keys_values else None, layout)
 
-    def _run_layer(self, layer: nn.Module, x_ND: Tensor, **rest: Any) -> tuple[Tensor, Routing, tuple[Tensor, Tensor]]:  # noqa: ANN401 - the layer's own
+    def _run_layer(
+        self,
+        layer: nn.Module,
+        x_ND: Tensor,
+        **rest: Any,  # noqa: ANN401 - the layer's own
+    ) -> tuple[Tensor, Routing | None, tuple[Tensor, Tensor]]:
         if self.checkpoints_layers and torch.is_grad_enabled():
             return checkpoint(layer, x_ND, use_reentrant=False, preserve_rng_state=False, **rest)
         return layer(x_ND, **rest)
@@ -372,7 +398,7 @@ class BailingMoe(nn.Module):
 
 
 def router_output(routings: list[Routing], *, count_N: Tensor | None = None) -> RouterOutput:
-    """Gather what the routers of all layers report, each token as often as it counts."""
+    """Gather what the routers report, each token as often as it counts."""
     return RouterOutput(
         probability_LE=torch.stack([token_mean(routing.probability_NE, count_N) for routing in routings]),
         load_LE=torch.stack([expert_load(routing, count_N=count_N) for routing in routings]),
@@ -384,14 +410,14 @@ def router_output(routings: list[Routing], *, count_N: Tensor | None = None) -> 
 
 @torch.no_grad()
 def initialise(model: BailingMoe, *, seed: int) -> BailingMoe:
-    """Fill a model from one seed: matrices normal(0, initializer_range) in parameter order, norm weights one.
+    """Fill a model from one seed: matrices normal(0, initializer_range) in parameter order, norm weights one, biases zero.
 
     The numbers are drawn on the CPU, so they are the same on every device.
     """
     generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
-            parameter.fill_(1.0)
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
         else:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * model.config.initializer_range)
     return model

@@ -109,18 +109,20 @@ class _Linear(torch.autograd.Function):
         return grad_x_MK, grad_weight_NK, None
 
 
-def _ordered(weight_NK: Tensor, order_N: Tensor | None) -> Tensor:
-    return weight_NK if order_N is None else weight_NK.index_select(0, order_N)
+def _ordered(rows_N: Tensor, order_N: Tensor | None) -> Tensor:
+    return rows_N if order_N is None else rows_N.index_select(0, order_N)
 
 
-def linear(x_MK: Tensor, weight_NK: Tensor, *, order_N: Tensor | None = None) -> Tensor:
-    """Rows times the transpose of the weight, [M, N]; differentiable. Autocast applies.
+def linear(x_MK: Tensor, weight_NK: Tensor, *, bias_N: Tensor | None = None, order_N: Tensor | None = None) -> Tensor:
+    """Rows times the transpose of the weight, plus the bias where there is one, [M, N]; differentiable. Autocast applies.
 
-    `order_N`, a permutation, gives the order in which the weight's rows become columns of the result.
+    `order_N`, a permutation, gives the order in which the weight's rows, and the bias's numbers, become columns of the result.
     """
     if x_MK.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-        return _Linear.apply(x_MK, weight_NK, order_N)
-    return F.linear(x_MK, _ordered(weight_NK, order_N))
+        out_MN = _Linear.apply(x_MK, weight_NK, order_N)
+    else:
+        out_MN = F.linear(x_MK, _ordered(weight_NK, order_N))
+    return out_MN if bias_N is None else out_MN + _ordered(bias_N, order_N).to(out_MN.dtype)
 
 
 def float32_linear(x_MK: Tensor, weight_NK: Tensor) -> Tensor:
@@ -130,12 +132,15 @@ def float32_linear(x_MK: Tensor, weight_NK: Tensor) -> Tensor:
 
 
 class Linear(nn.Module):
-    """A matrix without bias, `weight` [size_out, size_in], applied by `linear`. Unset until someone fills it."""
+    """A matrix, `weight` [size_out, size_in], and where asked for a `bias` [size_out]; see `linear`. Unset until someone fills it."""
 
-    def __init__(self, size_in: int, size_out: int) -> None:
+    bias: nn.Parameter | None
+
+    def __init__(self, size_in: int, size_out: int, *, has_bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(size_out, size_in))
+        self.bias = nn.Parameter(torch.empty(size_out)) if has_bias else None
 
     def forward(self, x_MK: Tensor) -> Tensor:
-        """Rows times the transpose of the weight."""
-        return linear(x_MK, self.weight)
+        """Rows times the transpose of the weight, plus the bias."""
+        return linear(x_MK, self.weight, bias_N=self.bias)

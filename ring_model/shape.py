@@ -13,6 +13,9 @@ class Routers:
     num_layers: int = 0  # that have a router
     num_experts: int = 0  # of a layer
     num_chosen: int = 0  # experts that a token uses
+    first_layer: int = (
+        0  # number of the first layer that has one, as far as it is known; the layers before it are dense
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,4 +263,8 @@ def _routers(model: Any) -> Routers:  # noqa: ANN401 - of transformers
         return Routers()
     found = model.base_model(torch.zeros(1, 1, dtype=torch.int64), use_cache=False, output_router_logits=True)
     logits = getattr(found, "router_logits", None) or ()
-    return Routers(len(logits), logits[0].shape[-1], config.num_experts_per_tok) if logits else Routers()
+    if not logits:
+        return Routers()
+    num_dense = getattr(config, "first_k_dense_replace", None) or 0
+    first = num_dense if num_dense + len(logits) == config.num_hidden_layers else 0
+    return Routers(len(logits), logits[0].shape[-1], config.num_experts_per_tok, first_layer=first)

@@ -357,7 +357,7 @@ class _Run:
         trainer, progress = self.trainer, self.progress
         trainer.close()
         tables = {"phases": list(progress.phases.values()), "pool": pool_rows(pool), "probes": progress.probes}
-        tables["router"] = load_rows(progress.load, progress.domain_load)
+        tables["router"] = load_rows(progress.load, progress.domain_load, trainer.engine.shape.routers)
         metrics, notes = progress.metrics(self.values, pool), (*progress.notes(), *progress.early_ends(self.planned))
         if self.best is not None:
             metrics |= self.best.metrics()

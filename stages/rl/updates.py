@@ -59,5 +59,5 @@ def _figures(totals: Totals, *, trainer: Trainer, progress: Progress, objective:
         "loss/clip_fraction": sums["clipped"] / sums["tokens"],
         **router_losses(sums, routers),
         **routing_metrics(sums, routers),
-        **domain_metrics(progress.domain_load),
+        **domain_metrics(progress.domain_load, routers),
     }

@@ -1,6 +1,8 @@
 """What the routers did in a training step: summed over micro-batches and ranks; the loads serve the next step's balance loss.
 
-Axes: L layers, E experts.
+Figures bear the number that their layer has in the model, from 0 on; layers before the first router are dense and have none.
+
+Axes: L layers that have a router, E experts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,22 +78,22 @@ def load_by_domain(totals: Mapping[str, float], domains: Sequence[str], routers:
     return found
 
 
-def domain_metrics(loads: Mapping[str, Load]) -> dict[str, float]:
+def domain_metrics(loads: Mapping[str, Load], routers: Routers) -> dict[str, float]:
     """Of each layer and domain the busiest expert's excess over a uniform load, and the experts that no token of it chose."""
     found: dict[str, float] = {}
     for domain, load in loads.items():
         load_LE = torch.tensor(load)
         for name, values_L in (("max_violation", max_violation(load_LE)), ("dead_experts", dead_experts(load_LE))):
-            by_layer = _by_layer(f"router/{name}", values_L)
+            by_layer = _by_layer(f"router/{name}", values_L, routers)
             found |= {f"{metric}_{domain}": value for metric, value in by_layer.items()}
     return found
 
 
-def load_rows(load: Load, by_domain: Mapping[str, Load]) -> list[Row]:
+def load_rows(load: Load, by_domain: Mapping[str, Load], routers: Routers) -> list[Row]:
     """A table of loads: a row a layer and expert, with a column for all tokens and one for those of each domain."""
     return [
         {
-            "layer": layer,
+            "layer": routers.first_layer + layer,
             "expert": expert,
             "load": share,
             **{name: one[layer][expert] for name, one in by_domain.items()},
@@ -123,14 +125,15 @@ def routing_metrics(totals: Mapping[str, float], routers: Routers) -> dict[str, 
         return {}
     load_LE = _by_expert("load", totals, routers)
     return (
-        _by_layer("router/entropy", _entropies(totals, routers))
-        | _by_layer("router/max_violation", max_violation(load_LE))
-        | _by_layer("router/dead_experts", dead_experts(load_LE))
+        _by_layer("router/entropy", _entropies(totals, routers), routers)
+        | _by_layer("router/max_violation", max_violation(load_LE), routers)
+        | _by_layer("router/dead_experts", dead_experts(load_LE), routers)
     )
 
 
-def _by_layer(name: str, values_L: Tensor) -> dict[str, float]:
-    return {f"{name}_layer_{layer:02d}": float(value) for layer, value in enumerate(values_L.tolist())}
+def _by_layer(name: str, values_L: Tensor, routers: Routers) -> dict[str, float]:
+    numbered = enumerate(values_L.tolist(), start=routers.first_layer)
+    return {f"{name}_layer_{layer:02d}": float(value) for layer, value in numbered}
 
 
 def _by_expert(quantity: str, totals: Mapping[str, float], routers: Routers) -> Tensor:

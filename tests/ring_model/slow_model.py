@@ -4,6 +4,8 @@ Reads the released parameter names, so it also checks the mapping between names 
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,6 +27,19 @@ SMALL = BailingMoeConfig(
     max_position_embeddings=256,
 )
 
+DENSE = {"num_hidden_layers": 3, "first_k_dense_replace": 1, "intermediate_size": 26}
+BIASES = {"use_qkv_bias": True, "use_bias": True}
+TIED = {"tie_word_embeddings": True}
+VARIANTS = {
+    "dense": replace(SMALL, **DENSE),
+    "qkv bias": replace(SMALL, use_qkv_bias=True),
+    "bias": replace(SMALL, use_bias=True),
+    "tied": replace(SMALL, norm_head=False, **TIED),
+    "tied, divided by norms": replace(SMALL, **TIED),
+    "all": replace(SMALL, norm_head=False, **{**DENSE, "first_k_dense_replace": 2}, **BIASES, **TIED),
+}
+"""What configurations of the family may have beside Ling-lite's."""
+
 
 def norm(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
     return x / math.sqrt((x * x).mean() + eps) * weight
@@ -45,9 +60,14 @@ def mlp(weights: dict[str, np.ndarray], prefix: str, x: np.ndarray) -> np.ndarra
     return weights[f"{prefix}.down_proj.weight"] @ (gate / (1 + np.exp(-gate)) * up)
 
 
+def linear(weights: dict[str, np.ndarray], prefix: str, x_TD: np.ndarray, *, has_bias: bool) -> np.ndarray:
+    out = x_TD @ weights[f"{prefix}.weight"].T
+    return out + weights[f"{prefix}.bias"] if has_bias else out
+
+
 def attention(weights: dict[str, np.ndarray], prefix: str, x_TD: np.ndarray, config: BailingMoeConfig) -> np.ndarray:
     heads, groups, width = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-    qkv = x_TD @ weights[f"{prefix}.query_key_value.weight"].T
+    qkv = linear(weights, f"{prefix}.query_key_value", x_TD, has_bias=config.use_qkv_bias)
     out = np.zeros_like(x_TD)
     for t in range(len(x_TD)):
         for head in range(heads):
@@ -60,7 +80,7 @@ def attention(weights: dict[str, np.ndarray], prefix: str, x_TD: np.ndarray, con
                 values.append(qkv[s, (heads + groups + group) * width : (heads + groups + group + 1) * width])
             share = np.exp(np.array(scores) - max(scores))
             out[t, head * width : (head + 1) * width] = share / share.sum() @ np.array(values)
-    return out @ weights[f"{prefix}.dense.weight"].T
+    return linear(weights, f"{prefix}.dense", out, has_bias=config.use_bias)
 
 
 def experts(weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, config: BailingMoeConfig) -> np.ndarray:
@@ -74,8 +94,16 @@ def experts(weights: dict[str, np.ndarray], prefix: str, x: np.ndarray, config: 
     return out
 
 
-def logits(weights: dict[str, np.ndarray], tokens: list[int], config: BailingMoeConfig) -> np.ndarray:
-    """Logits [T, V] of one row."""
+def head_norm(weights: Mapping[str, np.ndarray], config: BailingMoeConfig) -> np.ndarray:
+    """Divisor [D] of the columns of the output matrix."""
+    head = weights["model.word_embeddings.weight" if config.tie_word_embeddings else "lm_head.weight"]
+    return np.sqrt((head * head).sum(axis=0)) + 1e-7 if config.norm_head else np.ones(head.shape[1])
+
+
+def logits(
+    weights: dict[str, np.ndarray], tokens: list[int], config: BailingMoeConfig, *, divisor: np.ndarray | None = None
+) -> np.ndarray:
+    """Logits [T, V] of one row; `divisor` of the output matrix's columns is `head_norm` unless it is held fast."""
     x_TD = weights["model.word_embeddings.weight"][tokens]
     eps = config.rms_norm_eps
     for layer in range(config.num_hidden_layers):
@@ -83,9 +111,10 @@ def logits(weights: dict[str, np.ndarray], tokens: list[int], config: BailingMoe
         normed = np.stack([norm(x, weights[f"{prefix}.input_layernorm.weight"], eps) for x in x_TD])
         x_TD = x_TD + attention(weights, f"{prefix}.attention", normed, config)
         normed = np.stack([norm(x, weights[f"{prefix}.post_attention_layernorm.weight"], eps) for x in x_TD])
-        x_TD = x_TD + np.stack([experts(weights, f"{prefix}.mlp", x, config) for x in normed])
+        if layer < config.first_k_dense_replace:
+            x_TD = x_TD + np.stack([mlp(weights, f"{prefix}.mlp", x) for x in normed])
+        else:
+            x_TD = x_TD + np.stack([experts(weights, f"{prefix}.mlp", x, config) for x in normed])
     x_TD = np.stack([norm(x, weights["model.norm.weight"], eps) for x in x_TD])
-    head = weights["lm_head.weight"]
-    if config.norm_head:
-        head = head / (np.sqrt((head * head).sum(axis=0, keepdims=True)) + 1e-7)
-    return x_TD @ head.T
+    head = weights["model.word_embeddings.weight" if config.tie_word_embeddings else "lm_head.weight"]
+    return x_TD @ (head / (head_norm(weights, config) if divisor is None else divisor)).T

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from slow_model import SMALL
+from slow_model import SMALL, VARIANTS
 
-from ring_model.checkpoint import check_folder, load_model, save_model, write_mean
-from ring_model.configuration import end_ids_of
+from ring_model.checkpoint import check_folder, load_model, refill, save_model, save_parameters, write_mean
+from ring_model.configuration import BailingMoeConfig, end_ids_of
 from ring_model.modelling import BailingMoe, initialise
 
 
@@ -235,3 +235,108 @@ def test_a_config_that_asks_for_more_than_its_weights_hold_is_refused_before_it_
             ValueError, match=r"config\.json asks for [\d,]+ parameters, and its weights have [\d,]+ bytes"
         ):
             read(tmp_path)
+
+
+# ---------------------------------------------------------------- dense layers, biases, a tied head
+
+
+def released_shapes(config: BailingMoeConfig) -> dict[str, tuple[int, ...]]:
+    """Tensors of a released folder, by hand."""
+    hidden, width = config.hidden_size, config.moe_intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {"model.word_embeddings.weight": (config.vocab_size, hidden)}
+
+    def mlp(prefix: str, inner: int) -> dict[str, tuple[int, ...]]:
+        wide = {f"{prefix}.{name}_proj.weight": (inner, hidden) for name in ("gate", "up")}
+        return {**wide, f"{prefix}.down_proj.weight": (hidden, inner)}
+
+    for layer in range(config.num_hidden_layers):
+        at = f"model.layers.{layer}"
+        norms = ("input_layernorm", "post_attention_layernorm")
+        shapes |= {f"{at}.{name}.weight": (hidden,) for name in norms}
+        rows = (config.num_attention_heads + 2 * config.num_key_value_heads) * hidden // config.num_attention_heads
+        shapes |= {
+            f"{at}.attention.query_key_value.weight": (rows, hidden),
+            f"{at}.attention.dense.weight": (hidden, hidden),
+        }
+        if config.use_qkv_bias:
+            shapes[f"{at}.attention.query_key_value.bias"] = (rows,)
+        if config.use_bias:
+            shapes[f"{at}.attention.dense.bias"] = (hidden,)
+        if layer < config.first_k_dense_replace:
+            shapes |= mlp(f"{at}.mlp", config.intermediate_size)
+            continue
+        shapes[f"{at}.mlp.gate.weight"] = (config.num_experts, hidden)
+        for expert in range(config.num_experts):
+            shapes |= mlp(f"{at}.mlp.experts.{expert}", width)
+        shapes |= mlp(f"{at}.mlp.shared_experts", config.num_shared_experts * width)
+    shapes["model.norm.weight"] = (hidden,)
+    return shapes if config.tie_word_embeddings else {**shapes, "lm_head.weight": (config.vocab_size, hidden)}
+
+
+def released_folder(folder: Path, config: BailingMoeConfig) -> Path:
+    """A folder as it is released, of which nothing is written by the code under test."""
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(6)
+    tensors = {name: torch.randn(shape, generator=generator) for name, shape in released_shapes(config).items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    names = (
+        "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "num_experts",
+        "num_experts_per_tok", "num_shared_experts", "moe_intermediate_size", "intermediate_size", "first_k_dense_replace", "use_bias",
+        "use_qkv_bias", "tie_word_embeddings", "norm_head", "norm_topk_prob", "initializer_range", "max_position_embeddings",
+    )  # fmt: skip
+    values = {
+        "model_type": "bailing_moe",
+        "hidden_act": "silu",
+        "rope_scaling": None,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    values |= {name: getattr(config, name) for name in names}
+    (folder / "config.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_released_folder_comes_back_byte_by_byte(tmp_path: Path, name: str) -> None:
+    folder, config = released_folder(tmp_path / "released", VARIANTS[name]), VARIANTS[name]
+    assert check_folder(folder) == config.num_parameters
+    model = load_model(folder)
+    assert model.config == config
+    save_model(model, tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    before, after = (json.loads((at / "config.json").read_text()) for at in (folder, tmp_path / "out"))
+    assert after.items() >= before.items()
+    save_model(model, tmp_path / "shards", max_shard_bytes=3000)
+    again = load_model(tmp_path / "shards")
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_parameters_for_another_process_and_a_mean_have_each_tensor_once(tmp_path: Path, name: str) -> None:
+    config = VARIANTS[name]
+    folder = released_folder(tmp_path / "released", config)
+    model = load_model(folder)
+    save_parameters(model, tmp_path / "parameters")
+    other = BailingMoe(config)
+    refill(other, tmp_path / "parameters")
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
+    assert (other.lm_head.weight is other.word_embeddings.weight) == config.tie_word_embeddings
+    write_mean([folder, folder], tmp_path / "mean")
+    assert (tmp_path / "mean" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tie_word_embeddings": True}, "unknown tensors lm_head.weight"),
+        ({"use_bias": True}, r"2 tensors are missing: model\.layers\.0\.attention\.dense\.bias"),
+        ({"first_k_dense_replace": 1, "intermediate_size": 26}, r"unknown tensors model\.layers\.0\.mlp\.experts\.0"),
+    ],
+)
+def test_a_config_that_says_otherwise_than_the_weights_is_refused(tmp_path: Path, values: dict, message: str) -> None:
+    folder = released_folder(tmp_path / "released", SMALL)
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(said | values))
+    for read in (load_model, check_folder):
+        with pytest.raises(ValueError, match=message):
+            read(folder)

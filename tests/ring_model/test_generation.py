@@ -30,6 +30,18 @@ def test_logprobs_and_entropies_equal_teacher_forcing(model: BailingMoe, tempera
     assert np.abs(np.concatenate([c.entropies for c in made]) - forced.entropies_M.numpy()).max() < 1e-5
 
 
+def test_dense_layers_biases_and_a_tied_head_decode_as_they_are_teacher_forced(variant: BailingMoe) -> None:
+    made = sample(variant, max_rows=3)
+    with torch.no_grad():
+        forced = response_logprobs(variant, pack_rows(PROMPTS, [c.token_ids for c in made]))
+    assert np.abs(np.concatenate([c.logprobs for c in made]) - forced.logprobs_M.numpy()).max() < 1e-5
+    assert np.abs(np.concatenate([c.entropies for c in made]) - forced.entropies_M.numpy()).max() < 1e-5
+
+
+def test_bfloat16_products_of_a_variant_decode_as_they_are_teacher_forced(variant: BailingMoe) -> None:
+    test_bfloat16_products_decode_as_they_are_teacher_forced(variant)
+
+
 def test_bfloat16_products_decode_as_they_are_teacher_forced(model: BailingMoe) -> None:
     model.compute_dtype = torch.bfloat16
     made = sample(model, max_rows=3)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import slow_model
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from ring_model.checkpoint import load_model, save_model
+from ring_model.checkpoint import load_model, released_tensors, save_model
 from ring_model.generation import generate
 from ring_model.modelling import BailingMoe
 from stages.records.code_digest import reached_modules
@@ -218,9 +219,8 @@ def test_ling_lites_sizes_give_its_16_8_billion_parameters() -> None:
     ("key", "value"),
     [
         ("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
-        ("first_k_dense_replace", 1),
-        ("use_qkv_bias", True),
-        ("tie_word_embeddings", True),
+        ("use_qk_norm", True),
+        ("score_function", "sigmoid"),
         ("hidden_act", "gelu"),
         ("quantization_config", {"quant_method": "fp8"}),
         ("a_new_gate", 2),
@@ -242,6 +242,56 @@ def test_bfloat16_weights_give_the_rounded_models_logits(model: BailingMoe, fold
         for parameter in model.parameters():
             parameter.copy_(parameter.bfloat16())
     assert_close(rounded, our_logits(model))
+
+
+def test_dense_layers_biases_and_a_tied_head_are_computed_and_generated_as_ours(
+    variant: BailingMoe, tmp_path: Path
+) -> None:
+    save_model(variant, tmp_path)
+    ported = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids, mask = padded("right")
+    with torch.no_grad():
+        out = ported(ids, attention_mask=mask, output_router_logits=True)
+        assert_close(out.logits[mask.bool()], our_logits(variant))
+    assert len(out.router_logits) == variant.config.shape.routers.num_layers
+    ids, mask = padded("left")
+    made = ported.generate(ids, attention_mask=mask, max_new_tokens=20, do_sample=False)[:, ids.shape[1] :]
+    ours = generate(variant, ROWS, seeds=range(4), max_new_tokens=20, temperature=0.0, eos_id=0)
+    for row, one in zip(made.tolist(), ours, strict=True):
+        assert row[: len(one.token_ids)] == one.token_ids
+
+
+def test_a_variants_gradients_equal_ours(variant: BailingMoe, tmp_path: Path) -> None:
+    save_model(variant, tmp_path)
+    ported = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids, mask = padded("right")
+    ported.train()(ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss.backward()
+    next_tokens = torch.tensor([token for row in ROWS for token in [*row[1:], -100]])
+    torch.nn.functional.cross_entropy(our_logits(variant), next_tokens).backward()
+    probe = BailingMoe(variant.config)
+    for source, target in zip(variant.parameters(), probe.parameters(), strict=True):
+        target.data.copy_(source.grad)
+    expected = released_tensors(probe)
+    found = {name: parameter.grad for name, parameter in ported.named_parameters() if "experts.gate_up" not in name}
+    compared = found.keys() & expected.keys()
+    wanted = {"model.word_embeddings.weight", "model.layers.0.attention.query_key_value.weight"}
+    wanted |= {name for name in expected if name.endswith(".bias") or name.startswith("model.layers.0.mlp.gate")}
+    assert compared >= wanted
+    for name in compared:
+        assert_close(found[name], expected[name])
+
+
+def test_a_variants_export_is_the_same_model_to_the_bit(variant: BailingMoe, tmp_path: Path) -> None:
+    save_model(variant, tmp_path / "model")
+    ported = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert sum(parameter.numel() for parameter in ported.parameters()) == variant.config.num_parameters
+    ported.save_pretrained(tmp_path / "export")
+    again = load_model(tmp_path / "export")
+    assert again.config == variant.config
+    names = load_file(tmp_path / "export" / "model.safetensors").keys()
+    assert names == load_file(tmp_path / "model" / "model.safetensors").keys()
+    for one, two in zip(variant.parameters(), again.parameters(), strict=True):
+        assert one.detach().numpy().tobytes() == two.detach().numpy().tobytes()
 
 
 def need(package: str) -> None:

@@ -49,10 +49,26 @@ def kept_bytes(model: BailingMoe) -> int:
     return sum(kept.values())
 
 
-def test_activations_are_those_that_autograd_keeps() -> None:
-    model = initialise(BailingMoe(CONFIG), seed=0)
-    computed = activation_bytes(CONFIG, num_tokens=NUM_TOKENS, checkpoints_layers=False)
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"first_k_dense_replace": 2, "intermediate_size": 200}, {"use_qkv_bias": True, "use_bias": True, "tie_word_embeddings": True}],
+)  # fmt: skip
+def test_activations_are_those_that_autograd_keeps(change: dict[str, object]) -> None:
+    config = replace(CONFIG, **change)
+    model = initialise(BailingMoe(config), seed=0)
+    computed = activation_bytes(config, num_tokens=NUM_TOKENS, checkpoints_layers=False)
     assert computed == pytest.approx(kept_bytes(model), rel=0.05)
+
+
+def test_checkpointed_layers_keep_their_inputs_and_the_largest_layer() -> None:
+    sizes = {
+        width: activation_bytes(
+            replace(CONFIG, first_k_dense_replace=1, intermediate_size=width), num_tokens=1, checkpoints_layers=True
+        )
+        for width in (4, 40_000, 40_001)
+    }
+    assert sizes[4] == activation_bytes(CONFIG, num_tokens=1, checkpoints_layers=True)
+    assert sizes[40_001] - sizes[40_000] == 4 * 4  # four numbers of four bytes
 
 
 @pytest.mark.parametrize(("stage", "bytes_per_parameter"), [(0, 16), (1, 8 + 8 / 8), (2, 4 + 12 / 8), (3, 16 / 8)])

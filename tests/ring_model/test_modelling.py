@@ -68,30 +68,103 @@ def test_router_losses_ignore_padding(model: BailingMoe) -> None:
     assert torch.allclose(ragged.load_LE, (7 * rows[0].load_LE + 4 * rows[1].load_LE) / 11)
 
 
-def test_gradient_equals_central_differences_of_the_slow_reference(
-    model: BailingMoe, weights: dict[str, np.ndarray]
-) -> None:
-    row = ROWS[0]
-    weighting = np.random.default_rng(0).normal(size=(len(row), model.config.vocab_size))
+def released_gradients(model: BailingMoe, row: list[int], weighting: np.ndarray) -> dict[str, torch.Tensor]:
+    """Gradients of weighted logits, under the released names."""
     output = model(torch.tensor([row]))
     (model.logits(output.hidden_ND) * torch.from_numpy(weighting).float()).sum().backward()
-    gradients = {id(p): p.grad for p in model.parameters()}
-    assert all(gradient is not None for gradient in gradients.values())
     probe = BailingMoe(model.config)
     for source, target in zip(model.parameters(), probe.parameters(), strict=True):
+        assert source.grad is not None
         target.data.copy_(source.grad)
-    names = released_tensors(probe)
-    draw = np.random.default_rng(1)
+    return released_tensors(probe)
+
+
+def require_central_differences(model: BailingMoe) -> None:
+    """Gradients are those of the slow reference, of one number in each tensor, with the norms of the head held fast."""
+    weights, row = slow_weights(model), ROWS[0]
+    weighting = np.random.default_rng(0).normal(size=(len(row), model.config.vocab_size))
+    names = released_gradients(model, row, weighting)
+    draw, divisor = np.random.default_rng(1), slow_model.head_norm(weights, model.config)
     for name, values in weights.items():
-        if name == "lm_head.weight":
-            continue
         index = tuple(int(draw.integers(size)) for size in values.shape)
+        if name == "model.word_embeddings.weight":
+            index = (row[0], index[1])  # a token that is there
         sides = []
         for step in (1e-5, -1e-5):
             moved = values.copy()
             moved[index] += step
-            sides.append((slow_model.logits({**weights, name: moved}, row, model.config) * weighting).sum())
+            logits = slow_model.logits({**weights, name: moved}, row, model.config, divisor=divisor)
+            sides.append((logits * weighting).sum())
         assert float(names[name][index]) == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=2e-4, abs=2e-4), name
+
+
+def slow_weights(model: BailingMoe) -> dict[str, np.ndarray]:
+    return {name: tensor.double().numpy() for name, tensor in released_tensors(model).items()}
+
+
+def test_gradient_equals_central_differences_of_the_slow_reference(model: BailingMoe) -> None:
+    require_central_differences(model)
+
+
+def test_dense_layers_biases_and_a_tied_head_have_the_slow_references_gradients(variant: BailingMoe) -> None:
+    require_central_differences(variant)
+
+
+def test_dense_layers_biases_and_a_tied_head_have_the_slow_references_logits(variant: BailingMoe) -> None:
+    tokens_BT, lengths_B = padded(ROWS, 0)
+    output = variant(tokens_BT, lengths_B=lengths_B)
+    weights = slow_weights(variant)
+    expected = np.concatenate([slow_model.logits(weights, row, variant.config) for row in ROWS])
+    assert np.abs(variant.logits(output.hidden_ND).detach().numpy() - expected).max() < 1e-5
+    num_routers = variant.config.num_hidden_layers - variant.config.first_k_dense_replace
+    assert output.router.load_LE.shape == (num_routers, variant.config.num_experts)
+    routers = variant.config.shape.routers
+    assert (routers.num_layers, routers.first_layer) == (num_routers, variant.config.first_k_dense_replace)
+
+
+def test_a_tied_matrix_has_the_gradient_of_both_its_uses() -> None:
+    """An untied model of the same numbers has the two apart."""
+    tied = initialise(BailingMoe(slow_model.VARIANTS["tied, divided by norms"]), seed=8)
+    apart = BailingMoe(replace(tied.config, tie_word_embeddings=False))
+    with torch.no_grad():
+        for name, tensor in released_tensors(apart).items():
+            own = "model.word_embeddings.weight" if name == "lm_head.weight" else name
+            tensor.copy_(released_tensors(tied)[own])
+    for model in (tied, apart):
+        model.logits(model(torch.tensor(ROWS[:1])).hidden_ND).log_softmax(1)[:, 5].sum().backward()
+    both = apart.word_embeddings.weight.grad + apart.lm_head.weight.grad
+    assert tied.lm_head.weight is tied.word_embeddings.weight
+    assert torch.allclose(tied.lm_head.weight.grad, both, atol=1e-6)
+    assert min(float(one.weight.grad.abs().max()) for one in (apart.word_embeddings, apart.lm_head)) > 1e-2
+
+
+def test_parameters_are_counted_once_and_by_part(variant: BailingMoe) -> None:
+    counted = sum(parameter.numel() for parameter in variant.parameters())
+    assert variant.config.num_parameters == sum(variant.config.parameters_by_part().values()) == counted
+
+
+def test_biases_begin_at_zero_and_norms_at_one() -> None:
+    model = initialise(BailingMoe(slow_model.VARIANTS["all"]), seed=0)
+    vectors = {name: set(p.tolist()) for name, p in model.named_parameters() if p.dim() == 1}
+    assert {name for name, values in vectors.items() if values == {0.0}} == {
+        f"layers.{layer}.attention.{part}.bias" for layer in range(3) for part in ("query_key_value", "dense")
+    }
+    assert all(values == {1.0} for name, values in vectors.items() if name.endswith("weight"))
+
+
+def test_checkpointed_layers_of_a_variant_give_the_same_gradients_to_the_bit(variant: BailingMoe) -> None:
+    plain = gradients(variant)
+    variant.checkpoints_layers = True
+    assert all(torch.equal(one, two) for one, two in zip(plain, gradients(variant), strict=True))
+
+
+def test_bfloat16_products_of_a_variant_stay_near_float32(variant: BailingMoe) -> None:
+    tokens_BT, lengths_B = padded(ROWS, 0)
+    exact = variant(tokens_BT, lengths_B=lengths_B).hidden_ND
+    variant.compute_dtype = torch.bfloat16
+    output = variant(tokens_BT, lengths_B=lengths_B, keep_keys_values=True)
+    assert {keys.dtype for keys, _ in output.keys_values} == {torch.float32}
+    assert 0.0 < (output.hidden_ND - exact).abs().mean() < 0.1
 
 
 def test_head_norm_is_a_constant_in_the_gradient(model: BailingMoe) -> None:

@@ -29,8 +29,21 @@ def test_gradients_equal_torchs(rows: int) -> None:
         assert torch.allclose(one, two, atol=1e-4)
 
 
-def test_half_precision_under_autocast_goes_through_torch() -> None:
-    layer = Linear(24, 20)
-    torch.nn.init.ones_(layer.weight)
+@pytest.mark.parametrize("rows", SIZES)
+def test_a_bias_and_its_gradient_are_torchs_in_any_order_of_columns(rows: int) -> None:
+    x, weight, bias = draw(rows, 24), draw(20, 24), draw(20).requires_grad_()
+    probe, order = draw(rows, 20), torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    out = linear(x, weight, bias_N=bias, order_N=order)
+    expected = torch.nn.functional.linear(x, weight, bias)[:, order]
+    assert torch.allclose(out, expected, atol=1e-4)
+    ours, torchs = (torch.autograd.grad((one * probe).sum(), bias)[0] for one in (out, expected))
+    assert torch.allclose(ours, torchs, atol=1e-4)
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_half_precision_under_autocast_goes_through_torch(has_bias: bool) -> None:
+    layer = Linear(24, 20, has_bias=has_bias)
+    for parameter in layer.parameters():
+        torch.nn.init.ones_(parameter)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer(draw(40, 24)).dtype == torch.bfloat16

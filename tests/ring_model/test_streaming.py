@@ -24,6 +24,12 @@ def test_the_tokens_are_those_of_generate(model: BailingMoe, prompt, temperature
     assert said[-1].is_end == whole.finished
 
 
+def test_the_tokens_of_a_variant_are_those_of_generate(variant: BailingMoe) -> None:
+    (whole,) = generate(variant, [PROMPTS[2]], seeds=[11], eos_id=0, max_new_tokens=20, temperature=1.0)
+    said = Speaker(variant).say(PROMPTS[2], Manner(end_ids=[0], seed=11, max_new_tokens=20, temperature=1.0))
+    assert [token.id for token in said] == whole.token_ids
+
+
 def test_the_most_probable_tokens_are_those_of_a_forward_pass(model: BailingMoe) -> None:
     prompt, speaker = PROMPTS[2], Speaker(model)
     said = list(speaker.say(prompt, Manner(end_ids=[], max_new_tokens=5, num_top=3)))

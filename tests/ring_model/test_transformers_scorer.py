@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from slow_model import SMALL
+from slow_model import SMALL, VARIANTS
 from tiny_causal_lm import save_causal_lm
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -101,9 +101,20 @@ def test_of_one_layer_our_balance_loss_times_the_chosen_experts_is_that_of_trans
     assert float(router.balance_loss(router.load_LE)) * 2 == pytest.approx(float(theirs), rel=1e-5)
 
 
-def test_the_shape_of_our_own_architecture_is_the_same_whoever_computes_it(tmp_path: Path) -> None:
-    save_model(initialise(BailingMoe(SMALL), seed=3), tmp_path)
-    assert TransformersScorer(tmp_path).shape == SMALL.shape
+@pytest.mark.parametrize("config", [SMALL, *VARIANTS.values()])
+def test_the_shape_of_our_own_architecture_is_the_same_whoever_computes_it(config, tmp_path: Path) -> None:
+    save_model(initialise(BailingMoe(config), seed=3), tmp_path)
+    assert TransformersScorer(tmp_path).shape == config.shape
+
+
+def test_a_variant_of_our_own_architecture_scores_alike_and_is_saved_alike_whoever_computes_it(
+    variant: BailingMoe, tmp_path: Path
+) -> None:
+    save_model(variant, tmp_path / "ours")
+    scorer = TransformersScorer(tmp_path / "ours")
+    assert (BailingScorer(variant)(ROWS).logprobs_M - scorer(ROWS).logprobs_M).abs().max() < 1e-5
+    scorer.save(tmp_path / "theirs", end_ids=[0])
+    assert check_folder(tmp_path / "theirs") == variant.config.num_parameters
 
 
 def test_our_own_architecture_scores_alike_whoever_computes_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise, route, router_output
 from ring_model.policy import PackedRows, pack_rows, response_logprobs
+from ring_model.shape import Routers
 from stages.training.routing import (
     domain_metrics,
     load_by_domain,
@@ -147,13 +148,27 @@ def test_loads_of_a_domain_are_shares_of_its_own_selections_and_one_without_toke
     loads = load_by_domain(totals, ("code", "math"), CONFIG.shape.routers)
     assert loads == {"math": [[0.75, 0.0, 0.0, 0.0, 0.25], [1.0, 0.0, 0.0, 0.0, 0.0]]}
     # the busiest has .75 of a fifth's 1: 3.75 times; three of five are dead
-    assert domain_metrics(loads) == {
+    assert domain_metrics(loads, CONFIG.shape.routers) == {
         "router/max_violation_layer_00_math": 2.75,
         "router/max_violation_layer_01_math": 4.0,
         "router/dead_experts_layer_00_math": 3.0,
         "router/dead_experts_layer_01_math": 4.0,
     }
-    assert load_rows([[0.5, 0.5]], {"math": [[1.0, 0.0]]}) == [
+    assert load_rows([[0.5, 0.5]], {"math": [[1.0, 0.0]]}, Routers(1, 2, 1)) == [
         {"layer": 0, "expert": 0, "load": 0.5, "math": 1.0},
         {"layer": 0, "expert": 1, "load": 0.5, "math": 0.0},
     ]
+
+
+def test_behind_dense_layers_figures_bear_the_number_that_their_layer_has_in_the_model() -> None:
+    routers = Routers(num_layers=2, num_experts=5, num_chosen=2, first_layer=3)
+    totals = totals_of((7,))
+    expected = {
+        name.replace("layer_01", "layer_04").replace("layer_00", "layer_03"): value
+        for name, value in routing_metrics(totals, CONFIG.shape.routers).items()
+    }
+    assert routing_metrics(totals, routers) == expected
+    assert set(domain_metrics({"math": [[1.0] + [0.0] * 4] * 2}, routers)) == {
+        f"router/{name}_layer_0{layer}_math" for name in ("max_violation", "dead_experts") for layer in (3, 4)
+    }
+    assert [row["layer"] for row in load_rows([[0.5, 0.5], [1.0, 0.0]], {}, routers)] == [3, 3, 4, 4]
