@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 from ring_model.configuration import BailingMoeConfig  # noqa: E402
 from ring_model.engine import Engine, OptimizerSettings, _import_deepspeed  # noqa: E402
 from ring_model.modelling import BailingMoe, initialise  # noqa: E402
-from ring_model.policy import PackedRows, pack_rows, response_logprobs  # noqa: E402
+from ring_model.policy import BailingScorer, PackedRows, pack_rows  # noqa: E402
 
 
 def resident(name: str) -> int:
@@ -34,7 +34,7 @@ def main(config_file: str, zero_stage: str, num_rows: str, length: str, checkpoi
     config = BailingMoeConfig(**json.loads(Path(config_file).read_text()))
     before = resident("VmRSS")
     engine = Engine.start(
-        initialise(BailingMoe(config), seed=0),
+        BailingScorer(initialise(BailingMoe(config), seed=0)),
         optimizer=OptimizerSettings(learning_rate=1e-4),
         zero_stage=int(zero_stage),
         checkpoints_layers=checkpoints == "1",
@@ -43,7 +43,7 @@ def main(config_file: str, zero_stage: str, num_rows: str, length: str, checkpoi
     for _ in range(2):
         for _ in range(2):
             rows = rows_of(config, int(num_rows), int(length), generator)
-            loss = -response_logprobs(engine.model, rows, entropy="none").logprobs_M.sum()
+            loss = -engine.score(rows, entropy="none").logprobs_M.sum()
             engine.backward(loss, denominator=float(rows.num_response_tokens))
             del loss
         engine.step()

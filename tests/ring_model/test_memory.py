@@ -12,6 +12,7 @@ import torch
 from slow_model import SMALL
 
 from ring_model.configuration import BailingMoeConfig
+from ring_model.head import MAX_LOGITS
 from ring_model.memory import (
     LOGITS_PIECE,
     PRECISIONS,
@@ -25,7 +26,6 @@ from ring_model.memory import (
     training_state_bytes,
 )
 from ring_model.modelling import BailingMoe, initialise
-from ring_model.policy import MAX_LOGITS
 
 CONFIG = replace(SMALL, hidden_size=64, moe_intermediate_size=48, num_hidden_layers=3, num_experts=8)
 NUM_TOKENS = 100  # too few for experts one by one, which are filled up a little

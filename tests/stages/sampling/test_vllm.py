@@ -159,11 +159,11 @@ def test_the_reference_scores_what_was_drawn(
 
 
 def test_published_weights_are_those_that_answer(sampler: VllmSampler, tiny_model: Path, other_model: Path) -> None:
-    first = sampler.publish(load_model(tiny_model), version=0, oldest=0)
-    second = sampler.publish(load_model(other_model), version=1, oldest=0)
+    first = sampler.publish(BailingScorer(load_model(tiny_model)), version=0, oldest=0)
+    second = sampler.publish(BailingScorer(load_model(other_model)), version=1, oldest=0)
     for policy, model in ((first, tiny_model), (second, other_model), (first, tiny_model)):
         assert sampler.check(policy, TOKENS) == next_token_logprobs(load_model(model), TOKENS)
-    third = sampler.publish(load_model(tiny_model), version=2, oldest=2)
+    third = sampler.publish(BailingScorer(load_model(tiny_model)), version=2, oldest=2)
     assert [path.name for path in third.weights.parent.iterdir()] == ["000002"]
 
 
@@ -269,7 +269,7 @@ def test_a_server_that_has_other_weights_than_it_says_computes_others(
     """What `Publisher` finds at every version: as vLLM's `reload_weights` on a CPU."""
     assert sampler.check_every == 1
     faults({"do": "others", "folder": str(tiny_model)})
-    found = sampler.check(sampler.publish(load_model(other_model), version=7, oldest=7), TOKENS)
+    found = sampler.check(sampler.publish(BailingScorer(load_model(other_model)), version=7, oldest=7), TOKENS)
     assert found == next_token_logprobs(load_model(tiny_model), TOKENS)
 
 

@@ -32,9 +32,9 @@ def test_flops_of_a_step_are_the_houses_formula_row_by_row() -> None:
         rl(prompts_per_step=2, samples_per_prompt=3, objective={"budget_scope": "global"}).for_arm("arm"), LITE, ROWS
     )
     row = row_work(100, 12_800)
-    assert load.flops[REFERENCE] == 6 * forward_flops(row, LITE)
-    assert load.flops[SAMPLING] == 2 * forward_flops(sampling_work(100, [12_800] * 3), LITE)
-    assert load.flops[TRAINING] == 3 * 6 * forward_flops(row, LITE)  # 76 800 tokens: less than the budget
+    assert load.flops[REFERENCE] == 6 * forward_flops(row, LITE.shape)
+    assert load.flops[SAMPLING] == 2 * forward_flops(sampling_work(100, [12_800] * 3), LITE.shape)
+    assert load.flops[TRAINING] == 3 * 6 * forward_flops(row, LITE.shape)  # 76 800 tokens: less than the budget
 
 
 def test_a_budget_bounds_what_is_trained_on() -> None:
@@ -67,7 +67,7 @@ def test_stages_of_a_chain_are_those_with_arithmetic() -> None:
     tokens = training.max_total_tokens  # 1 100 do not fit
     assert by_stage["sft"].trained == 10 * tokens * training.epochs
     assert by_stage["sft"].flops == {
-        TRAINING: 3 * 10 * training.epochs * forward_flops(row_work(100, tokens - 100), LITE)
+        TRAINING: 3 * 10 * training.epochs * forward_flops(row_work(100, tokens - 100), LITE.shape)
     }
 
 
