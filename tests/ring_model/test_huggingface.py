@@ -296,7 +296,7 @@ def test_a_variants_export_is_the_same_model_to_the_bit(variant: BailingMoe, tmp
 
 def need(package: str) -> None:
     if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed; pip install -e '.[interop]'")
+        pytest.skip(f"{package} is not installed; pip install -e '.[lora]'")
 
 
 @pytest.mark.parametrize("device_map", ["cpu", "auto"])
