@@ -1,6 +1,6 @@
 """Trains the small model for four steps on this rank's share of fixed rows; run alone or under torchrun.
 
-usage: [PRECISION=bfloat16] engine_script.py OUT.pt ZERO_STAGE CHECKPOINT_FOLDER [FOLDER_TO_REFUSE ...]
+usage: [PRECISION=bfloat16] [VARIANT=NAME] engine_script.py OUT.pt ZERO_STAGE CHECKPOINT_FOLDER [FOLDER_TO_REFUSE ...]
 It resumes from the checkpoint folder when there is one, else saves there after two steps and goes on.
 """
 
@@ -15,7 +15,7 @@ gc.disable()  # importing PyTorch and DeepSpeed leaves no garbage, and looking f
 import torch  # noqa: E402
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-from slow_model import SMALL  # noqa: E402
+from slow_model import SMALL, VARIANTS  # noqa: E402
 
 from ring_model.engine import Engine, OptimizerSettings  # noqa: E402
 from ring_model.modelling import BailingMoe, initialise  # noqa: E402
@@ -63,7 +63,7 @@ def refusal(engine: Engine, folder: str) -> str:
 
 def main(out: str, zero_stage: int, folder: str, refused: list[str]) -> None:
     torch.set_num_threads(1)
-    model = initialise(BailingMoe(SMALL), seed=5)
+    model = initialise(BailingMoe(VARIANTS.get(os.environ.get("VARIANT", ""), SMALL)), seed=5)
     precision = "bfloat16" if os.environ.get("PRECISION") == "bfloat16" else "float32"
     engine = Engine.start(BailingScorer(model), optimizer=SETTINGS, zero_stage=zero_stage, precision=precision)
     refusals = engine.all_gather_object([refusal(engine, other) for other in refused])

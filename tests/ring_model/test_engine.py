@@ -13,8 +13,9 @@ import engine_script
 import pytest
 import torch
 from safetensors.torch import load_file
-from slow_model import SMALL
+from slow_model import SMALL, VARIANTS
 
+from ring_model.configuration import BailingMoeConfig
 from ring_model.engine import Engine, OptimizerSettings, remove_save
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import BailingScorer, response_logprobs
@@ -25,11 +26,11 @@ SCRIPT = str(Path(__file__).parent / "engine_script.py")
 
 
 def run(
-    *arguments: object, ranks: int = 1, script: str = SCRIPT, precision: str = "float32"
+    *arguments: object, ranks: int = 1, script: str = SCRIPT, precision: str = "float32", variant: str = ""
 ) -> subprocess.CompletedProcess:
     start = [sys.executable] if ranks == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     start += [] if ranks == 1 else [f"--nproc-per-node={ranks}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PRECISION": precision}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PRECISION": precision, "VARIANT": variant}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)
     return subprocess.run(
@@ -42,10 +43,10 @@ def run(
     )
 
 
-def result(folder: Path, *refused: Path, ranks: int, stage: int, precision: str = "float32") -> dict:
+def result(folder: Path, *refused: Path, ranks: int, stage: int, precision: str = "float32", variant: str = "") -> dict:
     """What the script says of a run that saves in `folder`, or goes on from there."""
     out = folder.with_suffix(".pt")
-    completed = run(out, stage, folder, *refused, ranks=ranks, precision=precision)
+    completed = run(out, stage, folder, *refused, ranks=ranks, precision=precision, variant=variant)
     assert completed.returncode == 0, completed.stderr[-3000:]
     return torch.load(out, weights_only=True)
 
@@ -78,9 +79,11 @@ def resumed(straight, tmp_path_factory) -> Callable[..., dict]:
     return make
 
 
-def plain_torch(num_steps: int, *, reset_after: int | None = None) -> tuple[list[torch.Tensor], list[float]]:
+def plain_torch(
+    num_steps: int, *, reset_after: int | None = None, config: BailingMoeConfig = SMALL
+) -> tuple[list[torch.Tensor], list[float]]:
     """The same steps by torch alone: all micro-batches here, sum / denominator, clip, AdamW, which may be a new one after some steps."""
-    model = initialise(BailingMoe(SMALL), seed=5)
+    model = initialise(BailingMoe(config), seed=5)
     settings = engine_script.SETTINGS
     groups = [
         {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": settings.weight_decay},
@@ -117,6 +120,15 @@ def test_any_ranks_and_stage_take_the_steps_of_plain_torch(straight, ranks: int,
     assert found["gathered"] == list(range(ranks))
     assert found["total"] == {"one": ranks, "rank": ranks - 1}
     assert found["word"] == "from 0"
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_dense_layers_biases_and_a_tied_head_take_the_steps_of_plain_torch(tmp_path: Path, stage: int) -> None:
+    found = result(tmp_path / "checkpoint", ranks=2, stage=stage, variant="all")
+    weights, norms = plain_torch(engine_script.NUM_STEPS, config=VARIANTS["all"])
+    assert furthest(found["weights"], weights) < 1e-6
+    assert found["norms"] == pytest.approx(norms, rel=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(found["again"], found["weights"], strict=True))
 
 
 @pytest.mark.parametrize(("ranks", "stage"), RANKS_AND_STAGES)
