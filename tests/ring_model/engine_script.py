@@ -15,7 +15,7 @@ gc.disable()  # importing PyTorch and DeepSpeed leaves no garbage, and looking f
 import torch  # noqa: E402
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-from slow_model import SMALL  # noqa: E402
+from slow_model import SMALL, VARIANTS  # noqa: E402
 
 from ring_model.engine import Engine, OptimizerSettings  # noqa: E402
 from ring_model.modelling import BailingMoe, initialise  # noqa: E402
@@ -67,8 +67,8 @@ def refusal(engine: Engine, folder: str) -> str:
 
 def main(out: str, zero_stage: int, folder: str, refused: list[str]) -> None:
     torch.set_num_threads(1)
-    start = os.environ.get("START")
-    scorer = open_scorer(Path(start)) if start else BailingScorer(initialise(BailingMoe(SMALL), seed=5))
+    start, sizes = os.environ.get("START"), VARIANTS.get(os.environ.get("VARIANT", ""), SMALL)
+    scorer = open_scorer(Path(start)) if start else BailingScorer(initialise(BailingMoe(sizes), seed=5))
     precision = "bfloat16" if os.environ.get("PRECISION") == "bfloat16" else "float32"
     engine = Engine.start(scorer, optimizer=SETTINGS, zero_stage=zero_stage, precision=precision)
     refusals = engine.all_gather_object([refusal(engine, other) for other in refused])

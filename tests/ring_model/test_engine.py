@@ -13,9 +13,10 @@ import engine_script
 import pytest
 import torch
 from safetensors.torch import load_file
-from slow_model import SMALL
+from slow_model import SMALL, VARIANTS
 
 from ring_model.checkpoint import save_model
+from ring_model.configuration import BailingMoeConfig
 from ring_model.engine import Engine, OptimizerSettings, remove_save
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import BailingScorer, response_logprobs
@@ -77,9 +78,11 @@ def resumed(straight, tmp_path_factory) -> Callable[..., dict]:
     return make
 
 
-def plain_torch(num_steps: int, *, reset_after: int | None = None) -> tuple[list[torch.Tensor], list[float]]:
+def plain_torch(
+    num_steps: int, *, reset_after: int | None = None, config: BailingMoeConfig = SMALL
+) -> tuple[list[torch.Tensor], list[float]]:
     """The same steps by torch alone: all micro-batches here, sum / denominator, clip, AdamW, which may be a new one after some steps."""
-    model = initialise(BailingMoe(SMALL), seed=5)
+    model = initialise(BailingMoe(config), seed=5)
     settings = engine_script.SETTINGS
     groups = [
         {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": settings.weight_decay},
@@ -116,6 +119,15 @@ def test_any_ranks_and_stage_take_the_steps_of_plain_torch(straight, ranks: int,
     assert found["gathered"] == list(range(ranks))
     assert found["total"] == {"one": ranks, "rank": ranks - 1}
     assert found["word"] == "from 0"
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_dense_layers_biases_and_a_tied_head_take_the_steps_of_plain_torch(tmp_path: Path, stage: int) -> None:
+    found = result(tmp_path / "checkpoint", ranks=2, stage=stage, VARIANT="all")
+    weights, norms = plain_torch(engine_script.NUM_STEPS, config=VARIANTS["all"])
+    assert furthest(found["weights"], weights) < 1e-6
+    assert found["norms"] == pytest.approx(norms, rel=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(found["again"], found["weights"], strict=True))
 
 
 @pytest.mark.parametrize(("ranks", "stage"), RANKS_AND_STAGES)

@@ -39,14 +39,24 @@ SIZES = {
     "max_position_embeddings": 128,
 }
 
+MORE = {
+    "num_hidden_layers": 2,
+    "first_k_dense_replace": 1,
+    "intermediate_size": 20,
+    "use_qkv_bias": True,
+    "use_bias": True,
+    "tie_word_embeddings": True,
+}
+"""What others of the family have: a dense layer before the one with experts, biases, one matrix that embeds and gives logits."""
 
-def save_tiny_model(folder: Path, problems: tuple[Problem, ...] = PROBLEMS) -> Path:
+
+def save_tiny_model(folder: Path, problems: tuple[Problem, ...] = PROBLEMS, **sizes: int) -> Path:
     """A model that has learnt nothing, with a tokenizer of the problems' words."""
     texts = [propose_trace(row, styles={"long": 1.0}, slips={"long": 0.0}, seed=0) for row in problems]
     suffixes = [domain.prompt_suffix for domain in DOMAINS.values()]
     tokenizer = build_word_tokenizer([*texts, *(row.prompt for row in problems)], phrases=[*suffixes, *PHRASES])
     ids = {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    save_model(initialise(BailingMoe(BailingMoeConfig(**SIZES, **ids)), seed=0), folder)
+    save_model(initialise(BailingMoe(BailingMoeConfig(**{**SIZES, **sizes}, **ids)), seed=0), folder)
     tokenizer.save(folder)
     return folder
 

@@ -16,7 +16,7 @@ from stages.config import RlConfig, Runtime
 from stages.rl.run import run
 from stages.sampling.answering import next_token_logprobs
 from stages.stage import StageLog
-from tests.stages.conftest import arm_config, run_arm
+from tests.stages.conftest import MORE, arm_config, run_arm, save_tiny_model
 
 RL: dict[str, Any] = {
     "kind": "rl",
@@ -88,4 +88,26 @@ def test_an_arm_starts_from_the_checkpoint_that_it_names_and_says_so(two_epochs,
     first_rows = read_table(tmp_path / "arm" / "rollouts" / "step-000001.parquet", ROLLOUT_SCHEMA)
     row = first_rows.to_pylist()[0]
     own = next_token_logprobs(load_model(two_epochs["sft"] / "epoch-02"), [*row["prompt_ids"], *row["token_ids"]])
+    assert own[-row["num_tokens"] :] == pytest.approx(row["logprobs"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_an_arm_trains_a_model_with_a_dense_layer_biases_and_a_tied_head(arm_inputs, tmp_path: Path) -> None:
+    start = save_tiny_model(tmp_path / "sft" / "epoch-01", **MORE)
+    arm = {**RL, "name": "arm", "start": "epoch-01"}
+    done = run_arm(arm_config(arms=(arm,)), {**arm_inputs, "sft": tmp_path / "sft"}, tmp_path / "arm")
+    assert done.code == 0, done.errors
+    before, after = (load_model(folder) for folder in (start, tmp_path / "arm" / "model"))
+    assert after.config == before.config
+    moved = {
+        name
+        for (name, one), two in zip(before.named_parameters(), after.parameters(), strict=True)
+        if (one != two).any()
+    }
+    assert {"word_embeddings.weight", "layers.0.mlp.gate_up", "layers.0.attention.dense.bias"} <= moved
+    record = json.loads((tmp_path / "arm" / ".state" / "record.json").read_text())
+    assert {row["layer"] for row in record["tables"]["router"]} == {1}
+    rows = read_table(tmp_path / "arm" / "rollouts" / "step-000001.parquet", ROLLOUT_SCHEMA)
+    row = rows.to_pylist()[0]
+    own = next_token_logprobs(before, [*row["prompt_ids"], *row["token_ids"]])
     assert own[-row["num_tokens"] :] == pytest.approx(row["logprobs"], abs=1e-4)

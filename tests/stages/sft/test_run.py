@@ -31,7 +31,7 @@ from stages.stage import STATE, StageLog
 from stages.training.checkpoints import CHECKPOINTS, checkpoint_folders, checkpoints_of
 from stages.training.ledger import steps_of
 from stages.training.model_card import CARD
-from tests.stages.conftest import PROBLEMS, lines_of
+from tests.stages.conftest import MORE, PROBLEMS, lines_of, save_tiny_model
 
 WEIGHTS = "model.safetensors"
 KEPT = ["epoch-00+1of2", "epoch-01", "epoch-01+1of2", "epoch-02"]
@@ -260,3 +260,23 @@ def test_rl_starts_from_the_mean_where_it_was_chosen(inputs: Inputs, halves: Pat
     assert start == halves / MEAN
     assert load_model(start).config == load_model(halves / "epoch-02").config
     assert Tokenizer.from_folder(start).vocab_size == Tokenizer.from_folder(halves / "epoch-02").vocab_size
+
+
+# ---------------------------------------------------------------- dense layers, biases, a tied head
+
+
+def test_a_model_with_a_dense_layer_biases_and_a_tied_head_learns_and_is_kept_as_such(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    base = save_tiny_model(tmp_path / "base" / "model", **MORE)
+    out = tmp_path / "sft"
+    assert sft({**inputs, "base": tmp_path / "base"}, out, TRAINING) == 0
+    values = [event["values"] for event in said(out)["events"] if "train/loss" in event.get("values", {})]
+    assert values[-1]["train/loss"] < values[0]["train/loss"]
+    routers = {name for one in values for name in one if name.startswith("router/entropy_layer")}
+    assert routers == {"router/entropy_layer_01"}
+    before, after = load_file(base / WEIGHTS), load_file(out / "epoch-02" / WEIGHTS)
+    assert before.keys() == after.keys() and "lm_head.weight" not in after
+    assert load_model(out / "epoch-02").config == load_model(base).config
+    for name in ("mlp.up_proj.weight", "attention.dense.bias", "attention.query_key_value.bias"):
+        assert not torch.equal(before[f"model.layers.0.{name}"], after[f"model.layers.0.{name}"]), name
