@@ -332,6 +332,7 @@ def test_the_readme_documents_every_command() -> None:
         "chat",
         "export",
         "export-records",
+        "plan",
     }
     assert {command.split()[0] for command in COMMANDS} == names
 
