@@ -28,10 +28,16 @@ from stages.stage import STATE, StageLog
 
 BEATS = "beats"
 _POLL_SECONDS = 0.5
-_PASSED_ON = (
-    "RING_",
+_AT_THE_START = (
+    "PYTHON",
+    "PATH",
+    "LD_LIBRARY_PATH",
     "OMP_",
     "MKL_",
+    "GLIBC_",
+)  # what an interpreter reads when it starts
+_LATER = (
+    "RING_",
     "DS_",
     "NCCL_",
     "GLOO_",
@@ -39,11 +45,7 @@ _PASSED_ON = (
     "TORCH_",
     "HF_",
     "TOKENIZERS_",
-    "GLIBC_",
-    "PYTHON",
-    "PATH",
-    "LD_LIBRARY_PATH",
-)
+)  # keys among them: never in a command line
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ class Host:
 
 
 def hosts_of(runtime: Runtime, *, ranks: int) -> list[Host]:
-    """The hosts of the file, or of SLURM's allocation, with the ranks that each has; this machine where neither is.
+    """The hosts of the file, of which the first is this one as the others know it, or of SLURM's allocation, with the ranks of each.
+
+    This machine where neither is.
 
     Raises:
         ValueError: the file is missing or malformed, or the slots are not as many as the ranks.
@@ -104,15 +108,21 @@ def launch(job_path: Path, job: Mapping[str, Any]) -> int:
     hosts = hosts_of(runtime, ranks=job["ranks"])
     if len(hosts) == 1:
         return run_host(job_path, job, Place(0, (hosts[0].slots,), f"127.0.0.1:{_free_port()}"))
-    address = f"{_own_address(runtime)}:{_free_port()}"
+    address = f"{hosts[0].name if runtime.hosts else socket.getfqdn()}:{_free_port()}"
     slots = tuple(host.slots for host in hosts)
-    commands = [_on_host(host, job_path, Place(number, slots, address), runtime) for number, host in enumerate(hosts)]
-    return _together([subprocess.Popen(command, stdin=subprocess.PIPE) for command in commands])
+    places = [Place(number, slots, address) for number in range(len(hosts))]
+    commands = [_on_host(host, job_path, place, runtime) for host, place in zip(hosts, places, strict=True)]
+    return _together([_connected(command) for command in commands])
 
 
-def _own_address(runtime: Runtime) -> str:
-    """Where the other hosts find the first one, which must be this one."""
-    return "127.0.0.1" if runtime.remote_shell != "ssh" and not os.environ.get("SLURM_JOB_ID") else socket.getfqdn()
+def _connected(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a host's process and give it, by the connection, the rest of its environment."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    later = {name: value for name, value in os.environ.items() if name.startswith(_LATER)}
+    process.stdin.write(json.dumps(later).encode() + b"\n")
+    process.stdin.flush()
+    return process
 
 
 def _free_port() -> int:
@@ -149,7 +159,7 @@ def _on_host(host: Host, job_path: Path, place: Place, runtime: Runtime) -> list
     worker = [sys.executable, "-m", "stages.worker", str(job_path), str(place)]
     if not runtime.hosts:
         return ["srun", "--nodes=1", "--ntasks=1", f"--relative={place.number}", "--kill-on-bad-exit=1", *worker]
-    passed = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(_PASSED_ON)]
+    passed = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(_AT_THE_START)]
     line = f"cd {shlex.quote(str(Path.cwd()))} && exec env {shlex.join(passed)} {shlex.join(worker)}"
     return [*shlex.split(runtime.remote_shell), host.name, line]
 
@@ -179,7 +189,8 @@ def _hang_up(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def end_with_connection() -> None:
-    """For a process on another host: die, with all ranks, when who started it closes the connection."""
+    """For a process on a host: take its environment from the connection, and die with all ranks when that closes."""
+    os.environ.update(json.loads(sys.stdin.buffer.readline()))
 
     def wait() -> None:
         sys.stdin.buffer.read()

@@ -114,18 +114,24 @@ def test_a_rank_that_dies_or_stands_still_is_named_and_ends_the_others(arm_input
 def shell(tmp_path: Path) -> Path:
     """In place of ssh: runs the command of any host here, in a session of its own, and notes the host."""
     path = tmp_path / "shell"
-    path.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/asked\nexec setsid sh -c "$2"\n')
+    path.write_text(
+        f'#!/bin/sh\necho "$1" >> {tmp_path}/asked\necho "$2" >> {tmp_path}/lines\nexec setsid sh -c "$2"\n'
+    )
     path.chmod(0o755)
     return path
 
 
 @pytest.mark.slow
-def test_two_hosts_end_with_the_bytes_of_one(arm_inputs, tmp_path: Path, shell: Path) -> None:
+def test_two_hosts_end_with_the_bytes_of_one_and_no_command_line_holds_a_key(
+    arm_inputs, tmp_path: Path, shell: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RING_API_KEY", "a-secret")
     hosts = tmp_path / "hosts"
-    hosts.write_text("here slots=1\nthere slots=1\n")
+    hosts.write_text("localhost slots=1\n127.0.0.1 slots=1\n")
     apart = run_arm(arm_config(), arm_inputs, tmp_path / "apart", ranks=2, hosts=str(hosts), remote_shell=str(shell))
     assert apart.code == 0, apart.errors
-    assert sorted((tmp_path / "asked").read_text().split()) == ["here", "there"]
+    assert sorted((tmp_path / "asked").read_text().split()) == ["127.0.0.1", "localhost"]
+    assert "a-secret" not in (tmp_path / "lines").read_text()
     together = run_arm(arm_config(), arm_inputs, tmp_path / "together", ranks=2)
     assert together.code == 0, together.errors
     name = "model/model.safetensors"
@@ -135,7 +141,7 @@ def test_two_hosts_end_with_the_bytes_of_one(arm_inputs, tmp_path: Path, shell: 
 @pytest.mark.slow
 def test_a_host_that_dies_ends_the_other(arm_inputs, tmp_path: Path, shell: Path) -> None:
     hosts = tmp_path / "hosts"
-    hosts.write_text("here slots=1\nthere slots=1\n")
+    hosts.write_text("localhost slots=1\n127.0.0.1 slots=1\n")
     out = tmp_path / "arm"
     process = start_arm(arm_job(SLOW, arm_inputs, out, ranks=2, hosts=str(hosts), remote_shell=str(shell)))
     first, second = pid_of(out, 0, doing="samples"), pid_of(out, 1, doing="all ranks")
