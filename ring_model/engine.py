@@ -299,11 +299,12 @@ class Engine:
             ValueError: files changed since they were written, or belong to another model; on every rank.
 
         """
-        folder = Path(folder)
-        if not folder.is_dir() and _old(folder).is_dir():
-            folder = _old(folder)
-        if not (folder / STATE_FILE).is_file():
+        found = self.broadcast(
+            _whole_save(Path(folder))
+        )  # of all ranks one decides: file systems of several hosts may lag
+        if found is None:
             return None
+        folder = Path(found)
         problem, index = None, {}
         try:
             index = read_index(folder)
@@ -393,11 +394,13 @@ def _without(package: str) -> Generator[None]:
 
 def _shard(deepspeed: ModuleType, config: dict[str, Any], parameter: nn.Parameter) -> None:
     """Leave this rank its part of a parameter, so that no rank ever holds the whole model."""
+    HEARTBEAT.note("reading the model")
     deepspeed.zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=config)
 
 
 def _keep(_: nn.Parameter) -> None:
-    pass
+    """Where every rank has the whole model."""
+    HEARTBEAT.note("reading the model")
 
 
 def _config(optimizer: OptimizerSettings, *, stage: int, precision: Precision) -> dict[str, Any]:
@@ -406,7 +409,8 @@ def _config(optimizer: OptimizerSettings, *, stage: int, precision: Precision) -
         "train_micro_batch_size_per_gpu": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": optimizer.gradient_clip if stage else 0.0,
-        "zero_optimization": {"stage": stage},
+        # Small parameters are sharded, too: one rule for all, for some microseconds a layer.
+        "zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": None,
     }
@@ -436,6 +440,13 @@ def remove_save(folder: Path) -> None:
     if folder.exists():
         folder.rename(_writing(folder))
         shutil.rmtree(_writing(folder))
+
+
+def _whole_save(folder: Path) -> str | None:
+    """The folder of a save, or of the older one that a kill left in its place."""
+    if not folder.is_dir() and _old(folder).is_dir():
+        folder = _old(folder)
+    return str(folder) if (folder / STATE_FILE).is_file() else None
 
 
 def _writing(folder: Path) -> Path:

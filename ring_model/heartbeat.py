@@ -1,6 +1,6 @@
 """What this process is doing, for whoever must find out which of many ranks hangs.
 
-A rank notes what it begins, and whether it only waits for others then. `Heartbeat.write_to` keeps a small file of it up to date from a
+A rank notes what it begins, and whether it only waits for others then. `Heartbeat.written_to` keeps a small file of it up to date from a
 thread of its own: a file that grows old says that the process stands still, a note that grows old that its work does.
 """
 
@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 BEAT_SECONDS = 1.0
@@ -35,12 +35,21 @@ class Heartbeat:
         finally:
             self.note(f"after {what}")
 
-    def write_to(self, path: Path) -> None:
-        """Keep the file up to date as long as the process lives."""
+    @contextmanager
+    def written_to(self, path: Path) -> Generator[None]:
+        """Within it the file is kept up to date; it goes at the end."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        threading.Thread(target=self._write, args=(path,), name="heartbeat", daemon=True).start()
+        ended = threading.Event()
+        thread = threading.Thread(target=self._write, args=(path, ended), name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            path.unlink(missing_ok=True)
 
-    def _write(self, path: Path) -> None:
+    def _write(self, path: Path, ended: threading.Event) -> None:
         beside = path.with_name(path.name + ".writing")
         while True:
             beat = {
@@ -50,9 +59,11 @@ class Heartbeat:
                 "waits": self._waits,
                 "for_seconds": time.monotonic() - self._since,
             }
-            beside.write_text(json.dumps(beat), encoding="utf-8")
-            beside.rename(path)
-            time.sleep(BEAT_SECONDS)
+            with suppress(OSError):  # a file system that stumbles once must not look like a process that stands still
+                beside.write_text(json.dumps(beat), encoding="utf-8")
+                beside.rename(path)
+            if ended.wait(BEAT_SECONDS):
+                return
 
 
 HEARTBEAT = Heartbeat()

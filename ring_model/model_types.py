@@ -31,6 +31,6 @@ def max_positions(folder: Path) -> int:
     """Longest row, in tokens, that the model of a folder was made for."""
     if is_ours(folder):
         return BailingMoeConfig.from_folder(folder).max_position_embeddings
-    return int(
-        json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", NO_LIMIT)
-    )
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found = {**values, **(values.get("text_config") or {})}.get("max_position_embeddings")
+    return found if isinstance(found, int) else NO_LIMIT

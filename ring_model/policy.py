@@ -127,8 +127,13 @@ class Scorer(nn.Module):
     def read(
         self, device: torch.device | str, dtype: torch.dtype, then: Callable[[nn.Parameter], None] = lambda _: None
     ) -> None:
-        """Read the weights, where that was put off, one parameter at a time; `then` may take each away before the next comes."""
-        self.to(device, dtype)
+        """Read the weights, where that was put off, one parameter at a time; `then` may take each away before the next comes.
+
+        Buffers keep their dtype: rotary frequencies in bfloat16 would turn distant positions by radians.
+        """
+        self.to(device)
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(dtype)
 
     @property
     def scorer(self) -> "Scorer":
@@ -139,6 +144,11 @@ class Scorer(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters."""
+        return next(self.parameters()).dtype
 
     def forward(self, rows: PackedRows, *, entropy: Entropy = "detached", temperature: float = 1.0) -> ResponseLogprobs:
         """See `response_logprobs`."""
@@ -196,7 +206,7 @@ class BailingScorer(Scorer):
     ) -> None:
         """See `Scorer.read`."""
         if self._unread is None:
-            self.to(device, dtype)
+            super().read(device, dtype)
             return
         for module, name, tensor in read_parameters(self.model, self._unread):
             wanted = module.get_parameter(name).requires_grad

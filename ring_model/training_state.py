@@ -115,11 +115,9 @@ class TrainingState:
         if self._stage in (1, 2):
             zero.update_lp_params()
         elif self._stage == 3:
+            zero._partition_all_parameters()  # those that a forward pass without a backward pass left whole
             for group in range(len(zero.fp32_partitioned_groups_flat)):
                 zero._reassign_or_swap_out_partitioned_parameters(group)
-            if zero.persistent_parameters:  # small ones, which every rank keeps whole
-                zero.persistent_parameters[0].partition(zero.persistent_parameters)
-                zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
 
 
 def write_pieces(pieces: Sequence[Piece], folder: Path, *, rank: int) -> dict[str, Any]:

@@ -124,8 +124,7 @@ class TransformersScorer(Scorer):
         return router_output(routings)
 
     def compute_in(self, dtype: torch.dtype) -> None:
-        """Transformers computes in the dtype of the parameters; routers, too."""
-        self.model.to(dtype)
+        """Transformers computes in the dtype of the parameters, its routers, too; logits are float32 products here as well."""
 
     def checkpoint_layers(self) -> None:
         """As transformers does it."""

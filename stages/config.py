@@ -1160,7 +1160,11 @@ class Runtime(Record):
     hosts: str = ours(
         "", "file of the hosts that share a stage's ranks, lines such as `node-1 slots=8`; none: this one, or SLURM's"
     )
-    remote_shell: str = ours("ssh", "runs a command on another host, as `PROGRAM HOST COMMAND`", min_length=1)
+    remote_shell: str = ours(
+        "ssh -o BatchMode=yes -o ServerAliveInterval=15",
+        "runs a command on another host, as `PROGRAM HOST COMMAND`",
+        min_length=1,
+    )
     rank_seconds: float = ours(
         1800.0, "a rank that does nothing for so long, while it waits for no other, is ended with the others", gt=0
     )

@@ -110,8 +110,9 @@ def plan_chain(recipe: Recipe, *, until: StageName | None = None, data_dir: Path
     or cannot be read.
     """
     _require_starts(recipe)
-    _require_engine(recipe)
     last = STAGES.index(until or recipe.until)
+    if last >= STAGES.index("rl"):
+        _require_engine(recipe)
     if recipe.rl is None and last >= STAGES.index("rl"):
         raise ValueError(
             f"recipe {recipe.name!r} has no [rl], so it cannot go until {until!r}; it can go until selection: "
@@ -205,6 +206,8 @@ def _require_starts(recipe: Recipe) -> None:
 def _require_engine(recipe: Recipe) -> None:
     checkpoint = recipe.base.checkpoint
     if recipe.rl is None or recipe.rl.sampling.engine != "workers" or checkpoint is None:
+        return
+    if not any(isinstance(arm, RlArm) for arm in recipe.rl.arms):
         return
     folder = Path(checkpoint)
     if (folder / "config.json").is_file() and not is_ours(folder):

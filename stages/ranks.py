@@ -8,6 +8,7 @@ Each rank keeps a file beside the others that says what it is doing. Who started
 that did nothing for `runtime.rank_seconds`, while it was not waiting for others, with what it was doing, and its death ends the others.
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,12 @@ _AT_THE_START = (
     "LD_LIBRARY_PATH",
     "OMP_",
     "MKL_",
+    "OPENBLAS_",
     "GLIBC_",
 )  # what an interpreter reads when it starts
 _LATER = (
     "RING_",
+    "VLLM_",
     "DS_",
     "NCCL_",
     "GLOO_",
@@ -87,7 +90,7 @@ def _read_hosts(path: Path) -> list[Host]:
         if not words:
             continue
         name, slots = (words[0], words[1].removeprefix("slots=")) if len(words) == 2 else (words[0], "")
-        if not slots.isdigit() or int(slots) < 1:
+        if not slots.isdigit() or int(slots) < 1 or name.startswith("-"):
             raise ValueError(
                 f"{path}:{number}: {line.strip()!r} must be a host and its ranks, such as `node-1 slots=8`"
             )
@@ -120,8 +123,9 @@ def _connected(command: Sequence[str]) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert process.stdin is not None
     later = {name: value for name, value in os.environ.items() if name.startswith(_LATER)}
-    process.stdin.write(json.dumps(later).encode() + b"\n")
-    process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # it ended at once: its exit code is told
+        process.stdin.write(json.dumps(later).encode() + b"\n")
+        process.stdin.flush()
     return process
 
 
@@ -246,7 +250,7 @@ class _Watcher(threading.Thread):
         path = self._paths[rank]
         try:
             beat, age = json.loads(path.read_text(encoding="utf-8")), time.time() - path.stat().st_mtime
-        except FileNotFoundError:
+        except (OSError, ValueError):  # not there yet, there no longer, or a file system that stumbles
             return None
         if age > self._limit:
             return True, age, f"{'waiting for' if beat['waits'] else 'in'}: {beat['doing']}"
@@ -256,7 +260,8 @@ class _Watcher(threading.Thread):
         self._hung = rank
         beat = json.loads(self._paths[rank].read_text(encoding="utf-8"))
         self._tell(rank, f"{why}; it is ended with the others (runtime.rank_seconds = {self._limit:g})")
-        os.kill(beat["pid"], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(beat["pid"], signal.SIGKILL)
 
     def tell_death(self, rank: int, code: int) -> None:
         """Say how a rank ended that could not say it itself."""
@@ -270,6 +275,8 @@ class _Watcher(threading.Thread):
             StageLog(stream).failure(f"rank {rank} (on {socket.gethostname()}) {what}")
 
 
-def beat(out: Path) -> None:
-    """In a rank: let the one who started it see what it does."""
-    HEARTBEAT.write_to(out / STATE / BEATS / f"rank-{int(os.environ['RANK']):05d}.json")
+@contextlib.contextmanager
+def beating(out: Path) -> Generator[None]:
+    """In a rank: let the one who started it see what it does, until it is done."""
+    with HEARTBEAT.written_to(out / STATE / BEATS / f"rank-{int(os.environ['RANK']):05d}.json"):
+        yield

@@ -5,6 +5,7 @@ it, with which this one dies. Exit codes: 0 done, 2 what a user can mend, such a
 message is an event, whichever rank met it), anything else a failure.
 """
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -62,13 +63,12 @@ def main(job_path: Path, place: str = "", **means: Any) -> int:  # noqa: ANN401 
     os.environ.setdefault("OMP_NUM_THREADS", str(job["runtime"]["threads"]))
     if job["ranks"] > 1 and not is_rank:
         return _launch_ranks(job_path, job, place)
-    if is_rank:
-        ranks.beat(Path(job["out"]))
     rank = int(os.environ.get("RANK", "0"))
     where = f"rank {rank}: " if rank else ""
     with Path(job["events"]).open("a", encoding="utf-8") as stream:
         try:
-            _run(job, StageLog(stream if rank == 0 else None), means)
+            with ranks.beating(Path(job["out"])) if is_rank else contextlib.nullcontext():
+                _run(job, StageLog(stream if rank == 0 else None), means)
         except (ValueError, OSError, FloatingPointError) as error:
             traceback.print_exc()
             StageLog(stream).error(where + (str(error) or type(error).__name__))

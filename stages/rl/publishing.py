@@ -3,7 +3,10 @@
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from statistics import mean
 from typing import Any, Protocol
+
+import torch
 
 from ring_model.engine import NonFiniteError
 from ring_model.policy import Scorer
@@ -12,6 +15,9 @@ from stages.sampling.sampler import PublishingSampler
 
 TOLERANCE = 0.01
 """Nats of difference on a token. The same weights give the same bits in float32 on one machine; other weights differ by far more."""
+
+ROUNDED_TOLERANCE = 0.1
+"""Nats of difference in the mean over the tokens, where weights are not float32: engines round at other places. Ours, not seen on a GPU."""
 
 
 class Trained(Protocol):
@@ -83,9 +89,11 @@ class Publisher:
             return
         theirs = self._sampler.check(self._policy, self._prompt)
         differences = [abs(one - other) for one, other in zip(ours, theirs, strict=True)]
-        furthest = max(differences, key=lambda nats: (math.isnan(nats), nats))
-        if not furthest <= TOLERANCE:
+        is_exact = self._trained.scorer.dtype == torch.float32
+        found = max(differences, key=lambda nats: (math.isnan(nats), nats)) if is_exact else mean(differences)
+        limit = TOLERANCE if is_exact else ROUNDED_TOLERANCE
+        if not found <= limit:
             raise RuntimeError(
                 f"the sampler does not have the weights of version {version}: on a fixed prompt its log-probabilities differ by"
-                f" {furthest:.3g} from the trainer's, at most {TOLERANCE} is rounding"
+                f" {found:.3g}{'' if is_exact else ' in the mean'} from the trainer's, at most {limit} is rounding"
             )

@@ -95,8 +95,9 @@ class Trainer:
     def resume(self, progress: Progress) -> Progress:
         """Go on from the resume point, if there is one: its weights, optimizer and counters. Else from `progress`, a beginning."""
         saved = self.engine.load(self._resume_point)
-        if saved is None and self.restore_points is not None and self.restore_points.newest is not None:
-            saved = self.engine.load(self.restore_points.newest)  # a resume point that is there is newer
+        newest = self.engine.broadcast(self.restore_points.newest if self.restore_points is not None else None)
+        if saved is None and newest is not None:
+            saved = self.engine.load(newest)  # a resume point that is there is newer
         if saved is not None:
             progress = type(progress)(**saved)
             self.log.resumed(f"step {progress.step} of {self.num_steps}")
@@ -165,7 +166,7 @@ class Trainer:
 
     def save_restore_point(self, progress: Counters) -> None:
         """Write one to go back to, where it is due: it serves as resume point, too. All ranks call."""
-        if self.restore_points is None or not self.restore_point_is_due(progress.step):
+        if self.restore_points is None or not self.engine.broadcast(self.restore_point_is_due(progress.step)):
             return
         self._save(progress, self.restore_points.path(progress.step))
         if self.writes:

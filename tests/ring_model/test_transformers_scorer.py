@@ -144,6 +144,16 @@ def test_a_folder_that_is_saved_opens_again_with_the_same_weights_and_end_tokens
     assert json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"] == [3, 5]
 
 
+def test_in_bfloat16_rotary_frequencies_stay_exact_and_scores_near(folders) -> None:
+    exact, rounded = TransformersScorer(folders["qwen2"]), TransformersScorer(folders["qwen2"])
+    rounded.compute_in(torch.bfloat16)
+    rounded.read("cpu", torch.bfloat16)
+    assert {parameter.dtype for parameter in rounded.parameters()} == {torch.bfloat16}
+    assert rounded.model.model.rotary_emb.inv_freq.dtype == torch.float32
+    difference = (rounded(ROWS).logprobs_M - exact(ROWS).logprobs_M).abs()
+    assert 0 < float(difference.max()) < 0.5
+
+
 # ---------------------------------------------------------------- adapters
 
 

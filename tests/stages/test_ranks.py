@@ -33,6 +33,7 @@ def test_a_file_names_hosts_and_their_ranks(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("node-1", r"hosts:1: 'node-1' must be a host and its ranks"),
+        ("-oProxyCommand=x slots=4", "must be a host and its ranks"),
         ("\nnode-1 slots=0", r"hosts:2: 'node-1 slots=0' must be"),
         ("# nobody", "names no host"),
         ("node-1 slots=3", "has 3 slots, and the stage 4 ranks: make them equal"),
@@ -66,14 +67,14 @@ def test_a_place_is_what_was_written_of_it() -> None:
 # ---------------------------------------------------------------- ranks that die or hang
 
 
-def pid_of(out: Path, rank: int, *, doing: str = "") -> int:
-    """The process of a rank, as soon as it does something of this name."""
+def pid_of(out: Path, rank: int) -> int:
+    """The process of a rank, as soon as it has joined the others."""
     path = out / ".state" / BEATS / f"rank-{rank:05d}.json"
     for _ in range(1200):
-        if path.exists() and doing in (beat := json.loads(path.read_text()))["doing"]:
+        if path.exists() and (beat := json.loads(path.read_text()))["doing"] != "starting":
             return beat["pid"]
         time.sleep(0.05)
-    raise AssertionError(f"rank {rank} never came to {doing!r}")
+    raise AssertionError(f"rank {rank} never joined")
 
 
 def lives(pid: int) -> bool:
@@ -93,8 +94,8 @@ def lives(pid: int) -> bool:
 )
 def test_a_rank_that_dies_or_stands_still_is_named_and_ends_the_others(arm_inputs, tmp_path, blow, told) -> None:
     out = tmp_path / "arm"
-    process = start_arm(arm_job(SLOW, arm_inputs, out, ranks=2, rank_seconds=4.0))
-    first, second = pid_of(out, 0, doing="samples"), pid_of(out, 1, doing="all ranks")
+    process = start_arm(arm_job(SLOW, arm_inputs, out, ranks=2, rank_seconds=20.0))
+    first, second = pid_of(out, 0), pid_of(out, 1)
     os.kill(second, blow)
     struck = time.monotonic()
     _, errors = process.communicate(timeout=120)
@@ -103,7 +104,7 @@ def test_a_rank_that_dies_or_stands_still_is_named_and_ends_the_others(arm_input
     reasons = [event["text"] for event in found.events if event["event"] == "failure"]
     assert found.code == 1
     assert reasons[0].startswith(told.format(host=os.uname().nodename)), reasons
-    assert took < 40
+    assert took < 60
     assert not lives(first) and not lives(second)
 
 
@@ -144,7 +145,7 @@ def test_a_host_that_dies_ends_the_other(arm_inputs, tmp_path: Path, shell: Path
     hosts.write_text("localhost slots=1\n127.0.0.1 slots=1\n")
     out = tmp_path / "arm"
     process = start_arm(arm_job(SLOW, arm_inputs, out, ranks=2, hosts=str(hosts), remote_shell=str(shell)))
-    first, second = pid_of(out, 0, doing="samples"), pid_of(out, 1, doing="all ranks")
+    first, second = pid_of(out, 0), pid_of(out, 1)
     os.killpg(os.getpgid(second), signal.SIGKILL)  # the launcher there, and its rank
     process.communicate(timeout=120)
     assert process.returncode == 1

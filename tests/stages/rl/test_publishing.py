@@ -106,6 +106,20 @@ def test_a_hundredth_of_a_nat_is_rounding(model: BailingScorer, tmp_path: Path, 
         publisher.policy(0)
 
 
+@pytest.mark.parametrize(("nats", "passes"), [(0.3, True), (0.7, False), (float("nan"), False)])
+def test_in_bfloat16_a_tenth_of_a_nat_in_the_mean_is_rounding(model, tmp_path: Path, nats: float, passes: bool) -> None:
+    """One of four tokens is off; a float32 trainer would stop at a hundredth."""
+    sampler = _Off(reply, folder=tmp_path)
+    sampler.nats = nats
+    model.compute_in(torch.bfloat16)
+    publisher = Publisher(model.bfloat16(), sampler, prompt=PROMPT, max_lag=0, check_every=20)
+    if passes:
+        assert publisher.policy(0).weights.name == "000000"
+        return
+    with pytest.raises(RuntimeError, match="in the mean"):
+        publisher.policy(0)
+
+
 def test_weights_that_give_no_finite_numbers_are_told_as_such(model: BailingScorer, tmp_path: Path) -> None:
     publisher = Publisher(model, sampler_in(tmp_path), prompt=PROMPT, max_lag=0, check_every=20)
     with torch.no_grad():
