@@ -282,7 +282,7 @@ def released_folder(folder: Path, config: BailingMoeConfig) -> Path:
     names = (
         "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "num_experts",
         "num_experts_per_tok", "num_shared_experts", "moe_intermediate_size", "intermediate_size", "first_k_dense_replace", "use_bias",
-        "use_qkv_bias", "tie_word_embeddings", "norm_head", "norm_topk_prob", "initializer_range", "max_position_embeddings",
+        "use_qkv_bias", "tie_word_embeddings", "norm_head", "norm_topk_prob", "rope_theta", "initializer_range", "max_position_embeddings",
     )  # fmt: skip
     values = {
         "model_type": "bailing_moe",
