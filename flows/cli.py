@@ -64,7 +64,7 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     ),
     "verify": (
         "flows.commands.verify:verify",
-        "Hash every file of every result, compare manifests, inputs, figures, MLflow's records and pages, and print one root digest.",
+        "Hash every file of every result, compare manifests, inputs, figures, MLflow's records, ledger and pages; print one root digest.",
     ),
     "reproduce": (
         "flows.commands.reproduce:reproduce",

@@ -1,6 +1,7 @@
 """Where the records go: MLFLOW_TRACKING_URI, else the home folder's database. Imports no MLflow, so that every command can ask.
 
-SQLAlchemy decodes %XX in the name of a database file, and a `?` ends it: a path is written encoded.
+SQLAlchemy 2.0 takes the name of a database file as it stands, and a `?` ends it: an odd path is written as a `file:` address, which
+SQLite decodes.
 """
 
 import http.client
@@ -21,8 +22,9 @@ _UNSET = f"or unset {VARIABLE}: then the records go to the home folder"
 def sqlite_uri(path: Path, *, driver: str | None = None) -> str:
     """Address of a database file with any name; an encoded one names its driver, as MLflow makes the folders of a plain one undecoded."""
     encoded = quote(str(path))
-    driver = driver or ("pysqlite" if encoded != str(path) else None)
-    return f"sqlite{f'+{driver}' if driver else ''}:///{encoded}"
+    is_plain = encoded == str(path)
+    driver = driver or (None if is_plain else "pysqlite")
+    return f"sqlite{f'+{driver}' if driver else ''}:///{encoded if is_plain else f'file:{encoded}?uri=true'}"
 
 
 def tracking_uri(home: Path) -> str:
@@ -34,7 +36,9 @@ def sqlite_path(uri: str) -> Path | None:
     """The file of a SQLite address, None for another kind of address."""
     scheme, _, rest = uri.partition(":///")
     name = rest.partition("?")[0]
-    return Path(unquote(name)) if scheme.partition("+")[0] == "sqlite" and not name.startswith("file:") else None
+    if scheme.partition("+")[0] != "sqlite":
+        return None
+    return Path(unquote(name.removeprefix("file:"))) if name.startswith("file:") else Path(name)
 
 
 def without_password(uri: str) -> str:
@@ -81,7 +85,8 @@ def _absolute(uri: str) -> str:
     if rest.startswith(("/", "file:")):
         return uri
     name, mark, query = rest.partition("?")
-    return f"{sqlite_uri(Path.cwd() / unquote(name))}{mark}{query}"
+    absolute = sqlite_uri(Path.cwd() / name)
+    return f"{absolute}{'&' if '?' in absolute and mark else mark}{query}"
 
 
 def _require_answer(uri: str) -> None:

@@ -242,7 +242,7 @@ def wait_for(process: subprocess.Popen[str], home: Path, pattern: str, *, second
 def test_interrupted_in_base_and_killed_in_sft_rl_and_evaluation_a_chain_ends_with_the_same_bytes(smoke, ring) -> None:
     command = ("run", "smoke", "--set", "runtime.checkpoint_seconds=0", "--json")
     process = ring.start(*command)
-    wait_for(process, ring.home, "artifacts/base/*.partial/.state/training/files.json")
+    wait_for(process, ring.home, "artifacts/base/*.partial/.state/training/state.json")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -251,8 +251,8 @@ def test_interrupted_in_base_and_killed_in_sft_rl_and_evaluation_a_chain_ends_wi
     assert_all_ended(ring.home)
     assert {run.info.status for run in runs_of(ring.home)} == {"FINISHED", "KILLED"}
     for number, pattern in (
-        (signal.SIGTERM, "artifacts/sft/*.partial/.state/training/files.json"),
-        (signal.SIGKILL, "artifacts/rl/*.partial/.state/training/files.json"),
+        (signal.SIGTERM, "artifacts/sft/*.partial/.state/training/state.json"),
+        (signal.SIGKILL, "artifacts/rl/*.partial/.state/training/state.json"),
         (signal.SIGKILL, "artifacts/evaluation/*.partial/.state/samples/*/*.arrow"),
     ):
         process = ring.start(*command)
