@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> SmokeChain:
     """`ring run smoke`, undisturbed, once for all tests."""
     ring = Ring(tmp_path_factory.mktemp("smoke") / "home")
     done = ring("run", "smoke", "--json")
+    shutil.copytree(ring.home, ring.home.with_name("untouched"), ignore=shutil.ignore_patterns("prefect", "logs"))
     return SmokeChain(ring, json.loads(done.stdout), done.stderr)
 
 

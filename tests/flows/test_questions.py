@@ -19,8 +19,8 @@ ROLLOUT = ("group", "sample", "status", "problem_id", "extracted", "reason")
 
 @pytest.fixture
 def copied(smoke, tmp_path) -> Ring:
-    """The chain's home, to be changed."""
-    shutil.copytree(smoke.ring.home, tmp_path / "home", ignore=shutil.ignore_patterns("prefect", "logs"))
+    """The chain's home as it was before other tests ran chains there, to be changed."""
+    shutil.copytree(smoke.ring.home.with_name("untouched"), tmp_path / "home")
     return Ring(tmp_path / "home")
 
 

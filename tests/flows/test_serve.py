@@ -17,6 +17,9 @@ from typing import Any
 from tests.flows.conftest import ROOT, Ring, assert_all_ended
 
 
+LONG = 'overrides=["base.training.epochs=80"]'  # so that the base is at work for a minute
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -121,7 +124,7 @@ def test_a_second_training_waits_for_its_place_and_a_killed_one_is_run_again_und
     with up(ring) as api:
         state = lambda run: asked(api, f"flow_runs/{run}")  # noqa: E731
         assert prefect(ring, api, "work-pool", "set-concurrency-limit", "local", "1").returncode == 0
-        first = run_in(ring, api, "full-chain/smoke", "-p", "until=base")
+        first = run_in(ring, api, "full-chain/smoke", "-p", "until=base", "-p", LONG)
         engine = awaited(lambda: chain_at_work(ring.home))
         second = run_in(ring, api, "stage/smoke", "-p", "stage=curation")
         time.sleep(15)  # the worker asks every 10 s
