@@ -16,7 +16,6 @@ from typing import Any
 
 from tests.flows.conftest import ROOT, Ring, assert_all_ended
 
-
 LONG = 'overrides=["base.training.epochs=80"]'  # so that the base is at work for a minute
 
 
