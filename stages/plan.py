@@ -209,12 +209,19 @@ def _require_engine(recipe: Recipe) -> None:
         return
     if not any(isinstance(arm, RlArm) for arm in recipe.rl.arms):
         return
-    folder = Path(checkpoint)
-    if (folder / "config.json").is_file() and not is_ours(folder):
+    if _is_another_architecture(Path(checkpoint)):
         raise ValueError(
-            f"rl.sampling.engine = 'workers' draws from our own architecture alone, and base.checkpoint {folder} holds another: "
+            f"rl.sampling.engine = 'workers' draws from our own architecture alone, and base.checkpoint {checkpoint} holds another: "
             "set it to 'transformers', or to 'vllm'"
         )
+
+
+def _is_another_architecture(folder: Path) -> bool:
+    """Of a folder that holds a model; of others the base stage tells what is wrong."""
+    try:
+        return not is_ours(folder)
+    except ValueError:
+        return False
 
 
 def _arms(recipe: Recipe, stage: StageName) -> list[str | None]:
