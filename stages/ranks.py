@@ -23,12 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ring_model.heartbeat import HEARTBEAT
+from ring_model.heartbeat import BEAT_SECONDS, HEARTBEAT
 from stages.config import Runtime
 from stages.stage import STATE, StageLog
 
 BEATS = "beats"
 _POLL_SECONDS = 0.5
+_MISSED_BEATS = 5  # then the whole process stands still, and not only its work
 _AT_THE_START = (
     "PYTHON",
     "PATH",
@@ -252,7 +253,7 @@ class _Watcher(threading.Thread):
             beat, age = json.loads(path.read_text(encoding="utf-8")), time.time() - path.stat().st_mtime
         except (OSError, ValueError):  # not there yet, there no longer, or a file system that stumbles
             return None
-        if age > self._limit:
+        if age > _MISSED_BEATS * BEAT_SECONDS:
             return True, age, f"{'waiting for' if beat['waits'] else 'in'}: {beat['doing']}"
         return None if beat["waits"] else (False, beat["for_seconds"] + age, f"in: {beat['doing']}")
 
