@@ -83,7 +83,9 @@ def _logits(hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tens
 
 
 class TransformersScorer(Scorer):
-    """A model of transformers in training."""
+    """A model of transformers in training, up to ZeRO 2: at ZeRO 3 two ranks did not come to their first step's end (Qwen3-MoE)."""
+
+    shards_parameters = False
 
     def __init__(self, folder: Path, *, adapters: Adapters | None = None) -> None:
         """Open a folder, float32.

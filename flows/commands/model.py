@@ -201,14 +201,12 @@ def _tokenizer(folder: Path) -> dict[str, Any] | None:
 
 
 def _training(config: BailingMoeConfig, *, ranks: int, num_tokens: int) -> list[dict[str, Any]]:
-    from ring_model.engine import ZERO_STAGES
     from ring_model.memory import activation_bytes, training_state_bytes
 
     rows = []
     for stage in range(4):
-        note = "" if stage in ZERO_STAGES else " (computed; the engine refuses it)"
         size = training_state_bytes(config, zero_stage=stage, num_ranks=ranks)
-        rows.append({"what": f"weights, gradients, AdamW: ZeRO {stage}{note}", "bytes": size})
+        rows.append({"what": f"weights, gradients, AdamW: ZeRO {stage}", "bytes": size})
     for checkpoints in (False, True):
         size = activation_bytes(config, num_tokens=num_tokens, checkpoints_layers=checkpoints)
         rows.append({"what": f"activations, float32{', checkpointed layers' if checkpoints else ''}", "bytes": size})
