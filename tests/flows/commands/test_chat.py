@@ -1,5 +1,6 @@
 """`ring chat`: turn after turn, Ctrl-C for an answer, Ctrl-D for the talk, and nothing that a model says is obeyed."""
 
+import contextlib
 import os
 import pty
 import select
@@ -116,15 +117,24 @@ class Terminal:
         )  # fmt: skip
         os.close(other)
         self.said = ""
+        self.heard = 0
 
-    def until(self, text: str, *, seconds: float = 60.0) -> str:
-        """Read on until a text was said; what came since the last time."""
-        start, deadline = len(self.said), time.monotonic() + seconds
-        while text not in self.said[start:]:
+    def until(self, text: str, *, seconds: float = 60.0) -> None:
+        """Read on until a text was said after the one that was last waited for."""
+        deadline = time.monotonic() + seconds
+        while (found := self.said.find(text, self.heard)) < 0:
             assert time.monotonic() < deadline, self.said
             if select.select([self.main], [], [], 0.1)[0]:
                 self.said += os.read(self.main, 4096).decode("utf-8", "replace")
-        return self.said[start:]
+        self.heard = found + len(text)
+
+    def press_until(self, key: str, text: str) -> None:
+        """Press a key, and again after a second: `input` loses a signal that comes between its prompt and its wait."""
+        for _ in range(30):
+            self.type(key)
+            with contextlib.suppress(AssertionError):
+                return self.until(text, seconds=1.0)
+        raise AssertionError(self.said)
 
     def type(self, text: str) -> None:
         os.write(self.main, text.encode())
@@ -148,8 +158,8 @@ def test_in_a_terminal_ctrl_c_ends_an_answer_and_ctrl_d_the_talk(folder):
     terminal.type("\x03")
     terminal.until("stopped; this question and its answer are left out of the talk")
     terminal.until("> ")
-    terminal.type("\x03")
-    terminal.until("Ctrl-D ends the talk.")
+    terminal.press_until("\x03", "Ctrl-D ends the talk.")
+    terminal.until("> ")  # between two prompts the terminal has the mode in which it eats a Ctrl-D that nobody reads
     terminal.type("\x04")
     assert terminal.process.wait(timeout=30) == 0
     assert "Traceback" not in terminal.said
