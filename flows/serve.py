@@ -22,7 +22,8 @@ import httpx
 from flows.console import say
 from flows.environment import bypass_proxies
 from flows.settings import PROJECT_SETTINGS, WRITTEN_BY_US, chosen_database
-from stages.records.artifact import held, store_url
+from stages.records.artifact import held
+from stages.records.remote import store_url
 from stages.records.tracking_uri import browse_command, is_server, tracking_uri, without_password
 
 ROOT = Path(__file__).resolve().parent.parent

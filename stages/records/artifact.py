@@ -33,7 +33,16 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stages.config import STAGES, StageName
 from stages.records.digests import RememberedDigests
-from stages.records.remote import MANIFEST, RemoteError, RemoteStore, open_remote, parts_of
+from stages.records.remote import (
+    MANIFEST,
+    RemoteError,
+    RemoteStore,
+    folder_for,
+    is_address,
+    open_remote,
+    parts_of,
+    store_url,
+)
 from stages.stage import STATE
 
 FORMAT = 1
@@ -816,8 +825,8 @@ def ring_home() -> Path:
     Raises ValueError for a name that not every program below can carry.
     """
     named = os.environ.get("RING_HOME") or ".ring"
-    if _is_address(named):
-        named = _folder_for(named)
+    if is_address(named):
+        named = folder_for(named)
     try:
         home = Path(named).expanduser().absolute()
     except RuntimeError as error:
@@ -832,28 +841,6 @@ def ring_home() -> Path:
             "set it to a folder nearer to the root"
         )
     return home
-
-
-def _is_address(named: str) -> bool:
-    return "://" in named
-
-
-def _folder_for(url: str) -> str:
-    """RING_CACHE, else a folder of the user's cache named after the address: what it holds is remade or fetched again where it is lost."""
-    if named := os.environ.get("RING_CACHE"):
-        return named
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", url.rstrip("/")).strip("-")[:60]
-    return f"{cache}/ring/{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:8]}"
-
-
-def store_url() -> str:
-    """Address of the remote store: RING_STORE, else RING_HOME where that is one; empty without. Raises ValueError for a RING_STORE that is none."""
-    named = os.environ.get("RING_STORE") or ""
-    if named and not _is_address(named):
-        raise ValueError(f"RING_STORE={named}: no address; write s3://BUCKET/PREFIX, or name a folder in RING_HOME")
-    home = os.environ.get("RING_HOME") or ""
-    return named or (home if _is_address(home) else "")
 
 
 def open_store(home: Path | None = None) -> Store:

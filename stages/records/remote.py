@@ -19,6 +19,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -363,6 +364,29 @@ def open_remote(url: str, *, owner: str) -> RemoteStore:
     if not root.strip("/"):
         raise ValueError(f"{url} names no bucket; write {scheme}://BUCKET/PREFIX")
     return RemoteStore(url.rstrip("/"), owner, fs, root.rstrip("/"))
+
+
+def is_address(named: str) -> bool:
+    """Whether what RING_HOME names is a store and no folder."""
+    return "://" in named
+
+
+def store_url() -> str:
+    """Address of the store: RING_STORE, else RING_HOME where that is one; else empty. Raises ValueError for a RING_STORE that is none."""
+    named = os.environ.get("RING_STORE") or ""
+    if named and not is_address(named):
+        raise ValueError(f"RING_STORE={named}: no address; write s3://BUCKET/PREFIX, or name a folder in RING_HOME")
+    home = os.environ.get("RING_HOME") or ""
+    return named or (home if is_address(home) else "")
+
+
+def folder_for(url: str) -> str:
+    """RING_CACHE, else a folder of the user's cache named after the address; what is lost there is made or fetched again."""
+    if named := os.environ.get("RING_CACHE"):
+        return named
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", url.rstrip("/")).strip("-")[:60]
+    return f"{cache}/ring/{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:8]}"
 
 
 def _tag(info: Mapping[str, Any]) -> str:
