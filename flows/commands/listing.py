@@ -62,6 +62,10 @@ def _name(store: Store) -> str:
     return store.remote.url if store.remote else near(store.home)
 
 
+def _place(store: Store) -> str:
+    return f"{store.remote.url}/artifacts" if store.remote else near(store.root)
+
+
 def _show(rows: Sequence[Mapping[str, Any]], store: Store) -> None:
     shown = [
         {
@@ -79,7 +83,7 @@ def _show(rows: Sequence[Mapping[str, Any]], store: Store) -> None:
         if row["differs_in"]:
             text = f"{row['fingerprint'][:8]} {_title(row)}: {', '.join(_first(row['differs_in']))}"
             _out.print("\n".join(wrapped(text, width=_out.width, indent="  ")), highlight=False, soft_wrap=True)
-    _out.print(f"Folder of a result: {near(store.root)}/*/ID*", highlight=False, soft_wrap=True)
+    _out.print(f"Folder of a result: {_place(store)}/*/ID*", highlight=False, soft_wrap=True)
 
 
 def _title(row: Mapping[str, Any]) -> str:

@@ -96,7 +96,8 @@ def _folders(id_: str | None, store: Store) -> list[Path]:
 
 def _verified(folders: Sequence[Path], store: Store, *, whole: bool, root: str | None, deep: bool) -> Verified:
     results = {folder: examine(folder, store, deep=deep) for folder in folders}
-    records, notes = _records(folders, store)
+    readable = [one for one in folders if store.remote is None or not results[one].problems]
+    records, notes = _records(readable, store)
     if not whole:
         records = {name: lines for name, lines in records.items() if not name.startswith("chain/")}
     found = root_of(list(folders), store)

@@ -8,7 +8,7 @@ score, and the ends of the intervals, are in the evaluation's own run.
 import ast
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,16 +35,19 @@ class Checked:
     notes: tuple[str, ...] = ()
 
 
-def check_records(manifests: Iterable[Manifest], store: Store) -> Checked:
+def check_records(manifests: Sequence[Manifest], store: Store) -> Checked:
     """Compare the records of a home folder with its results. Raises TrackingError where they cannot be read."""
     client = reading_client(store.home)
     if client is None:
         return Checked(0, 0, {}, ("there are no experiment records here to compare with",))
-    found = {f"{one.stage}/{one.fingerprint}": tuple(_first([*_run_problems(client, one)])) for one in manifests}
+    known = [one for one in manifests if store.remote is None or find_run(client, one.document["mlflow_run_id"])]
+    elsewhere = len(manifests) - len(known)
+    told = f"{elsewhere} results were recorded where another machine keeps its records: not compared with these"
+    found = {f"{one.stage}/{one.fingerprint}": tuple(_first([*_run_problems(client, one)])) for one in known}
     chains = [*_chains(client, store)]
     of_chains = {f"chain/{one.run.info.run_id}": tuple(_first([*_chain_problems(one, store)])) for one in chains}
     problems = {name: lines for name, lines in (found | of_chains).items() if lines}
-    return Checked(len(found), len(chains), problems)
+    return Checked(len(found), len(chains), problems, (told,) if elsewhere else ())
 
 
 def _first(lines: list[str]) -> list[str]:

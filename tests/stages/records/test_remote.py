@@ -1,11 +1,12 @@
 """A remote store, against a real S3 server on loopback: whole results, one builder, bytes that are what the manifest says."""
 
 import dataclasses
+import hashlib
 import json
-import logging
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import fsspec
 import numpy as np
@@ -16,9 +17,6 @@ import pytest
 from stages.records.artifact import ArtifactError, Store, fingerprint, folder_problems, open_store, ring_home
 from stages.records.remote import RemoteError, open_remote, store_url
 from stages.stage import STATE
-
-pytest.importorskip("s3fs", reason="needs the extra `s3`")
-moto_server = pytest.importorskip("moto.server", reason="needs moto, of the extra `dev`")
 
 PAYLOAD = {"stage": "sft", "arm": None, "config": {"a": 1}, "code": "c", "inputs": {}}
 IDENTITY = fingerprint(PAYLOAD)
@@ -40,30 +38,13 @@ CONFIG = "epoch-01/config.json"
 RESPONSES = "rollouts/step-000001.parquet"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    running = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
 @pytest.fixture
-def bucket(server, monkeypatch, request) -> str:
+def bucket(s3_server, monkeypatch, request) -> str:
     """A bucket of the test's own, and credentials for it."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "id",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_MAX_ATTEMPTS": "1",
-        "AWS_ENDPOINT_URL": server,
-    }.items():
+    for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    name = f"b{abs(hash(request.node.name)):x}"
+    name = f"b{hashlib.sha256(request.node.name.encode()).hexdigest()[:20]}"
     fsspec.filesystem("s3").mkdir(name)
     return name
 
@@ -129,6 +110,39 @@ def test_without_its_manifest_nothing_is_a_result_and_the_next_run_ends_the_uplo
     assert store.deliver("sft", IDENTITY)
     assert other.problems("sft", IDENTITY, reads_all=True) == []
     assert other.find("sft", IDENTITY).document == made.document
+
+
+SLOW_SEALER = """
+import sys
+from pathlib import Path
+from stages.records.artifact import Store
+from stages.records.remote import open_remote
+from tests.stages.records.test_remote import IDENTITY, build, seal
+
+store = Store(Path(sys.argv[1]), open_remote(sys.argv[2], owner="one"))
+with store.claim("sft", IDENTITY, meanwhile=lambda: None):
+    build(store)
+    for number in range(2000):
+        (store.partial("sft", IDENTITY) / f"file-{number}").write_text(str(number))
+    seal(store)
+"""
+
+
+@pytest.mark.slow
+def test_a_machine_killed_while_it_uploads_leaves_no_result_and_goes_on(tmp_path, bucket):
+    other, again = machine(tmp_path / "two", bucket, stale_seconds=1.0), machine(tmp_path / "one", bucket)
+    url = again.remote.url
+    sealer = subprocess.Popen([sys.executable, "-c", SLOW_SEALER, str(tmp_path / "one"), url])
+    while not other.strays():
+        assert sealer.poll() is None
+        time.sleep(0.05)
+    sealer.kill()
+    sealer.wait()
+    assert (other.all(), len(other.strays())) == ([], 1)
+    with again.claim("sft", IDENTITY, meanwhile=lambda: None):  # its own folder need not wait
+        assert again.deliver("sft", IDENTITY)
+    assert other.problems("sft", IDENTITY, reads_all=True) == []
+    assert len(other.find("sft", IDENTITY).document["files"]) == 2004
 
 
 def test_a_changed_object_is_found_by_who_reads_it_and_never_used(tmp_path, bucket):
