@@ -36,6 +36,7 @@ BEAT_SECONDS = 10.0  # between two signs of life of a lock's holder
 STALE_SECONDS = 60.0  # without one: the lock is taken over
 _POLL_SECONDS = 1.0
 _BLOCK_BYTES = 1 << 20
+_UPLOADS = 8  # at once
 
 
 class RemoteError(ValueError):
@@ -151,11 +152,12 @@ class RemoteStore:
 
     def upload(self, stage: str, identity: str, folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
         """Bring a result's files here, each under its sha256. They are no result until `publish`."""
+        keys = {str(folder / name): self._file(stage, identity, name, entry["sha256"]) for name, entry in files.items()}
         with self._told():
-            for name, entry in files.items():
-                key = self._file(stage, identity, name, entry["sha256"])
+            for key in keys.values():
                 self._make_parent(key)
-                self.fs.put_file(str(folder / name), key)
+            if keys:
+                self.fs.put([*keys], [*keys.values()], batch_size=_UPLOADS)
 
     def publish(self, stage: str, identity: str, data: bytes, *, replaces: bool) -> bool:
         """Write a manifest with one PUT; returns whether it stands there. Unless it `replaces`, the first of several is kept."""
@@ -315,10 +317,13 @@ class RemoteStore:
         if isinstance(error, FileNotFoundError) and "bucket" in str(error):
             return self._missing()
         text = " ".join(str(error).split())[:300]
+        silent = f"nothing answers ({text}); is the network up, and AWS_ENDPOINT_URL right?"
         what = {
             "NoCredentialsError": "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
             "PermissionError": f"the credentials are not accepted, or do not allow it ({text})",
-            "EndpointConnectionError": f"nothing answers ({text}); is the network up, and AWS_ENDPOINT_URL right?",
+            "EndpointConnectionError": silent,
+            "ConnectTimeoutError": silent,
+            "ReadTimeoutError": silent,
             "FileNotFoundError": f"an object is gone ({text}); another machine may have made its result again: run the command again",
         }.get(type(error).__name__, f"{type(error).__name__}: {text}")
         return RemoteError(f"the store {self.url}: {what}")
