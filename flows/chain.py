@@ -27,7 +27,7 @@ from stages.config import STAGES, Runtime, StageName
 from stages.errors import StoppedError, TrackingError
 from stages.plan import PlannedStage, kept_results, outdated, plan_chain
 from stages.recipe import flatten
-from stages.records.artifact import Store, file_digest, ring_home
+from stages.records.artifact import Store, file_digest, open_store, ring_home
 from stages.records.browsing import run_name
 from stages.records.machine import elsewhere_line, machine_kind, made_elsewhere
 from stages.records.provenance import code_version
@@ -187,7 +187,7 @@ def open_chain(
     `rerun` are keys of stages, `changed` what `--set` says.
     """
     home = ring_home()
-    store = Store(home)
+    store = open_store(home)
     store.root.mkdir(parents=True, exist_ok=True)
     context = FlowRunContext.get()
     flow_run = str(context.flow_run.id) if context and context.flow_run else None

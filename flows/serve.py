@@ -25,6 +25,7 @@ from flows.console import say
 from flows.environment import bypass_proxies
 from flows.settings import PROJECT_SETTINGS, WRITTEN_BY_US, chosen_database
 from stages.records.artifact import held
+from stages.records.remote import store_url
 from stages.records.tracking_uri import browse_command, is_server, tracking_uri, without_password
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +46,7 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
         **os.environ,
         "PREFECT_API_URL": api,
         "RING_HOME": str(home),
+        "RING_STORE": store_url(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }

@@ -51,7 +51,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from stages.errors import StoppedError, TrackingError
-from stages.records.artifact import Manifest, Store, held
+from stages.records.artifact import Manifest, held, open_store
 from stages.records.browsing import (
     browsing_tables,
     chosen_of,
@@ -304,7 +304,7 @@ class StageRun:
         there = {
             item.path for item in self.client.list_artifacts(self.run_id)
         }  # MLflow appends to a table that is there
-        for name, rows in browsing_tables(manifest, Store(self.home)).items():
+        for name, rows in browsing_tables(manifest, open_store(self.home)).items():
             if rows and f"{name}.json" not in there:
                 self.client.log_table(self.run_id, data=_columns(rows), artifact_file=f"{name}.json")
 
@@ -313,10 +313,10 @@ class StageRun:
         files = {name: entry["sha256"] for name, entry in manifest.document["files"].items() if "/" not in name}
         for name in files:
             if name.endswith(".md"):
-                self.client.log_artifact(self.run_id, str(manifest.folder / name))
+                self.client.log_artifact(self.run_id, str(manifest.file(name)))
         made = [
             _dataset_input(
-                f"{manifest.stage}/{name.removesuffix('.parquet')}", manifest.folder / name, sha256, context="output"
+                f"{manifest.stage}/{name.removesuffix('.parquet')}", manifest.place / name, sha256, context="output"
             )
             for name, sha256 in files.items()
             if name.endswith(".parquet")
@@ -338,7 +338,7 @@ class StageRun:
             return
         checkpoint, why = chosen
         self.client.set_tag(self.run_id, CHOSEN, checkpoint)
-        sft = Store(self.home).find("sft", manifest.inputs["sft"]["fingerprint"])
+        sft = open_store(self.home).find("sft", manifest.inputs["sft"]["fingerprint"])
         models = _models_of(self.client, sft.document["mlflow_run_id"]) if sft else {}
         if checkpoint in models:
             self.client.set_logged_model_tags(models[checkpoint], {CHOSEN: why})
@@ -356,7 +356,7 @@ class StageRun:
             model_type="bailing_moe",
             tags={
                 "mlflow.model.isExternal": "true",
-                "ring.folder": str(manifest.folder / folder),
+                "ring.folder": str(manifest.place / folder),
                 "ring.fingerprint": manifest.fingerprint,
                 "ring.sha256": json.dumps(weights)[:5000],
             },
@@ -455,8 +455,8 @@ class Tracker:
 
     def _ids_of(self, models: Sequence[Made]) -> list[str]:
         """Those that the records know: a result may have been made where other records are kept."""
-        found = {manifest.folder: _models_of(self.client, manifest.document["mlflow_run_id"]) for manifest, _ in models}
-        return [found[manifest.folder][name] for manifest, name in models if name in found[manifest.folder]]
+        found = {manifest.place: _models_of(self.client, manifest.document["mlflow_run_id"]) for manifest, _ in models}
+        return [found[manifest.place][name] for manifest, name in models if name in found[manifest.place]]
 
     def start_stage(
         self,
