@@ -366,6 +366,12 @@ def copied_result(changed: Changed) -> None:
     changed.write(f"{place}.old.1/manifest.json", changed.read(f"{place}/manifest.json"))
 
 
+def run_left_out(changed: Changed) -> None:
+    """One of the runs that stand behind the chain."""
+    tries = changed.json(check.TRIES)
+    changed.write_json(check.TRIES, {**tries, "runs": tries["runs"][1:]})
+
+
 def result_of_another_chain(changed: Changed) -> None:
     """A result that nothing uses, whole in itself."""
     manifest = changed.bundle.by_key["base"]
@@ -531,6 +537,8 @@ KINDS: dict[str, tuple[str, Kind]] = {  # what was changed -> by what skill, and
     "a number in README": ("listed", number_in(check.README, _score)),
     "a number in the report": ("listed", number_in(check.REPORT, _shown_score)),
     "a sentence added to the report": ("listed", appended(check.REPORT)),
+    "a run left out of the tries": ("listed", run_left_out),
+    "another number of tries": ("listed", said(check.TRIES, "of exactly this chain", "0 of exactly this chain")),
     "a file added to a result": ("listed", added("RESULT/extra.json")),
     "a second manifest inside a result": ("listed", added("RESULT/model/manifest.json")),
     "resume state inside a result": ("listed", added("RESULT/.state/resume.json")),

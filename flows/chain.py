@@ -27,7 +27,7 @@ from stages.config import STAGES, Runtime, StageName
 from stages.errors import StoppedError, TrackingError
 from stages.plan import PlannedStage, kept_results, outdated, plan_chain
 from stages.recipe import flatten
-from stages.records.artifact import Store, ring_home
+from stages.records.artifact import Store, file_digest, ring_home
 from stages.records.browsing import run_name
 from stages.records.machine import elsewhere_line, machine_kind, made_elsewhere
 from stages.records.provenance import code_version
@@ -126,12 +126,13 @@ def recorded(chain: Chain) -> Generator[None]:
 
 
 def finish(chain: Chain, results: Mapping[str, Result], *, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
-    """Close the records of a run that did what it was asked: its numbers, and in the ledger the seals of its results."""
+    """Close the records of a run that did what it was asked: its numbers, and in the ledger the seals of its results and its pages."""
     page = chain_page(chain.specs, results, changed=chain.changed, files=files)
     chain.tracker.finish_chain(chain.run_id, metrics=dict(metrics), files=list(files), page=page)
     seals = {key: result.manifest.document["seal"] for key, result in results.items()}
     ran = sum(result.status != "cached" for result in results.values())
-    chain.ledger.end(chain.run_id, outcome=FINISHED, seals=seals, ran=ran)
+    pages = {path.name: file_digest(path) for path in files}
+    chain.ledger.end(chain.run_id, outcome=FINISHED, seals=seals, ran=ran, pages=pages)
 
 
 @contextlib.contextmanager

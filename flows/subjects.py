@@ -65,7 +65,7 @@ def _scope(words: Sequence[str], store: Store) -> tuple[list[Manifest], str]:
         return everything, " ".join(words)
     if first != "latest" and any(one.fingerprint.startswith(first) for one in everything):
         return [store.by_id(first)], rest
-    from stages.records.recorded import find_chain  # imports MLflow, which takes seconds
+    from stages.records.chains import find_chain  # imports MLflow, which takes seconds
 
     return list(find_chain(first, store).made.values()), rest
 

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.records.artifact import Manifest
+from stages.records.run_ledger import RunLedger
 from stages.report.findings import METRICS
 from stages.report.page import render
+from stages.report.tries import known_tries, with_tries
 
 RESULTS = "results.json"
 _ALL = "all"
@@ -50,9 +52,13 @@ def _group(name: str) -> str:
 
 
 def publish_report(manifests: Mapping[str, Manifest], *, title: str, home: Path, chain: str) -> Path:
-    """Write reports/<chain>.html, where people look: the sealed report, or before that stage a page of what there is."""
+    """Write reports/<chain>.html, where people look: the sealed report, or before that stage a page of what there is.
+
+    In it stands how many tries the ledger of runs holds up to this one (`stages.report.tries`).
+    """
     report = manifests.get("report")
-    page = (report.folder / "report.html").read_text(encoding="utf-8") if report else render(title, manifests)
+    sealed = (report.folder / "report.html").read_text(encoding="utf-8") if report else render(title, manifests)
+    page = with_tries(sealed, known_tries(RunLedger(home), chain))
     place = home / "reports" / f"{chain}.html"
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_suffix(".new")

@@ -4,7 +4,8 @@ In: a manifest and the store. Out: what does not hold, and what cannot be told, 
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from stages.report.page import render
 from stages.sampling.prompting import CHOICE, REFERENCE
 
 REPORT = "report.html"
+_ROOT = re.compile(r'<code id="root-digest">([0-9a-f]{64})</code>')  # on the page
 _UNREADABLE = "unreadable"  # in place of a seal
 _REPORT_MODULE = "stages.report"
 _WITHOUT_SEALS = (
@@ -149,7 +151,11 @@ def _released(manifest: Manifest) -> Iterator[str]:
 
 
 def _page(manifest: Manifest, store: Store) -> Finding:
-    """The page must be what the code that made it makes of the manifests that it read."""
+    """The page must be what the code that made it makes of the manifests that it read; the root digest on it is that of their seals."""
+    path = manifest.folder / REPORT
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if line := _root_problem(text, manifest.inputs):
+        return Finding((line,))
     if manifest.document["payload"]["code"] != code_digest(_REPORT_MODULE):
         return Finding(
             (), (f"{REPORT} was made by other code than stands here: it is not rendered again to compare its numbers",)
@@ -161,6 +167,20 @@ def _page(manifest: Manifest, store: Store) -> Finding:
             (), (f"{REPORT}: not all manifests that it read are kept, so that its numbers are not compared",)
         )
     page = render(manifest.document["payload"]["config"]["title"], there)
-    if page == (manifest.folder / REPORT).read_text(encoding="utf-8"):
+    if page == text:
         return Finding(())
     return Finding((f"{REPORT}: says other things than the results that it was made from",))
+
+
+def _root_problem(page: str, inputs: Mapping[str, Mapping[str, str]]) -> str:
+    """A page of before root digests were printed has none, and older results do not name the seals of what they read."""
+    printed = _ROOT.search(page)
+    read = [entry for entry in inputs.values() if "stage" in entry]
+    if not printed or not all("seal" in entry for entry in read):
+        return ""
+    root = root_digest({f"{entry['stage']}/{entry['fingerprint']}": entry["seal"] for entry in read})
+    return (
+        ""
+        if printed[1] == root
+        else f"{REPORT}: prints the root digest {printed[1][:12]}, what it read has {root[:12]}"
+    )

@@ -18,7 +18,9 @@ from flows.bundle.contents import (
 from flows.bundle.source import Source, write_source
 from stages.errors import StageError
 from stages.records.artifact import MANIFEST, ArtifactError, Manifest, Store, folder_problems, write_json
-from stages.records.tracking import ChainRecords, read_chain
+from stages.records.chains import Chain, find_chain
+from stages.records.run_ledger import RunLedger
+from stages.report.tries import Tries, known_tries
 
 _NEEDED = ("curation", "evaluation", "report")
 _MOST_FAULTS = 20  # that are told
@@ -47,13 +49,13 @@ def make_bundle(chain: str, out: Path, *, home: Path, key: Path | None, is_slim:
     _require_place(out)
     if key is not None:
         attestation.require_signer(key)
-    records = read_chain(home, chain)
-    manifests = chain_manifests(records, Store(home))
+    found = find_chain(chain, Store(home))
+    manifests = chain_manifests(found, Store(home))
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     partial = beside / out.name  # the signature holds the folder's name
     try:
         partial.mkdir(parents=True)
-        source = _fill(partial, manifests, records, Store(home), is_slim=is_slim, is_signed=key is not None)
+        source = _fill(partial, manifests, found, Store(home), is_slim=is_slim, is_signed=key is not None)
         bundle = close_bundle(partial, is_slim=is_slim)
         if faults := check.faults_of(bundle):
             listed = "\n  ".join(faults[:_MOST_FAULTS])
@@ -63,7 +65,7 @@ def make_bundle(chain: str, out: Path, *, home: Path, key: Path | None, is_slim:
         partial.rename(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return _made(check.Bundle(out), out, chain=records.chain, source=source)
+    return _made(check.Bundle(out), out, chain=found.name, source=source)
 
 
 def _require_place(out: Path) -> None:
@@ -73,19 +75,19 @@ def _require_place(out: Path) -> None:
         raise ValueError(f"{out}: the folder {out.absolute().parent} is not there; make it first")
 
 
-def chain_manifests(records: ChainRecords, store: Store) -> dict[str, Manifest]:
+def chain_manifests(chain: Chain, store: Store) -> dict[str, Manifest]:
     """By key, inputs first. Raises ValueError where one is gone, does not verify, or is not of one chain with the others."""
-    absent = [stage for stage in _NEEDED if stage not in records.results]
+    absent = [stage for stage in _NEEDED if stage not in chain.results]
     if absent:
         raise ValueError(
-            f"chain {records.chain} stopped before {', '.join(absent)}: a bundle needs them; run the recipe to its end"
+            f"chain {chain.name} stopped before {', '.join(absent)}: a bundle needs them; run the recipe to its end"
         )
     found = {}
-    for key, fingerprint in records.results.items():
+    for key, fingerprint in chain.results.items():
         manifest = store.find(key.partition("/")[0], fingerprint)
         if manifest is None:
             raise ArtifactError(
-                f"{key} {fingerprint[:12]} of chain {records.chain} is no longer there, or damaged: run the recipe again"
+                f"{key} {fingerprint[:12]} of chain {chain.name} is no longer there, or damaged: run the recipe again"
             )
         if problems := folder_problems(manifest.folder):
             raise ArtifactError(
@@ -101,7 +103,7 @@ def chain_manifests(records: ChainRecords, store: Store) -> dict[str, Manifest]:
 def _fill(
     folder: Path,
     manifests: Mapping[str, Manifest],
-    records: ChainRecords,
+    recorded: Chain,
     store: Store,
     *,
     is_slim: bool,
@@ -112,20 +114,21 @@ def _fill(
         _copy_result(manifest, folder / check.RESULTS / manifest.stage / manifest.fingerprint, is_slim=is_slim)
     _copy_earlier(manifests, store, folder / check.EARLIER)
     write_verdicts(manifests, folder)
-    _write_records(manifests, records, folder)
+    _write_records(manifests, recorded, folder)
     write_environment(manifests, folder / check.ENVIRONMENT)
     source = write_source(manifests, folder / check.SOURCE)
     write_json(folder / check.SOURCE_NOTE, {"commit": source.commit, "gives": source.gives})
     bundle = check.Bundle(folder)
-    chain = check.chain_of(records.chain, bundle.by_key)
+    chain = check.chain_of(recorded.name, bundle.by_key)
     write_json(folder / check.CHAIN, chain)
     write_statements(bundle)
-    _write_report(manifests["report"], folder)
+    tries = _write_tries(recorded.name, store, folder)
+    _write_report(manifests["report"], folder, tries)
     title = manifests["report"].document["payload"]["config"]["title"]
     attested = attestation.is_there()
     if attested:
         attestation.write_views(bundle, title=title, manifests=manifests)
-    write_readme(bundle, chain=chain, source=source, title=title, attested=attested, signed=is_signed)
+    write_readme(bundle, chain=chain, source=source, title=title, tries=tries, attested=attested, signed=is_signed)
     shutil.copyfile(check.__file__, folder / "check.py")
     return source
 
@@ -147,18 +150,24 @@ def _copy_earlier(manifests: Mapping[str, Manifest], store: Store, folder: Path)
                 write_json(folder / f"{one.seal}.json", one.document)
 
 
-def _write_records(manifests: Mapping[str, Manifest], records: ChainRecords, folder: Path) -> None:
-    tables = records.rows([one.document["mlflow_run_id"] for one in manifests.values()])
+def _write_records(manifests: Mapping[str, Manifest], chain: Chain, folder: Path) -> None:
+    tables = chain.rows([one.document["mlflow_run_id"] for one in manifests.values()])
     for name, rows in tables.items():
         write_rows(rows, folder / check.RECORDS / f"{name}.jsonl")
-    recipe = {row["name"]: row["value"] for row in tables["params"] if row["run_id"] == records.chain}
+    recipe = {row["name"]: row["value"] for row in tables["params"] if row["run_id"] == chain.name}
     write_json(folder / check.RECIPE, recipe)
 
 
-def _write_report(report: Manifest, folder: Path) -> None:
-    page = (report.folder / "report.html").read_bytes().decode("utf-8")
-    changed = page.replace("</h1>", f"</h1>{check.banner(check.NO_ROOT)}", 1)
-    (folder / check.REPORT).write_bytes(changed.encode("utf-8"))
+def _write_tries(chain: str, store: Store, folder: Path) -> Tries:
+    """What the ledger of runs said when the chain began."""
+    tries = known_tries(RunLedger(store.home), chain)
+    write_json(folder / check.TRIES, tries)
+    return tries
+
+
+def _write_report(report: Manifest, folder: Path, tries: Tries) -> None:
+    sealed = (report.folder / "report.html").read_bytes().decode("utf-8")
+    (folder / check.REPORT).write_bytes(check.published_page(sealed, root=check.NO_ROOT, tries=tries).encode("utf-8"))
 
 
 def _made(bundle: check.Bundle, out: Path, *, chain: str, source: Source) -> Made:

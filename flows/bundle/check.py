@@ -13,6 +13,7 @@ compared with the sealed tables as well. A copy of this file checks another fold
 import argparse
 import functools
 import hashlib
+import html
 import importlib.util
 import json
 import math
@@ -35,6 +36,7 @@ HELD_OUT = ("heldout.parquet", "benchmarks.parquet")  # of curation
 PROBLEMS, SAMPLES, FACTS = (f"data/verdicts/{name}" for name in ("problems.jsonl", "samples.jsonl", "facts.json"))
 RECORDS = "data/records"
 RUNS, METRICS = f"{RECORDS}/runs.jsonl", f"{RECORDS}/metrics.jsonl"
+TRIES = f"{RECORDS}/tries.json"  # what the ledger of runs said when the chain began
 RECIPE, ENVIRONMENT = "data/recipe.json", "data/environment.json"
 SOURCE, SOURCE_NOTE = "data/source", "data/source.json"
 REPORT, README, CHAIN = "data/report.html", "README.md", "data/chain.json"
@@ -55,6 +57,7 @@ POWER = 0.8  # chance to show a difference of the size that is named
 NEARLY_NOTHING = 1e-9
 DIGITS = 1e-12  # to which a number made again must be the published one, relative or absolute
 ROOT_DIGITS = 1e-9  # to which a solved equation must be
+_TRIES_PLACE = re.compile(r'<section id="tries">.*?</section>', re.DOTALL)  # of the report
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _PLACE = re.compile(rf"{RESULTS}/([a-z-]+)/([0-9a-f]{{32}})/(.+)")
@@ -182,6 +185,39 @@ def banner(root: str) -> str:
         f'\n<p class="quiet">Root digest of the bundle that holds this page: <code>{root}</code>. '
         "<code>python3 check.py</code> makes every score and interval again from the stored verdicts.</p>"
     )
+
+
+def published_page(sealed: str, *, root: str, tries: Json | None) -> str:
+    """The bundle's report: the sealed page with the root digest, and what the ledger of runs said where the page has a place for it."""
+    page = _TRIES_PLACE.sub(lambda _: tries_html(tries), sealed, count=1) if tries else sealed
+    return page.replace("</h1>", f"</h1>{banner(root)}", 1)
+
+
+def tries_html(tries: Json) -> str:
+    """How often the chain was tried, a row a run."""
+    said = f"<p>Runs up to the one that published this page: {html.escape(tries['said'])}.</p>"
+    if not tries["runs"]:
+        return f'<section id="tries">{said}</section>'
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in tries["runs"][0])
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(_cell(value))}</td>' for value in row.values())}</tr>"
+        for row in tries["runs"]
+    )
+    earlier = f"<p>{tries['num_earlier']:,} earlier runs are left out here.</p>" if tries["num_earlier"] else ""
+    return (
+        f'<section id="tries">{said}<div class="scroll" role="region" aria-label="Runs" tabindex="0"><table><thead><tr>{head}</tr>'
+        f"</thead><tbody>{rows}</tbody></table></div>{earlier}<p>Line {tries['line']:,} of the ledger, sha256 "
+        f"<code>{tries['head']}</code>: each line holds the sha256 of the one before it.</p></section>"
+    )
+
+
+def _cell(value: Json) -> str:
+    return "" if value is None else str(value)
+
+
+def tries_line(tries: Json) -> str:
+    """What README says of them."""
+    return f"Runs up to the one that made this chain: {tries['said']}. `{TRIES}` lists them.\n"
 
 
 def root_of(seals: Mapping[str, str], digests: Mapping[str, str]) -> str:
@@ -632,6 +668,11 @@ class Bundle:
         return f"{RESULTS}/{self.by_key[key]['payload']['stage']}/{self.by_key[key]['fingerprint']}/{name}"
 
     @functools.cached_property
+    def tries(self) -> Json | None:
+        """Runs up to the chain's own; None in an older bundle."""
+        return self.json(TRIES) if TRIES in self.digests else None
+
+    @functools.cached_property
     def root(self) -> str:
         """As bag-info.txt states it."""
         lines = dict(line.split(": ", 1) for line in self.text(BAG_INFO).splitlines())
@@ -845,8 +886,10 @@ def _recorded(value: float, there: Sequence[float]) -> bool:
 def _check_pages(bundle: Bundle) -> Iterator[str]:
     """The report is the sealed page with the root digest; README has the tables and the digest."""
     sealed, page = bundle.text(bundle.result_file("report", "report.html")), bundle.text(REPORT)
-    if page != sealed.replace("</h1>", f"</h1>{banner(bundle.root)}", 1):
-        yield f"{REPORT}: not the sealed report with the root digest"
+    if page != published_page(sealed, root=bundle.root, tries=bundle.tries):
+        yield f"{REPORT}: not the sealed report with the root digest and the runs"
+    if bundle.tries is None and _TRIES_PLACE.search(sealed):
+        yield f"{TRIES}: missing"
     published = bundle.json(bundle.result_file("evaluation", "results.json"))
     compared = bundle.json(bundle.result_file("evaluation", "tables.json"))["comparisons"]
     readme = bundle.text(README)
@@ -854,6 +897,23 @@ def _check_pages(bundle: Bundle) -> Iterator[str]:
         yield f"{README}: its tables are not those of the evaluation"
     if bundle.root not in readme:
         yield f"{README}: does not print the root digest"
+    if bundle.tries and tries_line(bundle.tries) not in readme:
+        yield f"{README}: does not say how many runs there were"
+    if bundle.tries and (line := _tries_fault(bundle.tries)):
+        yield f"{TRIES}: {line}"
+
+
+def _tries_fault(tries: Json) -> str:
+    """The number of tries that is told is that of the rows, as far as they are listed."""
+    told = re.match(r"(\d+) of exactly this chain(?:, (\d+) of)?", tries["said"])
+    if not told or not tries["runs"]:
+        return ""
+    last = tries["runs"][-1]
+    same_chain = sum(row["chain"] == last["chain"] for row in tries["runs"])
+    of_recipe = len(tries["runs"]) + tries["num_earlier"]
+    if int(told[1]) != last["try"] or not same_chain <= last["try"] <= same_chain + tries["num_earlier"]:
+        return f"says {told[1]} of exactly this chain, the rows give {same_chain}"
+    return "" if int(told[2] or told[1]) == of_recipe else f"says {told[0]}, the rows give {of_recipe} of the recipe"
 
 
 def _check_root(bundle: Bundle) -> Iterator[str]:

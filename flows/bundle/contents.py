@@ -96,7 +96,14 @@ def write_statements(bundle: check.Bundle) -> None:
 
 
 def write_readme(
-    bundle: check.Bundle, *, chain: check.Json, source: Source, title: str, attested: bool, signed: bool
+    bundle: check.Bundle,
+    *,
+    chain: check.Json,
+    source: Source,
+    title: str,
+    tries: check.Json,
+    attested: bool,
+    signed: bool,
 ) -> None:
     """What is in the folder, how to check it, and the tables; the root digest stands there as zeros until it is known."""
     results = bundle.json(bundle.result_file("evaluation", "results.json"))
@@ -106,6 +113,8 @@ def write_readme(
         f"Recipe `{chain['recipe']}`, chain `{chain['chain']}`. Root digest:\n\n    {check.NO_ROOT}\n",
         _CHECKING,
         _SIGNED if signed else "The folder bears no signature; the root digest is what to keep elsewhere.\n",
+        "## Tries\n",
+        check.tries_line(tries),
         "## Scores\n",
         f"Made again by `check.py` from the stored verdicts. {_confidence(bundle)}\n",
         check.score_tables(results, compared),
@@ -173,6 +182,7 @@ _HOLDS = """\
 | `data/statements` | an in-toto Statement a result: its files, and the digests of what it was made from |
 | `data/verdicts` | verdicts of the evaluation as JSON lines, written from `samples.parquet` and what curation held out |
 | `data/records` | runs, parameters and metrics of every step, from the experiment records; a value that is no number is null |
+| `data/records/tries.json` | every run of the recipe in that home folder up to this one, as its ledger had them when this one began |
 | `data/recipe.json` | the recipe with every value filled in, as it was recorded |
 | `data/source`, `data/source.json` | the code, and which results have the digest of it |
 | `data/environment.json` | installed packages with the digest of each one's list of files |

@@ -27,7 +27,8 @@ def bundle(
     Parameters
     ----------
     chain
-        The id that `ring run --json` prints as `chain`, its first characters, or `latest`.
+        The id that `ring run --json` prints as `chain`, its first characters, or `latest`: the finished run of a recipe in this home folder
+        that began last.
     out
         The folder to make; it must not be there.
     sign

@@ -37,7 +37,8 @@ def diff(a: str, b: str, *, json_: Annotated[bool, Parameter(name="--json", nega
     Parameters
     ----------
     a
-        The first characters of a result's fingerprint, a chain (its id, or `latest`), or a recipe (its name, or a path that ends in .toml).
+        The first characters of a result's fingerprint, a chain (its id, or `latest`: the finished run of a recipe in this home folder that
+        began last), or a recipe (its name, or a path that ends in .toml).
     b
         The other one, of the same kind.
     json_
@@ -118,7 +119,7 @@ def _meant(name: str, store: Store) -> Manifest | Mapping[str, Manifest]:
         return store.by_id(name)
     if Path(name).suffix or not name.isalnum():
         raise ValueError(f"{name!r} names no result, chain or recipe; `ring ls` lists results, `ring show` recipes")
-    from stages.records.recorded import find_chain  # imports MLflow, which takes seconds
+    from stages.records.chains import find_chain  # imports MLflow, which takes seconds
 
     return find_chain(name, store).made
 

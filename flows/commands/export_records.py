@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.console import near, plain_console, waiting
-from stages.records.artifact import ring_home
+from stages.records.artifact import Store, ring_home
 
-LATEST = "latest"
 Format = Literal["csv", "jsonl"]
 Row = Mapping[str, Any]
 _out = plain_console()
@@ -36,8 +35,8 @@ def export_records(
     Parameters
     ----------
     chain
-        The id that `ring run --json` prints as `chain`, its first characters, or `latest`. With one name alone, that is the folder, and the
-        chain is the latest.
+        The id that `ring run --json` prints as `chain`, its first characters, or `latest`: the finished run of a recipe in this home folder
+        that began last. With one name alone, that is the folder, and the chain is the latest.
     out
         The folder to make; it must not be there.
     format_
@@ -46,20 +45,20 @@ def export_records(
         Print one JSON object: the folder, the chain, and how many rows each table has.
 
     """
-    name, place = (chain, out) if out is not None else (LATEST, Path(chain))
     with waiting("reading the records"):
-        from stages.records.tracking import read_chain  # imports MLflow, which takes seconds
+        from stages.records.chains import LATEST, find_chain  # imports MLflow, which takes seconds
 
-        records = read_chain(ring_home(), name)
-        runs = [*dict.fromkeys(records.made_by.values())]
-        tables = records.rows(runs) | records.more_rows(runs)
+        name, place = (chain, out) if out is not None else (LATEST, Path(chain))
+        found = find_chain(name, Store(ring_home()))
+        runs = [*dict.fromkeys(found.made_by.values())]
+        tables = found.rows(runs) | found.more_rows(runs)
     write_tables(tables, place, format_)
     counts = {table: len(rows) for table, rows in tables.items()}
     if json_:
-        sys.stdout.write(json.dumps({"folder": str(place.absolute()), "chain": records.chain, "rows": counts}) + "\n")
+        sys.stdout.write(json.dumps({"folder": str(place.absolute()), "chain": found.name, "rows": counts}) + "\n")
     else:
         told = ", ".join(f"{count:,} {table}" for table, count in counts.items())
-        _out.print(f"{near(place)}: {told} of chain {records.chain[:8]}", highlight=False, soft_wrap=True)
+        _out.print(f"{near(place)}: {told} of chain {found.name[:8]}", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -43,8 +43,8 @@ def lineage(
     ----------
     any_
         The first characters of a fingerprint (`ring ls` lists them); a figure, as `mixed/all/greedy` or `selection/pass@1`, or a number as
-        the report shows it, `latest`, a chain or a result before it where it is not the newest one; the id of a row of curation; a response
-        as `ring rollouts` and `ring why` name it.
+        the report shows it, a result or a chain before it where it is not the newest one (`latest` is the finished run of a recipe in this
+        home folder that began last); the id of a row of curation; a response as `ring rollouts` and `ring why` name it.
     json_
         Print one JSON object: what was found, its tree, and every manifest once.
 

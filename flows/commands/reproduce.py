@@ -1,19 +1,21 @@
 """`ring reproduce`: make a result again in a clean folder and compare it byte for byte."""
 
+import contextlib
 import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.console import plain_console, program, say
-from flows.launch import job_of
+from flows.console import plain_console, program
+from flows.launch import Display, job_of
 from flows.tables import rows_table
+from flows.terminal import progress_display
 from flows.worker_process import Work, run_worker
 from stages.plan import PlannedStage
 from stages.records.artifact import Manifest, Store, ring_home
@@ -127,24 +129,27 @@ def _run(
         if steps and len(step_lines(place.out)) >= steps:
             raise _EnoughError
 
-    say(
-        f"making {spec.title} {manifest.fingerprint[:12]} again; the first time took {manifest.document['seconds']:.0f} s"
-    )
-    try:
-        run_worker(work, tell=_tell(spec.title), require_going=enough)
-    except _EnoughError:
-        return
+    with contextlib.suppress(_EnoughError), progress_display() as display:
+        display.message(spec.key, f"making {manifest.fingerprint[:12]} again; {_first_time(manifest, steps=steps)}")
+        run_worker(work, tell=_teller(display, spec.key, steps=steps), require_going=enough)
 
 
-def _tell(title: str) -> Any:  # noqa: ANN401 - a function of an event
-    """Progress, a line whenever another tenth is done."""
-    told = -1
+def _first_time(manifest: Manifest, *, steps: int | None) -> str:
+    seconds = manifest.document["seconds"]
+    whole = f"the first time took {seconds:,.0f} s"
+    return f"{whole} for {len(step_lines(manifest.folder)):,} steps" if steps else whole
+
+
+def _teller(display: Display, key: str, *, steps: int | None) -> Callable[[Mapping[str, Any]], None]:
+    """Progress as `ring run` shows it. Where so many steps are asked for, they are all; metrics are compared at the end."""
 
     def tell(event: Mapping[str, Any]) -> None:
-        nonlocal told
-        if event["event"] == "progress" and event["total"] and 10 * event["done"] // event["total"] > told:
-            told = 10 * event["done"] // event["total"]
-            say(f"{title}: {event['done']:,}/{event['total']:,} {event['unit']}")
+        if event["event"] == "progress":
+            total = min(steps, event["total"]) if steps and event["unit"] == "steps" else event["total"]
+            done = min(event["done"], total)
+            display.progress(key, done=done, total=total, unit=event["unit"], detail=event["detail"])
+        elif event["event"] != "metrics":
+            display.message(key, event["text"])
 
     return tell
 

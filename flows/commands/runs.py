@@ -2,16 +2,14 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.commands.listing import readable_time
 from flows.console import near, plain_console, program
 from flows.tables import rows_table
 from stages.records.artifact import ring_home
-from stages.records.run_ledger import LedgerError, RecordedRun, RunLedger
+from stages.records.run_ledger import LedgerError, RecordedRun, RunLedger, run_row, tries_in_words
 
 _out = plain_console()
 
@@ -36,7 +34,7 @@ def list_runs(
     if json_:
         sys.stdout.write(json.dumps({"head": ledger.head(), "runs": [_document(run) for run in runs]}) + "\n")
     elif runs:
-        _out.print(rows_table([_row(run) for run in runs], title=f"Runs in {near(ledger.home)}"), end="")
+        _out.print(rows_table([run_row(run) for run in runs], title=f"Runs in {near(ledger.home)}"), end="")
         _out.print(
             f"Kept elsewhere, this shows that no run was cut off: {ledger.head()}", soft_wrap=True, highlight=False
         )
@@ -54,17 +52,6 @@ def tries_behind(run: str, ledger: RunLedger) -> str:
         return f"unknown: {error}"
 
 
-def tries_in_words(runs: Sequence[RecordedRun], run: str) -> str:
-    """How many runs stand behind one: of the same chain, and of the recipe in any form. Empty for a run that is not there."""
-    this = next((one for one in runs if one.run == run), None)
-    if this is None:
-        return ""
-    recipe = this.start["recipe"]
-    of_recipe = sum(one.start["recipe"] == recipe for one in runs)
-    said = f"{this.tries} of exactly this chain"
-    return said if of_recipe == this.tries else f"{said}, {of_recipe} of {recipe} in any form"
-
-
 def _document(run: RecordedRun) -> dict[str, Any]:
     return {
         "run": run.run,
@@ -72,17 +59,4 @@ def _document(run: RecordedRun) -> dict[str, Any]:
         "try": run.tries,
         "start": dict(run.start),
         "end": run.end and dict(run.end),
-    }
-
-
-def _row(run: RecordedRun) -> dict[str, Any]:
-    end = run.end or {}
-    return {
-        "began (UTC)": readable_time(run.start["at"]),
-        "recipe": run.start["recipe"],
-        "chain": run.start["digest"][:8],
-        "try": run.tries,
-        "outcome": run.outcome,
-        "stages that ran": end.get("ran"),
-        "code": f"{(run.start['commit'] or '-')[:8]}{'+' if run.start['dirty'] else ''}",
     }

@@ -1,4 +1,4 @@
-"""`ring verify`: every byte of every result against its manifest, results against each other, and records and pages against results."""
+"""`ring verify`: every byte of every result against its manifest, results against each other, records, pages and ledger against them."""
 
 import json
 import sys
@@ -14,6 +14,7 @@ from flows.commands.lineage import trace
 from flows.console import assembled, near, plain_console, waiting
 from stages.errors import TrackingError
 from stages.records.artifact import Store, Stray, ring_home
+from stages.records.run_ledger import LEDGER, LedgerError, RunLedger
 from stages.soundness import Finding, examine, root_of
 
 _out = plain_console()
@@ -26,6 +27,7 @@ class Verified:
     results: Mapping[Path, Finding]  # by folder
     strays: Sequence[Stray]  # what lies among the results and is none
     records: Mapping[str, Sequence[str]]  # by run: what does not hold of it
+    ledger: str  # what does not hold of the ledger of runs itself
     notes: Sequence[str]  # what could not be compared
     root: str
     is_root: bool  # the one that was asked for, where one was
@@ -36,6 +38,7 @@ class Verified:
         found = {folder.name: list(finding.problems) for folder, finding in self.results.items() if finding.problems}
         for name, lines in self.records.items():
             found.setdefault(name.partition("/")[2], []).extend(lines)
+        found |= {LEDGER: [self.ledger]} if self.ledger else {}
         return found | {str(stray.path): [stray.what] for stray in self.strays if not stray.is_expected}
 
     @property
@@ -51,7 +54,7 @@ def verify(
     deep: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Hash every file of every result, compare manifests, inputs, figures, MLflow's records and pages, and print one root digest.
+    """Hash every file of every result, compare manifests, inputs, figures, MLflow's records, ledger and pages; print one root digest.
 
     Nothing here is signed: whoever may write the home folder can also seal it again. Damage is found without more; forgery is found
     by who kept the root digest elsewhere and gives it with --root. Exit code 1 if anything does not hold.
@@ -101,7 +104,16 @@ def _verified(folders: Sequence[Path], store: Store, *, whole: bool, root: str |
         records = {name: lines for name, lines in records.items() if not name.startswith("chain/")}
     found = root_of(list(folders), store)
     strays = store.strays() if whole else []
-    return Verified(results, strays, records, notes, found, is_root=root in (None, found))
+    ledger = _ledger_problem(store) if whole else ""
+    return Verified(results, strays, records, ledger, notes, found, is_root=root in (None, found))
+
+
+def _ledger_problem(store: Store) -> str:
+    try:
+        RunLedger(store.home).entries()
+    except LedgerError as error:
+        return str(error)
+    return ""
 
 
 def _records(folders: Sequence[Path], store: Store) -> tuple[Mapping[str, Sequence[str]], Sequence[str]]:
@@ -131,6 +143,8 @@ def _show(found: Verified, store: Store, *, asked: str | None) -> None:
         _show_one(f"{folder.parent.name} {arm} {folder.name[:12]}", lines)
     for name, lines in records.items():
         _show_one(f"chain {name[:12]}", lines)
+    if found.ledger:
+        _show_one(LEDGER, [found.ledger])
     for stray in found.strays:
         if not stray.is_expected:
             _show_one(near(stray.path), [stray.what])

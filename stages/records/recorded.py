@@ -2,26 +2,48 @@
 
 MLflow shows what the manifests hold and is no evidence itself. Compared are, of every run that made a result, its status, tags, final
 metrics, parameters, and the metrics of each step with steps.jsonl; of every chain its scores over all problems and its page. Every other
-score, and the ends of the intervals, are in the evaluation's own run.
+score, and the ends of the intervals, are in the evaluation's own run. The ledger of runs (`run_ledger`) is compared with both: how runs
+ended, and of each chain what it was to make, the seals of what it made, and the page as it was published.
 """
 
 import ast
-import json
+import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stages.records.artifact import Manifest, Store, file_digest
-from stages.records.tracking import MlflowClient, Run, find_run, metric_name, reading_client, recorded_metrics
+from stages.records.chains import Chain, chains_here
+from stages.records.run_ledger import (
+    FAILED,
+    FINISHED,
+    LEDGER,
+    STOPPED,
+    LedgerError,
+    RecordedRun,
+    RunLedger,
+    plan_digest,
+)
+from stages.records.tracking import (
+    TIME_FORMAT,
+    MlflowClient,
+    Run,
+    find_run,
+    metric_name,
+    reading,
+    recorded_metrics,
+)
+from stages.report.tries import without_tries
 from stages.results import chain_metrics
 from stages.training.ledger import STEPS, steps_of
 
 _LARGEST = 1.7976931348623157e308  # what MLflow keeps for an infinity
 _LONGEST_VALUE = 6000  # characters of a parameter
-_PARENT = "mlflow.parentRunId"
-_CACHED = "ring.cached."
 _REPORT = "report.html"
+_PARENT = "mlflow.parentRunId"
+_ENDS = ("/low", "/high")  # of intervals
 _MOST = 5  # lines a run
 
 
@@ -36,15 +58,29 @@ class Checked:
 
 
 def check_records(manifests: Iterable[Manifest], store: Store) -> Checked:
-    """Compare the records of a home folder with its results. Raises TrackingError where they cannot be read."""
-    client = reading_client(store.home)
-    if client is None:
-        return Checked(0, 0, {}, ("there are no experiment records here to compare with",))
-    found = {f"{one.stage}/{one.fingerprint}": tuple(_first([*_run_problems(client, one)])) for one in manifests}
-    chains = [*_chains(client, store)]
-    of_chains = {f"chain/{one.run.info.run_id}": tuple(_first([*_chain_problems(one, store)])) for one in chains}
-    problems = {name: lines for name, lines in (found | of_chains).items() if lines}
-    return Checked(len(found), len(chains), problems)
+    """Compare the records of a home folder with its results and its ledger. Raises TrackingError where they cannot be read."""
+    with reading(store.home) as client:
+        if client is None:
+            return Checked(0, 0, {}, ("there are no experiment records here to compare with",))
+        found = {f"{one.stage}/{one.fingerprint}": [*_run_problems(client, one)] for one in manifests}
+        chains = [*chains_here(client, store)]
+        ledger = _read_ledger(store)
+        of_chains = {f"chain/{one.name}": [*_chain_problems(one, store, ledger)] for one in chains}
+        for run in ledger or ():
+            of_chains.setdefault(f"chain/{run.run}", []).extend(_ending_problems(run, find_run(client, run.run)))
+    problems = {name: tuple(_first(lines)) for name, lines in (found | of_chains).items() if lines}
+    notes = (
+        (f"there is no {LEDGER}: how often these chains were tried is not known",) if chains and ledger == [] else ()
+    )
+    return Checked(len(found), len(chains), problems, notes)
+
+
+def _read_ledger(store: Store) -> list[RecordedRun] | None:
+    """None where it is not what was written, which `ring verify` tells by itself."""
+    try:
+        return RunLedger(store.home).runs()
+    except LedgerError:
+        return None
 
 
 def _first(lines: list[str]) -> list[str]:
@@ -68,18 +104,34 @@ def _run_problems(client: MlflowClient, manifest: Manifest) -> Iterator[str]:
     for name, value in tags.items():
         if run.data.tags.get(name) != value:
             yield f"the tag {name} is {run.data.tags.get(name)!r}, the manifest says {value!r}"
-    yield from _metric_problems(run, _stated(run, manifest))
+    yield from _final_problems(client, run, manifest)
     yield from _parameter_problems(run.data.params, document["payload"]["config"], key=manifest.stage)
     if STEPS in document["files"] and (manifest.folder / STEPS).is_file():
         yield from _step_problems(client, run, steps_of(manifest.folder))
 
 
-def _stated(run: Run, manifest: Manifest) -> dict[str, float]:
-    """Records that hold no interval in the evaluation's run are older: they have all of them in the chain's."""
+def _final_problems(client: MlflowClient, run: Run, manifest: Manifest) -> Iterator[str]:
+    """Of the metrics that a run shows at its end: the value that stands there, and that its history has the point.
+
+    Records of before the ends of intervals stood in the evaluation's run have all of them in the chain's; then they are compared there.
+    """
     final = recorded_metrics(manifest)
-    ends = {name for name in final.keys() - manifest.metrics.keys() if name.endswith(("/low", "/high"))}
-    is_older = not any(metric_name(name) in run.data.metrics for name in ends)
-    return {name: value for name, value in final.items() if not (is_older and name in ends)}
+    ends = {name: value for name, value in final.items() if name not in manifest.metrics and name.endswith(_ENDS)}
+    parent = find_run(client, run.data.tags.get(_PARENT, "")) if ends else None
+    is_older = parent is not None and not any(map(_is_in(run), ends)) and all(map(_is_in(parent), ends))
+    own = final if not is_older else {name: value for name, value in final.items() if name not in ends}
+    yield from _metric_problems(run, own)
+    if is_older and parent is not None:
+        yield from _metric_problems(parent, ends)
+    for name, value in own.items():
+        if _is_in(run)(name) and not any(
+            _same(point.value, value) for point in client.get_metric_history(run.info.run_id, metric_name(name))
+        ):
+            yield f"the metric {name} has no point of {value:.6g} in its history"
+
+
+def _is_in(run: Run) -> Callable[[str], bool]:
+    return lambda name: metric_name(name) in run.data.metrics
 
 
 def _metric_problems(run: Run, stated: Mapping[str, float]) -> Iterator[str]:
@@ -156,72 +208,74 @@ def _step_problems(client: MlflowClient, run: Run, rows: Iterable[Mapping[str, A
 # ---------------------------------------------------------------- the run of a chain
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A finished chain by its records."""
-
-    run: Run
-    made: Mapping[
-        str, Manifest
-    ]  # by stage, or `rl/<arm>`, as the results stood when it ended; those that are gone are left out
-
-
-def _chains(client: MlflowClient, store: Store) -> Iterator[Chain]:
-    """Those of which results are here, oldest first: a server may keep the records of other homes, too."""
-    experiments = client.search_experiments(filter_string="name LIKE 'ring/%'", max_results=1000)
-    ids = [one.experiment_id for one in experiments]
-    runs = client.search_runs(ids, "attributes.status = 'FINISHED'", max_results=10_000) if ids else []
-    by_run = _by_run(store)
-    for run in sorted(runs, key=lambda run: run.info.start_time):
-        if _PARENT not in run.data.tags:
-            stages = _stage_runs(run, runs)
-            made = {key: by_run[run_id] for key, run_id in stages.items() if run_id in by_run}
-            if made:
-                yield Chain(run, made)
-
-
-def _stage_runs(chain: Run, runs: Iterable[Run]) -> dict[str, str]:
-    """Stage, or `rl/<arm>`, -> id of the run that made the result which a chain made or took as it stood."""
-    cached = {
-        name.removeprefix(_CACHED): json.loads(value)["run_id"]
-        for name, value in chain.data.tags.items()
-        if name.startswith(_CACHED)
-    }
-    children = [run for run in runs if run.data.tags.get(_PARENT) == chain.info.run_id]
-    return cached | {_key(child.data.tags): child.info.run_id for child in children}
-
-
-def _key(tags: Mapping[str, str]) -> str:
-    return f"{tags.get('ring.stage')}/{tags['ring.arm']}" if tags.get("ring.arm") else tags.get("ring.stage", "")
-
-
-def find_chain(name: str, store: Store) -> Chain:
-    """A chain by what `ring run --json` prints as `chain`, or its first characters, or `latest`. Raises ValueError for none or several."""
-    client = reading_client(store.home)
-    chains = [*_chains(client, store)] if client is not None else []
-    found = chains[-1:] if name == "latest" else [one for one in chains if one.run.info.run_id.startswith(name)]
-    if len(found) != 1:
-        known = ", ".join(f"{one.run.info.run_id[:8]} ({one.run.info.run_name})" for one in chains[-5:]) or "none"
-        raise ValueError(f"{len(found)} chains are called {name!r}; the last that ended here: {known}")
-    return found[0]
-
-
-def _by_run(store: Store) -> dict[str, Manifest]:
-    """Id of a run -> the manifest of the result that it made, also of one that was made again since."""
-    return {
-        one.document["mlflow_run_id"]: one
-        for manifest in store.all()
-        for one in store.history(manifest.stage, manifest.fingerprint)
-    }
-
-
-def _chain_problems(chain: Chain, store: Store) -> Iterator[str]:
-    evaluation, report = chain.made.get("evaluation"), chain.made.get("report")
+def _chain_problems(chain: Chain, store: Store, ledger: Sequence[RecordedRun] | None) -> Iterator[str]:
+    """`ledger` is None where it is damaged: nothing can be compared with it then."""
+    evaluation = chain.made.get("evaluation")
     current = evaluation and store.find(evaluation.stage, evaluation.fingerprint)
     if evaluation is not None and current is not None and current.content == evaluation.content:
         yield from _metric_problems(chain.run, chain_metrics({"evaluation": evaluation}))
-    page = store.home / "reports" / f"{chain.run.info.run_id}.html"
-    if report is not None and not page.is_file():
+    if (report := chain.made.get("report")) is not None:
+        yield from _page_problems(chain, report, store)
+    if ledger is not None:
+        yield from _entry_problems(chain, store, ledger)
+
+
+def _page_problems(chain: Chain, report: Manifest, store: Store) -> Iterator[str]:
+    """The page where people look is the sealed one but for its place for the ledger of runs."""
+    page = store.home / "reports" / f"{chain.name}.html"
+    if not page.is_file():
         yield f"{page.name}, the page of the chain, is not there"
-    elif report is not None and file_digest(page) != report.document["files"][_REPORT]["sha256"]:
+        return
+    sealed = without_tries(page.read_text(encoding="utf-8"))
+    if hashlib.sha256(sealed.encode()).hexdigest() != report.document["files"][_REPORT]["sha256"]:
         yield f"{page.name} is another page than the sealed {_REPORT} of report {report.fingerprint[:12]}"
+
+
+# ---------------------------------------------------------------- the ledger of runs
+
+
+def _ending_problems(entry: RecordedRun, run: Run | None) -> Iterator[str]:
+    """What MLflow says of how a run ended. One that was cut short between its two records may stand as killed in either."""
+    if run is None or run.info.lifecycle_stage != "active":
+        if entry.outcome == FINISHED:
+            yield f"{LEDGER} says finished, MLflow's run {'is not there' if run is None else 'was deleted'}"
+        return
+    has_ended = entry.outcome in (FINISHED, FAILED, STOPPED)
+    if has_ended and (run.info.status == "FINISHED") != (entry.outcome == FINISHED):
+        yield f"{LEDGER} says {entry.outcome}, MLflow's run has the status {run.info.status}"
+
+
+def _entry_problems(chain: Chain, store: Store, ledger: Sequence[RecordedRun]) -> Iterator[str]:
+    """A chain is in the ledger, with what it was to make and what came of it; one of before the ledger began is not."""
+    entry = next((one for one in ledger if one.run == chain.name), None)
+    if entry is None:
+        if _tells_runs(chain, store) or (ledger and _began(chain) > ledger[0].start["at"]):
+            yield f"{LEDGER} does not name it: lines were cut off its end, or it is another file"
+        return
+    if plan_digest(chain.results) != entry.start["digest"]:
+        yield f"its stages are not those that {LEDGER} says were to be made"
+    if entry.outcome == FINISHED and entry.end is not None:
+        yield from _end_problems(chain, store, entry.end)
+
+
+def _tells_runs(chain: Chain, store: Store) -> bool:
+    """Whether its page was published with what a ledger said."""
+    page = store.home / "reports" / f"{chain.name}.html"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    return without_tries(text) != text
+
+
+def _end_problems(chain: Chain, store: Store, end: Mapping[str, Any]) -> Iterator[str]:
+    """The seals of the results, and the page as it was published, with its tries; older lines do not name the page."""
+    for key, manifest in chain.made.items():
+        if (sealed := end["seals"].get(key, "none")) != manifest.seal:
+            yield f"{LEDGER} holds the seal {sealed[:12]} of {key}, the result has {manifest.seal[:12]}"
+    for name, sha256 in end.get("pages", {}).items():
+        page = store.home / "reports" / name
+        if page.is_file() and file_digest(page) != sha256:
+            yield f"{name} is another page than was published, by {LEDGER}"
+
+
+def _began(chain: Chain) -> str:
+    """As the ledger writes times."""
+    return time.strftime(TIME_FORMAT, time.gmtime(chain.run.info.start_time / 1000))

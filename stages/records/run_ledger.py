@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +18,11 @@ from typing import Any
 
 from stages.records.artifact import canonical_json, held, is_held
 
+LEDGER = "runs.jsonl"
 _NOTHING = "0" * 64  # stands before the first line
 START, END = "start", "end"
 FINISHED, FAILED, STOPPED, KILLED, GOING_ON = "finished", "failed", "stopped", "killed", "going on"
+NO_END = "no end by then"  # of a run that had not ended at an earlier time: killed, or going on beside
 
 
 class LedgerError(ValueError):
@@ -29,7 +31,10 @@ class LedgerError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """One run. `outcome` is one of finished, failed, stopped, killed, going on; `tries` counts the runs of the same digest up to it."""
+    """One run. `outcome` is one of finished, failed, stopped, killed, going on, or of an earlier time `NO_END`.
+
+    `tries` counts the runs of the same digest up to it.
+    """
 
     run: str
     start: Mapping[str, Any]
@@ -44,6 +49,15 @@ def plan_digest(fingerprints: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """A ledger at the time when a run began."""
+
+    line: int  # number of the line that says so, from 1
+    head: str  # its sha256
+    runs: tuple[RecordedRun, ...]  # oldest first, the run itself last
+
+
+@dataclass(frozen=True, slots=True)
 class RunLedger:
     """The ledger of one home folder."""
 
@@ -52,7 +66,7 @@ class RunLedger:
     @property
     def path(self) -> Path:
         """The file."""
-        return self.home / "runs.jsonl"
+        return self.home / LEDGER
 
     def start(self, run: str, *, recipe: str, fingerprints: Mapping[str, str], **said: Any) -> None:  # noqa: ANN401 - JSON
         """Write what is about to run, before it does."""
@@ -74,19 +88,16 @@ class RunLedger:
 
     def runs(self) -> list[RecordedRun]:
         """Every run, oldest first. Raises LedgerError for a ledger with a line that is not what was written."""
-        entries = self.entries()
-        ends = {entry["run"]: entry for entry in entries if entry["event"] == END}
-        tries: Counter[str] = Counter()
-        return [*self._recorded((entry for entry in entries if entry["event"] == START), ends=ends, tries=tries)]
+        return [*_recorded(self.entries(), unended=lambda run: GOING_ON if is_held(self._lock(run)) else KILLED)]
 
-    def _recorded(
-        self, starts: Iterable[Mapping[str, Any]], *, ends: Mapping[str, Mapping[str, Any]], tries: Counter[str]
-    ) -> Iterator[RecordedRun]:
-        for start in starts:
-            tries[start["digest"]] += 1
-            run, end = start["run"], ends.get(start["run"])
-            unended = GOING_ON if is_held(self._lock(run)) else KILLED
-            yield RecordedRun(run, start, end, end["outcome"] if end else unended, tries[start["digest"]])
+    def as_of(self, run: str) -> "Standing | None":
+        """What it said when a run began; no later line changes that. None for a run that it does not name. Raises LedgerError."""
+        entries = self.entries()
+        starts = (number for number, one in enumerate(entries, start=1) if (one["event"], one["run"]) == (START, run))
+        if (line := next(starts, None)) is None:
+            return None
+        before = [*_recorded(entries[:line], unended=lambda one: GOING_ON if one == run else NO_END)]
+        return Standing(line, _digest(self._lines()[line - 1]), tuple(before))
 
     def entries(self) -> list[dict[str, Any]]:
         """Every line. Raises LedgerError with the number of the first that does not follow from the one before it."""
@@ -100,6 +111,10 @@ class RunLedger:
             found.append(entry)
             before = _digest(line)
         return found
+
+    def named_runs(self) -> set[str]:
+        """Ids of the runs that any line names, also of a ledger with a line that is not what was written."""
+        return {entry["run"] for line in self._lines() if (entry := _read(line)) and "run" in entry}
 
     def head(self) -> str:
         """sha256 of the last line: kept elsewhere, it shows that none was cut off."""
@@ -123,6 +138,40 @@ class RunLedger:
 
     def _lock(self, run: str) -> Path:
         return self.home / "locks" / f"run-{run}"
+
+
+def tries_in_words(runs: Sequence[RecordedRun], run: str) -> str:
+    """How many runs stand behind one: of the same chain, and of the recipe in any form. Empty for a run that is not there."""
+    this = next((one for one in runs if one.run == run), None)
+    if this is None:
+        return ""
+    recipe = this.start["recipe"]
+    of_recipe = sum(one.start["recipe"] == recipe for one in runs)
+    said = f"{this.tries} of exactly this chain"
+    return said if of_recipe == this.tries else f"{said}, {of_recipe} of {recipe} in any form"
+
+
+def run_row(run: RecordedRun) -> dict[str, Any]:
+    """A run as a row for people."""
+    return {
+        "began (UTC)": run.start["at"].replace("T", " ")[:16],
+        "recipe": run.start["recipe"],
+        "chain": run.start["digest"][:8],
+        "try": run.tries,
+        "outcome": run.outcome,
+        "stages that ran": (run.end or {}).get("ran"),
+        "code": f"{(run.start['commit'] or '-')[:8]}{'+' if run.start['dirty'] else ''}",
+    }
+
+
+def _recorded(entries: Sequence[Mapping[str, Any]], *, unended: Callable[[str], str]) -> Iterator[RecordedRun]:
+    """The runs of some lines. `unended` says what became of one without a second line."""
+    ends = {entry["run"]: entry for entry in entries if entry["event"] == END}
+    tries: Counter[str] = Counter()
+    for start in (entry for entry in entries if entry["event"] == START):
+        tries[start["digest"]] += 1
+        run, end = start["run"], ends.get(start["run"])
+        yield RecordedRun(run, start, end, end["outcome"] if end else unended(run), tries[start["digest"]])
 
 
 def _digest(line: bytes) -> str:

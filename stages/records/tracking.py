@@ -1,4 +1,4 @@
-"""Experiment records. The only module that imports MLflow; `recorded` compares what it wrote with the results.
+"""Experiment records. The only module that imports MLflow; `chains` reads what it wrote, `recorded` compares that with the results.
 
 One experiment a recipe (`ring/<recipe>`), one run a chain, one nested run an executed stage; a cached stage is linked from
 the chain's run by a tag. Everything goes through `MlflowClient`, which has no global state, so stages may run side by side.
@@ -11,7 +11,6 @@ MLflow allows no `@` in a metric's name: `pass@1` is recorded as `pass_at_1`.
 import calendar
 import contextlib
 import json
-import math
 import os
 import platform
 import re
@@ -67,15 +66,15 @@ Made = tuple[Manifest, str]  # a result, and the folder of one of its models
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 1000
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # of `made_at` in a manifest
-_PROCESS = "ring.process"  # pid and start time of the process that holds a run open
-_HOME = (
+PROCESS = "ring.process"  # pid and start time of the process that holds a run open
+HOME = (
     "ring.home"  # machine and folder of the process that holds it open: a tracking server has the runs of others, too
 )
 CHOSEN = "ring.chosen"  # of a selection and of a chain: the SFT checkpoint; of a model: why it was chosen
-_CACHED = "ring.cached."  # and the stage: its result, where the chain took it as it stood
-_NOTE = "mlflow.note.content"  # what the UI shows as a description
+CACHED = "ring.cached."  # and the stage: its result, where the chain took it as it stood
+NOTE = "mlflow.note.content"  # what the UI shows as a description
 _MODELS_OF_RUN = 1000
-_UNTIL = "request.until"  # parameter of every chain of a recipe
+UNTIL = "request.until"  # parameter of every chain of a recipe
 _DELETED = re.compile(r"The (experiment|run) (\S+) must be in the 'active' state")
 _ID_OPTION = {"experiment": "--experiment-id", "run": "--run-id"}
 _ENDS = {"done": RunStatus.FINISHED, "failed": RunStatus.FAILED, "killed": RunStatus.KILLED}
@@ -148,13 +147,30 @@ def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def reading_client(home: Path) -> MlflowClient | None:
-    """A client for who only reads the records of a home folder; None where there are none yet. Raises TrackingError as `Tracker`."""
+def place_of(home: Path) -> str:
+    """What the tag `HOME` of a run says that is made from a home folder on this machine."""
+    return f"{platform.node()}:{home}"
+
+
+@contextlib.contextmanager
+def reading(home: Path) -> Generator[MlflowClient | None]:
+    """A client for who only reads the records of a home folder; None where there are none yet.
+
+    Raises TrackingError where they cannot be read, then or while they are.
+    """
     uri = tracking_uri(home)
     if (database := sqlite_path(uri)) and not database.exists():
-        return None
-    with _reported(f"anything in {without_password(uri)}"):
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        yield None
+        return
+    try:
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except Exception as error:
+        if isinstance(error, MlflowException) or type(error).__module__.startswith("sqlalchemy"):
+            place = without_password(uri)
+            raise TrackingError(
+                f"cannot read the records in {place}: {_first_line(error)}. Is the tracking server gone?"
+            ) from error
+        raise
 
 
 def find_run(client: MlflowClient, run_id: str) -> Run | None:
@@ -239,7 +255,7 @@ class StageRun:
             self.client.log_dict(self.run_id, document, "manifest.json")
             self._log_models(manifest)
             self._mark_chosen(manifest)
-            self.client.set_tag(self.run_id, _NOTE, stage_description(manifest))
+            self.client.set_tag(self.run_id, NOTE, stage_description(manifest))
             self.client.set_tag(self.run_id, "ring.status", document["status"])
             _drop_error(self.client, self.run_id)
             self.client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FINISHED))
@@ -339,7 +355,7 @@ class Tracker:
         if known is None:
             place = None if is_server(uri) else (self._home / "mlruns" / self.recipe).as_uri()
             made = self.client.create_experiment(name, artifact_location=place)
-            self.client.set_experiment_tag(made, _NOTE, experiment_description(self.recipe))
+            self.client.set_experiment_tag(made, NOTE, experiment_description(self.recipe))
             return made
         if known.artifact_location.startswith("mlflow-artifacts:") and not is_server(uri):
             raise TrackingError(
@@ -358,19 +374,15 @@ class Tracker:
         experiments = self.client.search_experiments(filter_string="name LIKE 'ring/%'", max_results=1000)
         ids = [experiment.experiment_id for experiment in experiments]
         for run in self.client.search_runs(ids, "attributes.status = 'RUNNING'", max_results=10_000):
-            is_ours = run.data.tags.get(_HOME, self._place) == self._place
-            stamp = run.data.tags.get(_PROCESS, "")
+            is_ours = run.data.tags.get(HOME, place_of(self._home)) == place_of(self._home)
+            stamp = run.data.tags.get(PROCESS, "")
             if is_ours and stamp != process_stamp(int(stamp.partition(":")[0] or 0)):
                 _close(self.client, run.info.run_id, status="killed", error="the process that held the run open died")
 
-    @property
-    def _place(self) -> str:
-        return f"{platform.node()}:{self._home}"
-
     def _stamp(self) -> dict[str, str]:
         return {
-            _PROCESS: process_stamp(os.getpid()) or "",
-            _HOME: self._place,
+            PROCESS: process_stamp(os.getpid()) or "",
+            HOME: place_of(self._home),
             "mlflow.source.name": "ring",
             "mlflow.user": "ring",
         }
@@ -473,7 +485,7 @@ class Tracker:
     def link_cached(self, chain_run: str, *, stage: str, run_id: str | None, identity: str) -> None:
         """Point from the chain's run to the run that made a cached result."""
         with _reported("a cached stage in MLflow"):
-            self.client.set_tag(chain_run, f"{_CACHED}{stage}", json.dumps({"fingerprint": identity, "run_id": run_id}))
+            self.client.set_tag(chain_run, f"{CACHED}{stage}", json.dumps({"fingerprint": identity, "run_id": run_id}))
 
     def finish_chain(
         self, run_id: str, *, metrics: Mapping[str, float], files: Sequence[Path] = (), page: ChainPage | None = None
@@ -492,7 +504,7 @@ class Tracker:
             self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
 
     def _show(self, run_id: str, page: ChainPage) -> None:
-        for name, value in {_NOTE: page.description, **page.tags}.items():
+        for name, value in {NOTE: page.description, **page.tags}.items():
             self.client.set_tag(run_id, name, value)
         if page.suffix:
             name = self.client.get_run(run_id).info.run_name
@@ -517,135 +529,6 @@ class Tracker:
                 params=entries[start : start + PARAMS_PER_CALL],
                 tags=[RunTag("ring.num_params", str(len(entries)))],
             )
-
-
-# ---------------------------------------------------------------- reading
-
-
-@dataclass(frozen=True, slots=True)
-class ChainRecords:
-    """What the records say of a finished chain. Rows hold what JSON can: a value that is no number is None."""
-
-    chain: str  # id of its run
-    results: dict[str, str]  # `sft`, `rl/<arm>`, ... -> fingerprint
-    made_by: dict[str, str]  # the same -> id of the run that made the result, as far as the records know it
-    _client: MlflowClient
-
-    def rows(self, runs: Sequence[str]) -> dict[str, list[Row]]:
-        """Tables `runs`, `params` and `metrics` (every step) of the chain's run and of others, as far as they are there."""
-        found = [run for run_id in (self.chain, *runs) if (run := find_run(self._client, run_id))]
-        return {
-            "runs": [_run_row(run) for run in found],
-            "params": [
-                {"run_id": run.info.run_id, "name": name, "value": value}
-                for run in found
-                for name, value in _sorted(run.data.params)
-            ],
-            "metrics": [row for run in found for row in self._history(run)],
-        }
-
-    def more_rows(self, runs: Sequence[str]) -> dict[str, list[Row]]:
-        """Tables `tags`, `datasets` and `models` of the same runs: each with what it is to the run."""
-        found = [run for run_id in (self.chain, *runs) if (run := find_run(self._client, run_id))]
-        return {
-            "tags": [
-                {"run_id": run.info.run_id, "name": name, "value": value}
-                for run in found
-                for name, value in _sorted({**_run_row(run)["tags"], "description": run.data.tags.get(_NOTE, "")})
-            ],
-            "datasets": [
-                {"run_id": run.info.run_id, "name": one.dataset.name, **_tags_of(one), "source": one.dataset.source}
-                for run in found
-                for one in (run.inputs.dataset_inputs if run.inputs else [])
-            ],
-            "models": [row for run in found for row in self._models(run)],
-        }
-
-    def _models(self, run: Run) -> Generator[Row]:
-        outputs, inputs = run.outputs, run.inputs
-        linked = [("output", one.model_id) for one in (outputs.model_outputs if outputs else [])]
-        linked += [("input", one.model_id) for one in (inputs.model_inputs if inputs else [])]
-        for context, identity in linked:
-            model = self._client.get_logged_model(identity)
-            told = {"name": model.name, "model_id": identity, "context": context}
-            yield {"run_id": run.info.run_id, **told, "sha256": model.tags.get("ring.sha256", "")}
-
-    def _history(self, run: Run) -> Generator[Row]:
-        for name in sorted(run.data.metrics):
-            for point in self._client.get_metric_history(run.info.run_id, name):
-                value = point.value if math.isfinite(point.value) else None
-                when = {"step": point.step, "timestamp": point.timestamp}
-                yield {"run_id": run.info.run_id, "name": name, "value": value, **when}
-
-
-def read_chain(home: Path, name: str) -> ChainRecords:
-    """The records of a finished chain by the first characters of its id, or of the `latest`; nothing is opened, closed or made.
-
-    Raises ValueError where there is none, or several.
-    """
-    uri = tracking_uri(home)
-    database = sqlite_path(uri)
-    if database is not None and not database.is_file():
-        raise ValueError(f"{database}: no such file, so there is no chain yet; `ring run` makes one")
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    with _reported(f"what was asked of {without_password(uri)}"):
-        run = _named_chain(client, name)
-        made = client.search_runs(
-            [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'", max_results=1000
-        )
-    stages = [one for one in made if one.data.tags.get("ring.status") in ("ran", "resumed")]
-    found = {
-        "/".join(filter(None, (one.data.tags["ring.stage"], one.data.tags["ring.arm"]))): {
-            "fingerprint": one.data.tags["ring.fingerprint"],
-            "run_id": one.info.run_id,
-        }
-        for one in stages
-    }
-    found |= {
-        key.removeprefix(_CACHED): json.loads(value) for key, value in run.data.tags.items() if key.startswith(_CACHED)
-    }
-    results = {key: entry["fingerprint"] for key, entry in found.items()}
-    made_by = {key: entry["run_id"] for key, entry in found.items() if entry["run_id"]}
-    return ChainRecords(run.info.run_id, results, made_by, client)
-
-
-def _named_chain(client: MlflowClient, name: str) -> Run:
-    """An evaluation of a single model is recorded as a chain, too, but was not asked for by a recipe."""
-    experiments = client.search_experiments(filter_string="name LIKE 'ring/%'", max_results=1000)
-    runs = client.search_runs(
-        [one.experiment_id for one in experiments],
-        "tags.`ring.status` = 'done'",
-        order_by=["attributes.start_time DESC"],
-        max_results=10_000,
-    )
-    chains = [run for run in runs if _UNTIL in run.data.params]
-    if not chains:
-        raise ValueError("no chain of this home folder is finished; `ring run RECIPE` makes one")
-    found = chains[:1] if name == "latest" else [run for run in chains if run.info.run_id.startswith(name)]
-    if len(found) != 1:
-        known = ", ".join(f"{run.info.run_id} ({run.data.tags['ring.recipe']})" for run in chains[:5])
-        what = f"{len(found)} finished chains begin with" if found else "no finished chain begins with"
-        raise ValueError(f"{what} {name!r}; the last ones are {known}; `latest` is the first of them")
-    return found[0]
-
-
-def _run_row(run: Run) -> Row:
-    """A run without what names the machine, the folder and the process that made it."""
-    tags = {
-        key: value for key, value in _sorted(run.data.tags) if key.startswith("ring.") and key not in (_HOME, _PROCESS)
-    }
-    info = run.info
-    times = {"status": info.status, "start_time": info.start_time, "end_time": info.end_time}
-    return {"run_id": info.run_id, "name": info.run_name, **times, "tags": tags}
-
-
-def _tags_of(one: DatasetInput) -> dict[str, str]:
-    tags = {tag.key: tag.value for tag in one.tags}
-    return {"context": tags.get("mlflow.data.context", ""), "sha256": tags.get("sha256", "")}
-
-
-def _sorted(values: Mapping[str, str]) -> list[tuple[str, str]]:
-    return sorted(values.items())
 
 
 def _open_database(database: Path, uri: str, *, files: Path) -> None:

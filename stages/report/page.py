@@ -1,7 +1,8 @@
 """Gather the sealed results of a chain and render them with the template beside this file.
 
 The page begins with what was found, in sentences, and the chain as a picture; then the stages in their order; then the rows behind the
-scores and the lineage. It needs no network and no script.
+scores, the lineage with the root digest over the seals of what it was made from, and an empty place for the ledger of runs (`tries`).
+It needs no network and no script.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,19 @@ from stages.records.artifact import Manifest, read_manifest
 from stages.records.machine import machine_line
 from stages.report.charts import COLOURS
 from stages.report.findings import METRICS, Findings, chain_findings
+from stages.report.lineage import digest_rows, input_rows, last_results, lineage_trees, root_of_page
 from stages.report.picture import chain_picture
 from stages.report.responses import cut
 from stages.report.sections import difference_chart, page_sections
-from stages.report.verdicts import right_answers, verdict_groups
+from stages.report.verdicts import group_anchor, right_answers, row_anchors, verdict_groups
 from stages.stage import Row, StageLog, StageRecord
 
 MAX_BYTES = 2_000_000
+TRIES_OPEN, TRIES_CLOSE = '<section id="tries">', "</section>"  # around what the published page says of the ledger
+TRIES_ELSEWHERE = (
+    "<p>This page follows from the results alone, so that the same results give the same page; how often they were tried does not follow "
+    "from them. <code>ring runs</code> lists every run of a home folder, and the page that a run publishes shows them here.</p>"
+)
 _DARK = ("#6cb4ee", "#ef8a75", "#5cc28a", "#b99be0", "#d9a93a", "#9aa8bd")  # of the series, on a dark ground
 
 
@@ -44,6 +51,7 @@ def render(title: str, manifests: Mapping[str, Manifest]) -> str:
     evaluation, curation = ordered.get("evaluation"), ordered.get("curation")
     found = chain_findings(ordered)
     order = _models(found)
+    verdicts = verdict_groups(evaluation, curation) if evaluation and curation else []
     return _template().render(
         title=f"{title}: {_recipe(ordered)}" if _recipe(ordered) else title,
         made=_made(ordered),
@@ -54,8 +62,16 @@ def render(title: str, manifests: Mapping[str, Manifest]) -> str:
         stages=[_stage_row(key, manifest) for key, manifest in ordered.items()],
         notes=_notes(ordered),
         sections=page_sections(ordered, order=order),
-        verdicts=verdict_groups(evaluation, curation) if evaluation and curation else [],
+        verdicts=verdicts,
+        anchors=row_anchors(verdicts, evaluation) if evaluation else {},
+        group_anchor=group_anchor,
         samples=_samples(evaluation, curation) if evaluation else [],
+        trees=lineage_trees(ordered),
+        inputs=input_rows(ordered),
+        digests=digest_rows(ordered),
+        root=root_of_page(ordered),
+        last=last_results(ordered),
+        tries=TRIES_OPEN + TRIES_ELSEWHERE + TRIES_CLOSE,
         colours=list(zip(COLOURS, _DARK, strict=True)),
     )
 

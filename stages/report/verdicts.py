@@ -4,7 +4,7 @@ In: samples.parquet of the evaluation, heldout.parquet and rl.parquet of the cur
 a benchmark, `harder`, or its domain; `all` is the domains together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +17,17 @@ from stages.evaluation.parts import Part
 from stages.records.artifact import Manifest
 from stages.stage import Row
 
-MOST_CELLS = (
-    24_000  # of a page; one takes about 30 bytes, and a row has one for each model besides the problem and its answer
-)
+MOST_CELLS = 24_000  # of a page; one takes about 30 bytes, and a row has one for each model besides the problem, its level and its answer
 _MOST_CHARACTERS = 60  # of a right answer
 _COLUMNS = ("problem_id", "sample", "status", "score", "checker_failed")
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictGroup:
-    """Problems that are averaged together. `rows` name `problem`, `right answer` and each model; `left_out` are past the page's limit."""
+    """Problems that are averaged together. `rows` name `problem`, `level`, `right answer` and each model.
+
+    `left_out` are past the page's limit.
+    """
 
     name: str
     rows: tuple[Row, ...]
@@ -37,7 +38,7 @@ def verdict_groups(evaluation: Manifest, curation: Manifest) -> list[VerdictGrou
     """The groups, none of a problem twice; at most `MOST_CELLS` in all."""
     config = EvaluationConfig.model_validate(evaluation.document["payload"]["config"])
     marks = _marks(evaluation)
-    found, room = [], MOST_CELLS // (len(marks) + 2)
+    found, room = [], MOST_CELLS // (len(marks) + 3)
     for part in asked_of(config, curation.folder).parts:
         by_id = {problem.id: problem for problem in part.problems}
         for name, ids in smallest_groups(part).items():
@@ -46,6 +47,28 @@ def verdict_groups(evaluation: Manifest, curation: Manifest) -> list[VerdictGrou
             rows = tuple(_row(by_id[problem_id], marks) for problem_id in shown)
             found.append(VerdictGroup(name, rows, len(ids) - len(shown)))
     return found
+
+
+def row_anchors(groups: Sequence[VerdictGroup], evaluation: Manifest) -> dict[str, str]:
+    """Group of problems in a table of the evaluation -> address in the page of the rows that hold its own; empty without rows.
+
+    `math level 2` is among those of `math`, where each row names its level; `all` and `level 2` are in several groups, under one title.
+    """
+    shown = {group.name for group in groups}
+    rows = [row for table in evaluation.tables().values() for row in table]
+    named = {row[key] for row in rows for key in ("group", "benchmark") if key in row} | {"all", *shown}
+    return {name: _anchor(name, shown) for name in sorted(named)} if shown else {}
+
+
+def group_anchor(group: str) -> str:
+    """Address of the rows of a group."""
+    return f"rows-{group.replace(' ', '-')}"
+
+
+def _anchor(group: str, shown: Set[str]) -> str:
+    domain, _, level = group.partition(" level ")
+    known = group if group in shown else domain if level and domain in shown else ""
+    return group_anchor(known) if known else "rows"
 
 
 def smallest_groups(part: Part) -> dict[str, Sequence[str]]:
@@ -67,7 +90,8 @@ def _right_answer(problem: Problem) -> str:
 
 def _row(problem: Problem, marks: Mapping[str, Mapping[str, str]]) -> Row:
     said = {model: found.get(problem.id, "") for model, found in marks.items()}
-    return {"problem": problem.id, "right answer": _right_answer(problem), **said}
+    level = "" if problem.level is None else str(problem.level)
+    return {"problem": problem.id, "level": level, "right answer": _right_answer(problem), **said}
 
 
 def _marks(evaluation: Manifest) -> dict[str, dict[str, str]]:

@@ -62,6 +62,17 @@ def test_its_digest_is_printed_where_people_read(published):
     )
 
 
+def test_how_often_the_chain_was_tried_stands_in_the_folder(published, smoke):
+    folder, _ = published
+    runs = [row["run"] for row in smoke.ring.json("runs", "smoke")["runs"]]
+    tries = check.Bundle(folder).tries
+    assert len(tries["runs"]) + tries["num_earlier"] == runs.index(smoke.document["chain"]) + 1
+    assert check.tries_line(tries) in (folder / "README.md").read_text()
+    assert tries["said"] in (folder / check.REPORT).read_text()
+    sealed = next(folder.glob("data/results/report/*/report.html")).read_text()
+    assert tries["said"] not in sealed and "ring runs" in sealed
+
+
 def test_the_lists_are_those_of_sha256sum(published):
     for listing in (check.BAG_FILES, check.BAG_TAGS):
         done = subprocess.run(

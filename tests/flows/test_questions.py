@@ -1,6 +1,8 @@
 """Questions to a finished chain, by the real commands: verify, lineage, why, diff. Changes are made to copies of its home."""
 
+import hashlib
 import json
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -44,6 +46,7 @@ def test_a_copy_of_a_chain_holds_and_has_its_root(smoke, copied) -> None:
     assert found["root"] == smoke.ring.json("verify")["root"]
 
 
+OF_EVALUATION = "AND run_uuid IN (SELECT run_uuid FROM runs WHERE name = 'evaluation')"
 CHANGES = [
     ("UPDATE latest_metrics SET value = 0.99 WHERE key = 'mixed/all/greedy'", "the metric mixed/all/greedy is 0.99"),
     (
@@ -54,6 +57,20 @@ CHANGES = [
     ("UPDATE runs SET status = 'FAILED' WHERE name = 'evaluation'", "has the status FAILED"),
     ("UPDATE tags SET value = 'other' WHERE key = 'ring.fingerprint'", "the tag ring.fingerprint is 'other'"),
     ("UPDATE runs SET lifecycle_stage = 'deleted' WHERE name = 'sft'", "which made it, was deleted"),
+    (
+        f"DELETE FROM latest_metrics WHERE key = 'mixed/all/greedy/low' {OF_EVALUATION}",
+        "mixed/all/greedy/low is not there",
+    ),
+    (
+        f"DELETE FROM latest_metrics WHERE (key LIKE '%/low' OR key LIKE '%/high') {OF_EVALUATION}",
+        "is not there, the manifest says",
+    ),
+    (f"DELETE FROM metrics WHERE key = 'mixed/math/greedy' {OF_EVALUATION}", "mixed/math/greedy has no point of"),
+    (
+        "UPDATE runs SET status = 'FAILED' WHERE name LIKE 'smoke%'",
+        "runs.jsonl says finished, MLflow's run has the status",
+    ),
+    ("UPDATE runs SET lifecycle_stage = 'deleted' WHERE name LIKE 'smoke%'", "says finished, MLflow's run was deleted"),
 ]
 
 
@@ -65,6 +82,19 @@ def test_a_record_that_was_changed_is_found(copied, change: str, said: str) -> N
     assert any(line.startswith("records: ") and said in line for lines in problems.values() for line in lines), problems
 
 
+def test_intervals_that_older_records_hold_in_the_chains_run_are_compared_there(smoke, copied) -> None:
+    ends = f"(key LIKE '%/low' OR key LIKE '%/high') {OF_EVALUATION}"
+    with sqlite3.connect(copied.home / "mlflow.db") as database:
+        for table in ("metrics", "latest_metrics"):
+            database.execute(f"UPDATE OR IGNORE {table} SET run_uuid = ? WHERE {ends}", [smoke.document["chain"]])
+            database.execute(f"DELETE FROM {table} WHERE {ends}")
+    assert copied.json("verify")["problems"] == {}
+    with sqlite3.connect(copied.home / "mlflow.db") as database:
+        database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'mixed/math/greedy/low'")
+    (lines,) = copied.json("verify", code=1)["problems"].values()
+    assert "the metric mixed/math/greedy/low is 0.99" in lines[0]
+
+
 def test_a_page_that_was_changed_is_found_published_or_sealed(smoke, copied) -> None:
     page = copied.home / "reports" / f"{smoke.document['chain']}.html"
     text = page.read_text(encoding="utf-8")
@@ -74,6 +104,74 @@ def test_a_page_that_was_changed_is_found_published_or_sealed(smoke, copied) -> 
     (folder / "report.html").write_text(text.replace("greedy", "GREEDY", 1), encoding="utf-8")
     sealed_again(folder)
     assert "says other things than the results" in copied.json("verify", code=1)["problems"][folder.name][0]
+
+
+def test_the_root_digest_of_the_page_is_the_one_that_verify_compares(smoke, copied) -> None:
+    folder = result_folder(copied, smoke, "report")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    root = re.search('<code id="root-digest">([0-9a-f]{64})</code>', text)
+    evaluation = by_key(smoke.document)["evaluation"]["fingerprint"]
+    assert root and f"ring verify {evaluation[:8]} --root {root[1][:8]}" in text
+    assert copied.json("verify", evaluation)["root"] == root[1]
+    (folder / "report.html").write_text(text.replace(root[1], "0" * 64), encoding="utf-8")
+    sealed_again(folder)
+    lines = copied.json("verify", code=1)["problems"][folder.name]
+    assert f"report.html: prints the root digest {'0' * 12}, what it read has {root[1][:12]}" in lines
+
+
+# ---------------------------------------------------------------- verify: the ledger of runs
+
+
+def last_run_of_the_recipe(copied, smoke) -> list[str]:
+    """Lines of the ledger, with a second run of the chain, all from the cache."""
+    copied("run", "smoke")
+    return (copied.home / "runs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+
+
+def written_again(lines: list[str]) -> list[str]:
+    """As somebody writes it who knows how: each line with the sha256 of the one before it."""
+    before, found = "0" * 64, []
+    for line in lines:
+        found.append(json.dumps({**json.loads(line), "before": before}, sort_keys=True, separators=(",", ":")) + "\n")
+        before = hashlib.sha256(found[-1].rstrip("\n").encode()).hexdigest()
+    return found
+
+
+def test_a_ledger_that_was_changed_cut_or_written_again_is_found(smoke, copied) -> None:
+    chain, path = smoke.document["chain"], copied.home / "runs.jsonl"
+    lines = last_run_of_the_recipe(copied, smoke)
+    assert copied.json("verify")["problems"] == {}
+    second = json.loads(lines[-1])["run"]
+
+    path.write_text("".join(lines).replace('"recipe":"smoke"', '"recipe":"other"', 1), encoding="utf-8")
+    assert "was changed, moved or removed" in copied.json("verify", code=1)["problems"]["runs.jsonl"][0]
+    path.write_text("".join(lines[:-2]), encoding="utf-8")
+    assert "runs.jsonl does not name it" in copied.json("verify", code=1)["problems"][second][0]
+    path.unlink()
+    assert copied.json("verify", code=1)["problems"].keys() == {chain, second}
+    for old, new, said in (
+        ('"sft":"', '"sft":"0', "runs.jsonl holds the seal 0"),
+        ('"digest":"', '"digest":"0', "its stages are not those that runs.jsonl says were to be made"),
+        ('"outcome":"finished"', '"outcome":"failed"', "runs.jsonl says failed, MLflow's run has the status FINISHED"),
+    ):
+        forged = written_again([line.replace(old, new) if chain in line else line for line in lines])
+        path.write_text("".join(forged), encoding="utf-8")
+        problems = copied.json("verify", code=1)["problems"]
+        assert "runs.jsonl" not in problems and any(said in line for line in problems[chain]), problems
+
+
+def test_tries_that_are_taken_out_of_a_published_page_are_found(smoke, copied) -> None:
+    last_run_of_the_recipe(copied, smoke)
+    runs = copied.json("runs", "smoke")["runs"]
+    page = copied.home / "reports" / f"{runs[-1]['run']}.html"
+    text = page.read_text(encoding="utf-8")
+    assert f"{runs[-1]['try']} of exactly this chain" in text
+    page.write_text(
+        text.replace(f"{runs[-1]['try']} of exactly this chain", "1 of exactly this chain"), encoding="utf-8"
+    )
+    assert (
+        "is another page than was published, by runs.jsonl" in copied.json("verify", code=1)["problems"][page.stem][0]
+    )
 
 
 @pytest.mark.parametrize(

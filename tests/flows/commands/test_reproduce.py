@@ -1,6 +1,7 @@
 """A result is made again from its manifest and its inputs alone; what differs is named, and what cannot be is refused."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,13 @@ def test_a_result_is_made_again_byte_for_byte_in_a_home_of_its_own(smoke, copied
 def test_the_first_steps_are_made_again_alone(smoke, copied, arm) -> None:
     told = json.loads(copied("reproduce", fingerprint(smoke, f"rl/{arm}"), "--steps", "2", "--json").stdout)
     assert (told["compared"], told["unit"], told["differing"]) == (2, "steps", [])
+
+
+def test_progress_is_told_with_a_rate_and_what_is_left_of_what_was_asked(smoke, copied) -> None:
+    said = copied("reproduce", fingerprint(smoke, "rl/mixed"), "--steps", "2").stderr
+    assert re.search(r"rl mixed +making [0-9a-f]{12} again; the first time took \d+ s for 5 steps\n", said)
+    assert re.search(r"rl mixed +2/2 steps, [0-9.]+ steps/s, 0 s left", said)
+    assert "/5 steps" not in said
 
 
 def test_what_has_no_steps_or_fewer_is_refused(smoke, copied) -> None:

@@ -1,7 +1,7 @@
 """`ring runs` says how often something was tried, before anybody says how well it went."""
 
-from flows.commands.runs import tries_behind, tries_in_words
-from stages.records.run_ledger import RecordedRun, RunLedger
+from flows.commands.runs import tries_behind
+from stages.records.run_ledger import RecordedRun, RunLedger, tries_in_words
 
 
 def runs(*kinds: tuple[str, str]) -> list[RecordedRun]:

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from flows.commands.verify import verify
-from stages.records.artifact import content_digest, document_seal, list_files, sealed_files, write_json
+from stages.records.artifact import content_digest, document_seal, list_files, root_digest, sealed_files, write_json
+from stages.records.run_ledger import RunLedger
 
 
 @pytest.fixture
@@ -244,6 +245,33 @@ def test_rows_of_a_curation_are_counted_again(seal, capsys) -> None:
     sealed_again(curation, metrics={**metrics, "curation/rl_rows": 3.0})
     lines = found(capsys)[1]["problems"][curation.fingerprint]
     assert lines == ["recount: curation/rl_rows is stated as 3, the rows give 2"]
+
+
+# ---------------------------------------------------------------- what the report prints, and the ledger of runs
+
+
+def test_a_root_digest_on_a_page_is_that_of_the_seals_that_it_read_whatever_code_made_it(seal, capsys) -> None:
+    sft = seal("sft", files={"weights": "w"})
+    root = root_digest({f"sft/{sft.fingerprint}": sft.seal})
+    right, wrong = (f'<code id="root-digest">{digest}</code>' for digest in (root, "0" * 64))
+    honest = seal("report", sft, files={"report.html": right})
+    assert found(capsys)[1]["problems"] == {}
+    assert found(capsys, sft.fingerprint)[1]["root"] == root
+    forged = seal("report", sft, files={"report.html": wrong}, config={"title": "other"})
+    assert [*found(capsys)[1]["problems"]] == [forged.fingerprint] != [honest.fingerprint]
+
+
+def test_a_ledger_of_runs_that_was_changed_is_found_without_any_records(chain, home, capsys) -> None:
+    ledger = RunLedger(home)
+    ledger.start("one", recipe="small", fingerprints={})
+    ledger.end("one", outcome="failed")
+    assert found(capsys)[0] == 0
+    ledger.path.write_text(ledger.path.read_text().replace("small", "large"))
+    code, document = found(capsys)
+    assert code == 1 and "was changed, moved or removed" in document["problems"]["runs.jsonl"][0]
+    assert (
+        found(capsys, chain[2].fingerprint)[0] == 0
+    )  # one result and what it was made from: the ledger is of the home
 
 
 def test_words_say_what_does_not_hold_and_end_with_the_root(chain, capsys) -> None:

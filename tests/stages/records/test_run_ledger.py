@@ -45,6 +45,31 @@ def test_tries_count_the_runs_of_exactly_the_same_chain(ledger) -> None:
     assert [(run.run, run.tries) for run in ledger.runs()] == [("one", 1), ("two", 1), ("three", 2)]
 
 
+def test_what_the_ledger_said_when_a_run_began_stays_though_it_grows(ledger) -> None:
+    begin(ledger, "one")
+    ledger.end("one", outcome="failed")
+    begin(ledger, "two")
+    begin(ledger, "three")
+    before = ledger.as_of("three")
+    assert [(run.run, run.outcome, run.tries) for run in before.runs] == [
+        ("one", "failed", 1),
+        ("two", "no end by then", 2),
+        ("three", "going on", 3),
+    ]
+    assert (before.line, before.head) == (4, ledger.head())
+    ledger.end("two", outcome="stopped")
+    ledger.end("three", outcome="finished")
+    assert ledger.as_of("three") == before
+    assert ledger.as_of("four") is None
+
+
+def test_the_runs_that_it_names_are_known_also_where_a_line_was_changed(ledger) -> None:
+    begin(ledger, "one")
+    begin(ledger, "two")
+    ledger.path.write_text(ledger.path.read_text().replace("small", "other", 1))
+    assert ledger.named_runs() == {"one", "two"}
+
+
 def test_the_digest_is_of_what_will_be_made() -> None:
     assert plan_digest(PLAN) == plan_digest(dict(reversed(PLAN.items())))
     assert plan_digest(PLAN) != plan_digest({**PLAN, "sft": "c" * 32})

@@ -16,7 +16,9 @@ import pyarrow as pa
 import pytest
 
 from data.schema import PROBLEM_SCHEMA, SAMPLE_SCHEMA
-from stages.report.page import render
+from stages.records.run_ledger import RunLedger
+from stages.report.page import MAX_BYTES, render
+from stages.report.tries import known_tries, with_tries
 from tests.stages.report.test_verdicts import answered, problem
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -116,6 +118,30 @@ def test_the_page_goes_dark_where_the_reader_wants_it(page, tmp_path) -> None:
     assert light["ground"] == "rgb(255, 255, 255)"
     assert dark["ground"] == "rgb(20, 24, 29)"
     assert dark["violations"] == []
+
+
+def test_every_score_and_difference_of_a_table_leads_to_its_rows(page) -> None:
+    """Tables are those of the evaluation; the others name where their rows lie."""
+    part = page[page.index('<h2 id="evaluation">') : page.index('<h2 id="rows">')]
+    (results, comparisons) = (
+        re.search(f"<summary>{name} .*?</table>", part, re.DOTALL) for name in ("results", "comparisons")
+    )
+    assert results and len(re.findall('<td class="number"><a href="#rows">0.5</a></td>', results[0])) == 4
+    assert comparisons and '<td class="number"><a href="#rows">0.1</a></td>' in comparisons[0]
+    assert all(f'<a href="#rows">{score}' in page for score in (".500 [.400, .600]",))
+    assert "Not here are the rows behind" in page and "have no rows" in page
+
+
+def test_the_published_page_with_its_runs_fits_a_phone_and_goes_dark(page, tmp_path) -> None:
+    ledger = RunLedger(tmp_path / "home")
+    for run in ("one", "two"):
+        ledger.start(run, recipe="a-recipe-of-a-long-name", fingerprints={}, commit="ab" * 20, dirty=True)
+    published = with_tries(page, known_tries(ledger, "two"))
+    assert "2 of exactly this chain" in published
+    found, console = measured(published, tmp_path, width=500, dark=True)
+    assert (console, found["broken"], found["violations"]) == ([], [], [])
+    assert found["width"] <= found["window"]
+    assert len(published.encode()) < MAX_BYTES
 
 
 def test_the_page_asks_for_nothing_outside_itself(page) -> None:

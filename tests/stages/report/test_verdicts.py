@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from data.schema import PROBLEM_SCHEMA, SAMPLE_SCHEMA
-from stages.report.verdicts import MOST_CELLS, right_answers, verdict_groups
+from stages.report.verdicts import MOST_CELLS, VerdictGroup, right_answers, row_anchors, verdict_groups
 
 
 def problem(problem_id: str, *, level: int | None = 1, split: str = "heldout", **columns) -> dict:
@@ -57,7 +57,9 @@ def test_a_row_says_how_each_model_answered_greedily_and_how_many_samples_are_ri
     ]
     samples += [answered("a", -1, "no_answer", "rl")]
     ((group,), _) = of([problem("a")], samples)
-    assert group.rows == ({"problem": "a", "right answer": "7", "sft": "right, 1 of 3", "rl": "no answer"},)
+    assert group.rows == (
+        {"problem": "a", "level": "1", "right answer": "7", "sft": "right, 1 of 3", "rl": "no answer"},
+    )
 
 
 def test_a_problem_stands_once_in_its_smallest_group(of) -> None:
@@ -74,7 +76,7 @@ def test_a_problem_stands_once_in_its_smallest_group(of) -> None:
 
 
 def test_problems_past_the_limit_are_counted(of) -> None:
-    most = MOST_CELLS // 3  # with one model
+    most = MOST_CELLS // 4  # with one model
     problems = [problem(f"p{number}") for number in range(most + 2)]
     ((group,), _) = of(problems, [answered("p0", -1)])
     assert (len(group.rows), group.left_out) == (most, 2)
@@ -84,3 +86,20 @@ def test_a_long_answer_is_cut_and_tests_are_said_in_words(of) -> None:
     problems = [problem("a", answer="9" * 61), problem("b", answer="", tests="{}")]
     _, curation = of(problems, [answered("a", -1)])
     assert right_answers(curation) == {"a": "9" * 59 + "…", "b": "passes its tests"}
+
+
+def test_every_group_of_a_table_leads_to_rows_that_hold_its_own(made) -> None:
+    groups = [VerdictGroup(name, (), 0) for name in ("math", "harder", "owner/set 1")]
+    named = ("all", "math", "math level 2", "level 2", "harder", "science level 2")
+    rows = {"results": [{"group": name} for name in named], "benchmark_scores": [{"benchmark": "owner/set 1"}]}
+    evaluation = made("evaluation", tables=rows)
+    assert row_anchors(groups, evaluation) == {
+        "all": "rows",
+        "math": "rows-math",
+        "math level 2": "rows-math",
+        "level 2": "rows",
+        "harder": "rows-harder",
+        "science level 2": "rows",
+        "owner/set 1": "rows-owner/set-1",
+    }
+    assert row_anchors([], evaluation) == {}
