@@ -14,13 +14,16 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from flows.commands.show import toml_text
 from flows.console import UNHEARD, leave_pipe, plain_console, say, waiting
 from flows.environment import prepare
+from flows.model_size import ModelSize, random_base, tiny_changes
 from flows.request import Request, column_overrides, plan_request
 from flows.running import prepared_home, run_flow, writable_home
 from flows.settings import use_home
 from stages.config import StageName
 from stages.errors import StageError, TrackingError
+from stages.recipe import load_recipe
 
 COMMANDS = {  # name -> where it is, imported when it is called, and what it says of itself
     "show": (
@@ -30,6 +33,10 @@ COMMANDS = {  # name -> where it is, imported when it is called, and what it say
     "new": (
         "flows.commands.new:new",
         "Write a recipe file that states only what differs from another recipe; `ring run FILE` runs it.",
+    ),
+    "plan": (
+        "flows.commands.plan:plan",
+        "Say what a recipe needs on given GPUs: memory by part, hours, cost, disk, and what to change where it does not fit.",
     ),
     "status": (
         "flows.commands.status:status",
@@ -129,6 +136,7 @@ def run(
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     data_dir: Path | None = None,
     columns: str | None = None,
+    model_size: ModelSize | None = None,
     verbose: Annotated[bool, Parameter(negative="")] = False,
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
@@ -150,6 +158,9 @@ def run(
         A file of problems (CSV, TSV, JSON, JSON lines, parquet), or a folder of them; each is a source (docs/own-data.md).
     columns
         Which column of those files is what, where their names do not tell: `prompt=question,answer=result,domain=science`.
+    model_size
+        `tiny`: the same recipe with a tiny random model, tiny budgets and few rows, on a CPU, to try every path of it. What is made
+        smaller is printed, and its results stand under another name: they say nothing about the recipe's own.
     verbose
         Print all tables at the end, before the words.
     json_
@@ -157,7 +168,8 @@ def run(
 
     """
     home = prepared_home()
-    overrides = (*column_overrides(columns), *(set_ or ()))
+    smaller = _made_smaller(recipe, model_size, home=home, data_dir=data_dir)
+    overrides = (*column_overrides(columns), *smaller, *(set_ or ()))
     request = Request(recipe, until=until, rerun=rerun, arm=arm, overrides=overrides, data_dir=data_dir)
     with waiting("reading the recipe, and the code that its stages run"):
         plan = plan_request(request)  # a mistake is told before a server starts
@@ -177,6 +189,20 @@ def run(
 
     show_ending(document, request=request, home=home, console=_out, verbose=verbose)
     return 0
+
+
+def _made_smaller(recipe: str, size: ModelSize | None, *, home: Path, data_dir: Path | None) -> list[str]:
+    """Changes of the recipe for a model size, as overrides; they are told."""
+    if size is None:
+        return []
+    found = load_recipe(recipe).recipe
+    released = found.base.checkpoint is not None or found.selection.stronger is not None
+    with waiting("making a random model in the released layout"):
+        changes = tiny_changes(found, data_dir=data_dir, base=random_base(home) if released else None)
+    say(f"{found.name} is run tiny: its results say nothing about the recipe's own. What was made smaller:")
+    for change in changes:
+        say(f"  {change.key} = {toml_text(change.value)}{change.was_in_words}")
+    return [change.override for change in changes]
 
 
 @app.command

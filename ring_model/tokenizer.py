@@ -1,7 +1,8 @@
 """Text to token ids and back, over the tokenizer files of a model folder.
 
 In: `tokenizer.json`, `tokenizer_config.json` and the template (see `chat_template`), the end tokens of `generation_config.json` or
-`config.json`, or texts from which `build_word_tokenizer` makes a small word-level vocabulary. Out: `tokenizer.json` and
+`config.json`, or texts from which `build_word_tokenizer` makes a small word-level vocabulary and `build_bpe_tokenizer` one of pieces of
+bytes. Out: `tokenizer.json` and
 `tokenizer_config.json` with the one template that is used; transformers opens them.
 
 Every end token ends a response: the `eos_token` of `tokenizer_config.json`, and the ids that `end_ids_of` finds. The first of them, the
@@ -19,8 +20,11 @@ from typing import Any, Self
 
 import tokenizers
 from tokenizers import AddedToken
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Digits, WhitespaceSplit
+from tokenizers.pre_tokenizers import Sequence as Steps
+from tokenizers.trainers import BpeTrainer
 
 from ring_model.chat_template import SETTINGS_FILE, THINKING_END, THINKING_START, ChatTemplate, chosen_template
 from ring_model.configuration import end_ids_of
@@ -46,6 +50,14 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<role>ASSISTANT</role><think>{% endif %}"
 )
 """Ling-lite's template, with the thinking opened for the model."""
+
+_SETTINGS = {
+    "chat_template": CHAT_TEMPLATE,
+    "clean_up_tokenization_spaces": False,
+    "eos_token": EOS,
+    "pad_token": EOS,
+    "tokenizer_class": "PreTrainedTokenizerFast",
+}
 
 _CUT = "\ue000"  # for private use: stands where a text is cut
 
@@ -233,15 +245,33 @@ def build_word_tokenizer(texts: Iterable[str], *, phrases: Sequence[str] = ()) -
     backend.pre_tokenizer = WhitespaceSplit()
     backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
     backend.add_tokens([AddedToken(phrase, normalized=False) for phrase in kept_phrases])
-    settings = {
-        "chat_template": CHAT_TEMPLATE,
-        "clean_up_tokenization_spaces": False,
-        "eos_token": EOS,
-        "pad_token": EOS,
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "unk_token": UNKNOWN,
-    }
-    return Tokenizer(backend, settings=settings)
+    return Tokenizer(backend, settings={**_SETTINGS, "unk_token": UNKNOWN})
+
+
+def build_bpe_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
+    """Train byte-level BPE of at most `vocab_size` entries: the special tokens, all 256 bytes, and pairs that often stand together.
+
+    Any text can be encoded, and decodes to itself. A digit is always an entry of its own. The same texts in any order give the same
+    vocabulary.
+
+    Raises:
+        ValueError: `vocab_size` has no room for the special tokens and the bytes.
+
+    """
+    specials = [token for token in SPECIAL_TOKENS if token != UNKNOWN]
+    alphabet = ByteLevel.alphabet()
+    if vocab_size < len(specials) + len(alphabet):
+        raise ValueError(
+            f"vocab_size = {vocab_size} must be at least {len(specials) + len(alphabet)}: {len(specials)} special tokens"
+            f" and {len(alphabet)} bytes"
+        )
+    backend = tokenizers.Tokenizer(BPE())
+    backend.pre_tokenizer = Steps([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
+    backend.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=specials, show_progress=False)
+    backend.train_from_iterator(texts, trainer)
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in specials])
+    return Tokenizer(backend, settings=dict(_SETTINGS))
 
 
 def _word_order(word: str) -> tuple[int, int, str]:

@@ -148,6 +148,7 @@ class FileSource(Record):
         "our column -> theirs (`a.b`: a field), for those that their names do not tell; for domain, split, source and licence also"
         " a value for all rows",
     )
+    max_rows: int | None = ours(None, "at most so many rows of each file and split, the first ones; none: all", ge=1)
 
 
 class HubSource(Record):
@@ -303,7 +304,7 @@ class CurationConfig(Record):
         "2.3",
         "multiple choice, true/false and yes/no; `convert` makes open questions of those multiple-choice ones that can be",
     )
-    splits: dict[Literal["sft", "rl", "probe", "validation"], float] = ours(
+    splits: dict[Literal["base", "sft", "rl", "probe", "validation"], float] = ours(
         {"sft": 0.5, "rl": 0.47, "probe": 0.02, "validation": 0.01}, "shares of rows that no source assigned to a split"
     )
     code_without_reference: Literal["keep", "drop"] = paper(
@@ -432,12 +433,22 @@ def _keeps_the_last_model(training: Training) -> Training:
     return training
 
 
+class Vocabulary(Record):
+    """The tokenizer of a stand-in, made of curation's training texts."""
+
+    kind: Literal["words", "bpe"] = ours(
+        "words", "a word an entry, for generated problems; or pieces of bytes (byte-level BPE), which any text has"
+    )
+    vocab_size: int = ours(16_384, "most entries of `bpe`", ge=300)
+
+
 class BaseConfig(Record):
     """The model that SFT starts from: a released folder, or a stand-in for Ling-lite-1.5-base trained on easy problems."""
 
     seed: int = ours(0, "seed of the initial weights and of shuffling")
     checkpoint: str | None = ours(None, "folder of a released model; none trains the stand-in")
     model: ModelSizes = ours(ModelSizes(), "sizes of the stand-in")
+    vocabulary: Vocabulary = ours(Vocabulary(), "tokenizer of the stand-in")
     training: Training = ours(Training(), "training of the stand-in")
 
     _training = field_validator("training")(_keeps_the_last_model)

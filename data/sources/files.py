@@ -8,6 +8,7 @@ the answer.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,15 +33,21 @@ class Row:
     where: str = ""  # file and row, of one that was read from a file
 
 
-def load_files(place: Path, *, columns: Mapping[str, str], max_row_bytes: int) -> Iterator[Row]:
+def load_files(
+    place: Path, *, columns: Mapping[str, str], max_row_bytes: int, max_rows: int | None = None
+) -> Iterator[Row]:
     """Rows of every file. A row with invalid UTF-8, or of more than `max_row_bytes`, is given with its fault and its texts cut short.
 
-    `columns` is what was asked for, our column -> theirs. Raises ValueError for a place without files, and for a file that cannot be
-    read or lacks a column.
+    `columns` is what was asked for, our column -> theirs; of each file and split at most `max_rows` come, the first ones. Raises
+    ValueError for a place without files, and for a file that cannot be read or lacks a column.
     """
     for file in problem_files(place, what="problems"):
         reading = reading_of(file, columns)
-        yield from _rows(file, reading, max_row_bytes)
+        seen: Counter[str] = Counter()
+        for row in _rows(file, reading, max_row_bytes):
+            seen[row.problem.split] += 1
+            if max_rows is None or seen[row.problem.split] <= max_rows:
+                yield row
 
 
 def _rows(file: Path, reading: Reading, max_row_bytes: int) -> Iterator[Row]:

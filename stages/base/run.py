@@ -15,8 +15,8 @@ from ring_model.configuration import BailingMoeConfig
 from ring_model.modelling import BailingMoe, initialise
 from ring_model.policy import BailingScorer
 from ring_model.scorers import is_ours
-from ring_model.tokenizer import Tokenizer, build_word_tokenizer
-from stages.config import BaseConfig, ModelSizes, Runtime
+from ring_model.tokenizer import Tokenizer, build_bpe_tokenizer, build_word_tokenizer
+from stages.config import BaseConfig, ModelSizes, Runtime, Vocabulary
 from stages.records.artifact import list_files, write_json
 from stages.sampling.prompting import REFERENCE
 from stages.seeds import derive_seed
@@ -31,7 +31,7 @@ def run(config: BaseConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out
     """Refer to the released folder that the recipe names, or train the stand-in. Raises ValueError for a broken folder."""
     if config.checkpoint is not None:
         return _refer(Path(config.checkpoint), out=out, log=log)
-    tokenizer = build_word_tokenizer(_texts(inputs["curation"]), phrases=_phrases())
+    tokenizer = _tokenizer(config.vocabulary, inputs["curation"])
     job = SupervisedJob(
         BailingScorer(_initialised(config, tokenizer)),
         tokenizer,
@@ -47,6 +47,13 @@ def run(config: BaseConfig, *, inputs: Mapping[str, Path], runtime: Runtime, out
 def _initialised(config: BaseConfig, tokenizer: Tokenizer) -> BailingMoe:
     model = BailingMoe(_model_config(config.model, tokenizer))
     return initialise(model, seed=derive_seed(config.seed, "base", "weights"))
+
+
+def _tokenizer(vocabulary: Vocabulary, curation: Path) -> Tokenizer:
+    if vocabulary.kind == "bpe":
+        suffixes = [domain.prompt_suffix for domain in DOMAINS.values()]
+        return build_bpe_tokenizer([*_texts(curation), *suffixes], vocab_size=vocabulary.vocab_size)
+    return build_word_tokenizer(_texts(curation), phrases=_phrases())
 
 
 def _texts(curation: Path) -> Iterator[str]:

@@ -30,7 +30,7 @@ from stages.stage import StageLog
 NAME = "sources"
 _SPLITS = get_args(Split)
 _UNASSIGNED = ("", "train", "traces")
-_NEEDS_SOLUTION = ("sft", "validation")
+_NEEDS_SOLUTION = ("base", "sft", "validation")
 _SHOWN = 3  # names of files in one line
 _LOADED = "loaded.json"
 
@@ -154,7 +154,8 @@ def _read(source: Source, loading: _Loading, *, data_dir: Path | None) -> Iterat
             yield from map(Row, _from_gym(source, loading))
         case FileSource():
             place = place_of(source, loading.config, data_dir)
-            yield from load_files(place.path, columns=place.columns, max_row_bytes=loading.config.max_row_bytes)
+            limit = loading.config.max_row_bytes
+            yield from load_files(place.path, columns=place.columns, max_row_bytes=limit, max_rows=source.max_rows)
         case HubSource():
             limit = loading.config.max_row_bytes
             yield from (fitted(problem, limit, where=source.name) for problem in _hub_problems(source))

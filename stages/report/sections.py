@@ -92,7 +92,9 @@ def _distribution(tables: Tables, what: str) -> Sequence[tuple[str, Mapping[str,
 
 def _sft(tables: Tables) -> Section:
     epochs = tables.get("epochs", [])
-    series = {name: [(row["epoch"], row[f"{name}_loss"]) for row in epochs] for name in ("train", "validation")}
+    names = ("train", "validation")
+    measured = {name: [(row["epoch"], row[f"{name}_loss"]) for row in epochs] for name in names}
+    series = {name: line for name, line in measured.items() if all(loss is not None for _, loss in line)}
     chart = line_chart(series, x_label="epoch", y_label="nats per token")
     text = "Loss per response token; validation rows share no prompt with training."
     return Section("sft", "Long-CoT SFT", text, [("loss by epoch", chart)], _shown(tables))

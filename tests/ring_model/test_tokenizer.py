@@ -13,7 +13,15 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
-from ring_model.tokenizer import CHAT_TEMPLATE, EOS, SPECIAL_TOKENS, THINKING_END, Tokenizer, build_word_tokenizer
+from ring_model.tokenizer import (
+    CHAT_TEMPLATE,
+    EOS,
+    SPECIAL_TOKENS,
+    THINKING_END,
+    Tokenizer,
+    build_bpe_tokenizer,
+    build_word_tokenizer,
+)
 
 SUFFIX = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 TEXTS = ["compute mod 7 : 6 * 2 = 12 = 5 \\boxed{ 3 }", "find power : mass = 10 kg", "-4 200 19"]
@@ -272,3 +280,58 @@ def test_broken_settings_are_told(tmp_path: Path) -> None:
         (tmp_path / "tokenizer_config.json").write_text(text)
         with pytest.raises(ValueError, match=r"the tokenizer files of .* cannot be read"):
             Tokenizer.from_folder(tmp_path)
+
+
+# ---------------------------------------------------------------- byte-level BPE
+
+TALES = [
+    "Natalia sold 48 clips in April, and half as many in May.",
+    "she sold 48/2 = <<48/2=24>>24 clips in May",
+    "\\frac{1}{2}\n",
+]
+
+
+def test_pieces_of_bytes_write_any_text_and_give_it_back() -> None:
+    made = build_bpe_tokenizer(TALES, vocab_size=300)
+    assert made.vocab_size == 300
+    for text in (*TALES, "", " ", "naïve 数学 🎲\t\r\n", "x" * 100, "2025"):
+        assert made.decode(made.encode(text)) == text
+
+
+def test_a_digit_of_bpe_is_always_an_entry_of_its_own() -> None:
+    made = build_bpe_tokenizer(["2024 2024 2024 2024"] * 9, vocab_size=300)
+    assert [made.decode([index]) for index in made.encode("2024")] == ["2", "0", "2", "4"]
+
+
+def test_frequent_pairs_become_entries_and_the_order_of_texts_changes_nothing(tmp_path: Path) -> None:
+    build_bpe_tokenizer(TALES, vocab_size=320).save(tmp_path / "one")
+    build_bpe_tokenizer(TALES[::-1], vocab_size=320).save(tmp_path / "two")
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    made = Tokenizer.from_folder(tmp_path / "one")
+    assert len(made.encode(TALES[0])) < len(TALES[0])
+
+
+def test_bpe_has_the_special_tokens_and_ling_lites_template() -> None:
+    made = build_bpe_tokenizer(TALES, vocab_size=300)
+    prompt = made.render_prompt("sold 2</think>?")
+    assert made.decode(prompt) == "<role>HUMAN</role>sold 2</think>?<role>ASSISTANT</role><think>"
+    assert made.token_id(THINKING_END) not in prompt  # of a problem it is text
+    assert (made.decode([made.eos_id]), made.pad_id) == (EOS, made.eos_id)
+
+
+def test_transformers_opens_a_saved_bpe(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    made = build_bpe_tokenizer(TALES, vocab_size=300)
+    made.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    said = [{"role": "user", "content": TALES[0]}]
+    assert theirs.apply_chat_template(said, add_generation_prompt=True, return_dict=False) == made.render_prompt(
+        TALES[0]
+    )
+    assert theirs.encode(TALES[1], add_special_tokens=False) == made.encode(TALES[1])
+
+
+def test_a_vocabulary_without_room_for_all_bytes_is_refused() -> None:
+    with pytest.raises(ValueError, match="vocab_size = 200 must be at least 262"):
+        build_bpe_tokenizer(TALES, vocab_size=200)

@@ -92,3 +92,10 @@ def test_ids_do_not_depend_on_the_rows_before(tmp_path):
 def test_a_worked_answer_is_a_solution_and_its_end_the_answer(tmp_path, row, answer, solution):
     (found,) = written(tmp_path, {"question": "How many?", **row})
     assert (found.answer, found.solution) == (answer, solution)
+
+
+def test_of_each_file_and_split_only_the_first_rows_are_read_where_a_number_is_given(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text("question,answer,split\n1?,1,train\n2?,2,train\n3?,3,eval\n4?,4,train\n")
+    rows = load_files(tmp_path, columns={}, max_row_bytes=MAX_ROW_BYTES, max_rows=2)
+    assert [row.problem.prompt for row in rows] == ["1?", "2?", "3?"] * 2

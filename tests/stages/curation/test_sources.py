@@ -86,6 +86,14 @@ def test_splits_are_assigned_by_share_and_only_solved_rows_are_trained_on(proble
     assert unsolved == {"rl": pytest.approx(3200, rel=0.05), "probe": pytest.approx(800, rel=0.15)}
 
 
+def test_a_base_model_is_trained_on_solved_rows_alone_where_the_shares_name_it(problem):
+    config = CurationConfig(splits={"base": 0.5, "sft": 0.25, "rl": 0.25})
+    solved = Counter(assigned_split(problem(id=str(i), solution="yes"), config) for i in range(4000))
+    unsolved = Counter(assigned_split(problem(id=str(i)), config) for i in range(400))
+    assert set(unsolved) == {"rl"}
+    assert solved["base"] == pytest.approx(2000, abs=130)  # four standard deviations
+
+
 def test_the_seed_and_not_the_order_decides_the_split(problem):
     rows = [problem(id=str(i), solution="yes") for i in range(50)]
     one, same, other = ([assigned_split(row, CurationConfig(seed=seed)) for row in rows] for seed in (0, 0, 1))

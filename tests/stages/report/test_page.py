@@ -58,6 +58,13 @@ def test_the_page_says_what_each_rule_would_have_chosen(made) -> None:
     ]
 
 
+def test_without_validation_rows_the_losses_of_training_stand_alone(made) -> None:
+    epochs = [{"epoch": 1, "train_loss": 1.5, "validation_loss": None, "checkpoint": "epoch-01"}]
+    page = render("t", {"sft": made("sft", tables={"epochs": epochs})})
+    assert "<title>train: epoch 1, nats per token 1.5</title>" in page
+    assert "<title>validation:" not in page
+
+
 # ---------------------------------------------------------------- what stands first
 
 
