@@ -127,7 +127,7 @@ def recorded(chain: Chain) -> Generator[None]:
 
 def finish(chain: Chain, results: Mapping[str, Result], *, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
     """Close the records of a run that did what it was asked: its numbers, and in the ledger the seals of its results and its pages."""
-    page = chain_page(chain.specs, results, changed=chain.changed, files=files)
+    page = chain_page(chain.specs, results, changed=chain.changed, files=files, tracker=chain.tracker)
     chain.tracker.finish_chain(chain.run_id, metrics=dict(metrics), files=list(files), page=page)
     seals = {key: result.manifest.document["seal"] for key, result in results.items()}
     ran = sum(result.status != "cached" for result in results.values())

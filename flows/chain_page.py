@@ -7,8 +7,9 @@ from pathlib import Path
 from flows.launch import Result, datasets_of
 from stages.plan import PlannedStage
 from stages.records.artifact import Manifest
-from stages.records.browsing import chain_description, chosen_of, tables_read
-from stages.records.tracking import CHOSEN, ChainPage
+from stages.records.browsing import ARM_CURVES, chain_description, chosen_of, tables_read
+from stages.records.tracking import CHOSEN, ChainPage, Tracker
+from stages.report.curves import rl_arms
 from stages.report.findings import METRICS, chain_findings
 from stages.sampling.prompting import MODEL
 
@@ -17,15 +18,23 @@ _SFT = "sft"  # in results: the checkpoint that was chosen
 
 
 def chain_page(
-    specs: Mapping[str, PlannedStage], results: Mapping[str, Result], *, changed: Sequence[str], files: Sequence[Path]
+    specs: Mapping[str, PlannedStage],
+    results: Mapping[str, Result],
+    *,
+    changed: Sequence[str],
+    files: Sequence[Path],
+    tracker: Tracker,
 ) -> ChainPage:
-    """Of the results of a chain; `files` are its pages, `changed` what `--set` says."""
+    """Of the results of a chain; `files` are its pages, `changed` what `--set` says, `tracker` knows the runs that made the results."""
     manifests = {key: result.manifest for key, result in results.items()}
     ran = [key for key, result in results.items() if result.status != "cached"]
     chosen = chosen_of(manifests["selection"]) if "selection" in manifests else None
     tags = {"ring.ran": json.dumps(ran), "ring.changed": json.dumps([*changed])}
+    page = files[0] if files else None
+    arms = [arm.document["mlflow_run_id"] for arm in rl_arms(manifests).values()]
+    curves = tracker.charts([*ARM_CURVES], runs=arms)
     return ChainPage(
-        description=chain_description(manifests, ran=ran, changed=changed, page=files[0] if files else None),
+        description=chain_description(manifests, ran=ran, changed=changed, page=page, curves=curves),
         tags=tags | ({CHOSEN: chosen[0]} if chosen else {}),
         datasets=_datasets(specs, manifests),
         models=_models(manifests, chosen=chosen[0] if chosen else None),

@@ -252,11 +252,13 @@ def _run_child(
         job=job_of(spec, partial=partial, inputs=inputs, runtime=chain.runtime),
         log=chain.store.home / "logs" / f"{spec.stage}-{spec.fingerprint[:12]}.log",
     )
-    return run_worker(
-        work,
-        tell=lambda event: _handle(event, spec=spec, chain=chain, run=run),
-        require_going=lambda: chain.require_going(spec.title),
-    )
+
+    def meanwhile(pid: int) -> None:
+        chain.require_going(spec.title)
+        if told := run.watch(pid, device=chain.runtime.device):
+            chain.display.message(spec.key, told)
+
+    return run_worker(work, tell=lambda event: _handle(event, spec=spec, chain=chain, run=run), meanwhile=meanwhile)
 
 
 def _program(spec: PlannedStage, runtime: Runtime) -> str:

@@ -11,9 +11,11 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +30,7 @@ from stages.records.tracking_uri import browse_command, is_server, tracking_uri,
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
+_POOL = "local"  # as in prefect.yaml
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Refused\w*)\b(: |$)")
 
 
@@ -57,10 +60,11 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
                 children.append(_start(_mlflow_command(home, host, mlflow_port), environment, log))
             _await_http(f"{api}/health", children, log_path=home / "up.log")
             say("Prefect's server answers; making the work pool ...")
-            _prefect(["work-pool", "create", "local", "--type", "process", "--overwrite"], environment, log)
+            if not _has_pool(api):  # made again it would lose its limit of flow runs at once
+                _prefect(["work-pool", "create", _POOL, "--type", "process"], environment, log)
             say("registering the deployments ...")
             _prefect(["--no-prompt", "deploy", "--all"], environment, log)
-            children.append(_start(["prefect", "worker", "start", "--pool", "local"], environment, log))
+            children.append(_start(["prefect", "worker", "start", "--pool", _POOL], environment, log))
             say("the worker starts" + ("; waiting for MLflow ..." if records else ""))
             if records:
                 _await_http(f"{records}/health", children, log_path=home / "up.log")
@@ -195,6 +199,16 @@ def _prefect(arguments: Sequence[str], environment: dict[str, str], log: IO[byte
     log.write(done.stdout.encode())
     if done.returncode:
         raise ValueError(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout[-2000:]}")
+
+
+def _has_pool(api: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{api}/work_pools/{_POOL}", timeout=START_SECONDS):
+            return True
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
+        return False
 
 
 def _await_http(url: str, children: Sequence[subprocess.Popen[bytes]], *, log_path: Path) -> None:

@@ -41,10 +41,11 @@ class Work:
     log: Path
 
 
-def run_worker(work: Work, *, tell: Callable[[Mapping[str, Any]], None], require_going: Callable[[], None]) -> bool:
+def run_worker(work: Work, *, tell: Callable[[Mapping[str, Any]], None], meanwhile: Callable[[int], None]) -> bool:
     """Start the worker and follow it to its end; returns whether the stage resumed. The worker ends with this call.
 
-    `tell` hears of each event; `require_going` is called over and over, and may raise to give up. Raises StageError when it failed.
+    `tell` hears of each event; `meanwhile` is called over and over with the worker's process id, and may raise to give up. Raises
+    StageError when the worker failed.
     """
     work.log.parent.mkdir(parents=True, exist_ok=True)
     state = Path(work.job["out"]) / STATE
@@ -63,7 +64,7 @@ def run_worker(work: Work, *, tell: Callable[[Mapping[str, Any]], None], require
             start_new_session=True,  # Ctrl-C is for us, who then end it and say so
         )
         try:
-            return _follow(child, events=events, work=work, tell=tell, require_going=require_going)
+            return _follow(child, events=events, work=work, tell=tell, meanwhile=meanwhile)
         finally:
             child.kill()
             child.wait()
@@ -89,7 +90,7 @@ def _follow(
     events: Path,
     work: Work,
     tell: Callable[[Mapping[str, Any]], None],
-    require_going: Callable[[], None],
+    meanwhile: Callable[[int], None],
 ) -> bool:
     was_resumed, reasons = False, {}
     with events.open(encoding="utf-8") as stream:
@@ -104,7 +105,7 @@ def _follow(
                 tell(event)
             if has_ended:
                 break
-            require_going()
+            meanwhile(child.pid)
             time.sleep(_POLL_SECONDS)
     if child.returncode != 0:
         mistake, failure = reasons.get("error"), reasons.get("failure", "")

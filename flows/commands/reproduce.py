@@ -125,13 +125,13 @@ def _run(
     job = job_of(spec, partial=place.out, inputs=inputs, runtime=runtime)
     work = Work(spec.title, "stages.worker", job, log=place.root / "log")
 
-    def enough() -> None:
+    def enough(_pid: int) -> None:
         if steps and len(step_lines(place.out)) >= steps:
             raise _EnoughError
 
     with contextlib.suppress(_EnoughError), progress_display() as display:
         display.message(spec.key, f"making {manifest.fingerprint[:12]} again; {_first_time(manifest, steps=steps)}")
-        run_worker(work, tell=_teller(display, spec.key, steps=steps), require_going=enough)
+        run_worker(work, tell=_teller(display, spec.key, steps=steps), meanwhile=enough)
 
 
 def _first_time(manifest: Manifest, *, steps: int | None) -> str:

@@ -13,6 +13,7 @@ from data.schema import PROBLEM_SCHEMA
 from stages.markdown import plain
 from stages.records.artifact import Manifest, Store
 from stages.records.rollouts import read_rollouts, rollout_rows, rollout_steps
+from stages.report.curves import PROBE_PLOTS, STEP_PLOTS
 from stages.report.findings import Findings, chain_findings
 from stages.sampling.prompting import CHOICE
 from stages.stage import Row
@@ -20,6 +21,7 @@ from stages.stage import Row
 MOST_ROWS = 240  # of a table of responses
 _MOST_STEPS = 8
 _MOST_TEXT = 4000  # characters of a prompt or a response
+_MOST_LINKS = 4000  # characters of the links to charts
 _MOST_DESCRIPTION = 8000  # characters; MLflow takes no more
 _MOST_CHANGE = 60  # characters of a changed value in a run's name
 _MOST_CHANGES = 3
@@ -35,6 +37,11 @@ READS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "stages.report": {"curation": ("heldout", "rl"), "selection": (), "evaluation": ("samples",)},
 }
 """Module of a stage -> stage before it -> its tables that are read. Where it names none, all are taken to be read."""
+_LABELS = {**dict(STEP_PLOTS), **{f"probe/{name}": label for name, label in PROBE_PLOTS}}
+ARM_CURVES: Mapping[str, str] = {
+    name: _LABELS[name] for name in ("reward/mean", "probe/greedy", "response/mean_tokens", "policy/entropy")
+}
+"""Metric -> what a link to its chart says; every other one can be picked there."""
 _BENCHMARKS = "benchmarks.parquet"  # of a curation that holds some: an evaluation then looks for them in every split
 
 
@@ -50,11 +57,20 @@ def stage_description(manifest: Manifest) -> str:
 
 
 def chain_description(
-    manifests: Mapping[str, Manifest], *, ran: Sequence[str], changed: Sequence[str], page: Path | None
+    manifests: Mapping[str, Manifest],
+    *,
+    ran: Sequence[str],
+    changed: Sequence[str],
+    page: Path | None,
+    curves: Mapping[str, str],
 ) -> str:
-    """What was found, what the chain is, what ran, and where to read on. `ran`: keys of the stages that did not come from the cache."""
+    """What was found, what the chain is, what ran, and where to read on.
+
+    `ran`: keys of the stages that did not come from the cache; `curves`: metric of `ARM_CURVES` -> address of the chart of all arms.
+    """
     found = chain_findings(manifests)
-    lines = ["**Found**", "", *(f"- {plain(sentence)}" for sentence in found.sentences), ""] if found.sentences else []
+    lines = _charts(curves)  # the first line: MLflow folds what comes after the third
+    lines += ["**Found**", "", *(f"- {plain(sentence)}" for sentence in found.sentences), ""] if found.sentences else []
     lines += [*_scores(found), _what(manifests), "", _what_ran(manifests, ran), ""]
     lines += ["Changed with `--set`: " + ", ".join(f"`{change}`" for change in changed) + ".", ""] if changed else []
     if "evaluation" in manifests:
@@ -89,6 +105,17 @@ def model_name(manifest: Manifest, folder: str) -> str:
     """`epoch-09 of sft`, `final of rl mixed`."""
     title = f"{manifest.stage} {manifest.arm}" if manifest.arm else manifest.stage
     return f"{'final' if folder == 'model' else folder} of {title}"
+
+
+def _charts(curves: Mapping[str, str]) -> list[str]:
+    """A link for each metric, as many as have room."""
+    if not curves:
+        return []
+    links = [f"[{label}]({curves[name]})" for name, label in ARM_CURVES.items() if name in curves]
+    while sum(map(len, links)) > _MOST_LINKS:
+        links.pop()
+    said = " · ".join(links) or "unfold the chain in the table of runs, tick the arms, press Compare"
+    return [f"Curves of the RL arms on one chart: {said}", ""]
 
 
 def _what(manifests: Mapping[str, Manifest]) -> str:

@@ -1,4 +1,4 @@
-"""Experiment records. The only module that imports MLflow; `chains` reads what it wrote, `recorded` compares that with the results.
+"""Experiment records. Beside `system_metrics` the only module that imports MLflow; `chains` reads what it wrote, and `recorded` compares.
 
 One experiment a recipe (`ring/<recipe>`), one run a chain, one nested run an executed stage; a cached stage is linked from
 the chain's run by a tag. Everything goes through `MlflowClient`, which has no global state, so stages may run side by side.
@@ -20,6 +20,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -30,6 +31,7 @@ os.environ.setdefault(
 os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"  # a record that was accepted stands there
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - a second, which would else follow when the database is opened
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -57,6 +59,7 @@ from stages.records.browsing import (
     model_name,
     stage_description,
 )
+from stages.records.system_metrics import PREFIX, SystemSampler
 from stages.records.tracking_uri import is_server, sqlite_path, tracking_uri, without_password
 from stages.results import RESULTS, interval_metrics
 from stages.stage import Row
@@ -72,6 +75,7 @@ HOME = (
 )
 CHOSEN = "ring.chosen"  # of a selection and of a chain: the SFT checkpoint; of a model: why it was chosen
 CACHED = "ring.cached."  # and the stage: its result, where the chain took it as it stood
+_NOT_MEASURED = "ring.system_metrics"  # of a stage: why its system metrics are not there, or not to its end
 NOTE = "mlflow.note.content"  # what the UI shows as a description
 _MODELS_OF_RUN = 1000
 UNTIL = "request.until"  # parameter of every chain of a recipe
@@ -207,9 +211,12 @@ class StageRun:
     run_id: str
     home: Path  # where the results lie that it was made from
     recorded: dict[str, int] = field(default_factory=dict)
-    last_step: int = -1
+    began: float = field(default_factory=time.time)  # seconds since 1970, when the run was opened first
+    last_step: int = -1  # of the stage; system metrics have seconds for steps
     _buffer: list[Metric] = field(default_factory=list)
     _written: float = 0.0
+    _sampler: SystemSampler | None = None
+    _is_unmeasured: bool = False
 
     def __post_init__(self) -> None:
         """Go on after the last step of any metric."""
@@ -228,7 +235,34 @@ class StageRun:
         self._buffer += [
             Metric(name, value, now, step) for name, value in named.items() if step > self.recorded.get(name, -1)
         ]
-        if len(self._buffer) >= METRICS_PER_CALL or time.monotonic() - self._written > 5:
+        self._write_in_time()
+
+    def watch(self, pid: int, *, device: str) -> str | None:
+        """Record what the machine and a stage's process use, whenever it is time; call it over and over while the stage works.
+
+        Where it fails the stage goes on without: returns what a person should hear, once; a tag of the run says it, too.
+        """
+        if self._is_unmeasured:
+            return None
+        elapsed, told = time.time() - self.began, None
+        try:
+            if self._sampler is None:
+                self._sampler = SystemSampler(pid, device=device, elapsed=elapsed)
+                told = self._sampler.lacks
+            values = self._sampler.due(elapsed)
+        except (psutil.Error, OSError) as error:
+            self._is_unmeasured, values = True, {}
+            told = f"system metrics are not recorded any further: {_described(error)}"
+        if told:
+            with _reported("a note in MLflow"):
+                self.client.set_tag(self.run_id, _NOT_MEASURED, told)
+        at = int(1000 * (self.began + elapsed))
+        self._buffer += [Metric(name, value, at, int(elapsed)) for name, value in values.items()]
+        self._write_in_time()
+        return told
+
+    def _write_in_time(self) -> None:
+        if len(self._buffer) >= METRICS_PER_CALL or (self._buffer and time.monotonic() - self._written > 5):
             self.flush()
 
     def flush(self) -> None:
@@ -467,8 +501,10 @@ class Tracker:
         steps = {
             name: max(metric.step for metric in self.client.get_metric_history(run_id, name))
             for name in run.data.metrics
+            if not name.startswith(PREFIX)
         }
-        return StageRun(self.client, run.info.experiment_id, run_id, self._home, recorded=steps)
+        began = run.info.start_time / 1000
+        return StageRun(self.client, run.info.experiment_id, run_id, self._home, recorded=steps, began=began)
 
     def is_unfinished(self, manifest: Manifest) -> bool:
         """Whether the run that made a sealed result is there, but was cut short before its end was recorded."""
@@ -486,6 +522,16 @@ class Tracker:
         """Point from the chain's run to the run that made a cached result."""
         with _reported("a cached stage in MLflow"):
             self.client.set_tag(chain_run, f"{CACHED}{stage}", json.dumps({"fingerprint": identity, "run_id": run_id}))
+
+    def charts(self, metrics: Sequence[str], *, runs: Sequence[str]) -> dict[str, str]:
+        """Metric -> address of MLflow's page that draws it for several runs on one chart, as far as the records know runs that have it.
+
+        Addresses hold on every page of MLflow's, wherever it is served.
+        """
+        with _reported("what the runs of the chain have in MLflow"):
+            found = [run for run_id in runs if (run := self._find(run_id))]
+        shown = {name: [run for run in found if metric_name(name) in run.data.metrics] for name in metrics}
+        return {name: _chart_address(metric_name(name), having) for name, having in shown.items() if having}
 
     def finish_chain(
         self, run_id: str, *, metrics: Mapping[str, float], files: Sequence[Path] = (), page: ChainPage | None = None
@@ -582,6 +628,17 @@ def _link_models(client: MlflowClient, run_id: str, models: Iterable[str], *, st
     there = {model.model_id for model in outputs.model_outputs} if outputs else set()
     if new := [LoggedModelOutput(model, step) for model in models if model not in there]:
         client.log_outputs(run_id, new)
+
+
+def _chart_address(metric: str, runs: Sequence[Run]) -> str:
+    query = {
+        "runs": [run.info.run_id for run in runs],
+        "experiments": sorted({run.info.experiment_id for run in runs}),
+        "metric": metric,
+        "plot_metric_keys": [metric],
+    }
+    texts = {name: json.dumps(value, separators=(",", ":")) for name, value in query.items()}
+    return f"#/metric?{urlencode({**texts, 'x_axis': 'step'}, quote_via=quote)}"
 
 
 def _dataset_input(name: str, path: Path, sha256: str, *, context: str = "input") -> DatasetInput:

@@ -65,7 +65,9 @@ def decoding_seconds(one: Drawing, model: BailingMoeConfig, cluster: Cluster, as
     rows = max(1, min(one.rows, -(-one.responses // copies)))
     step = step_seconds(one, model, cluster, assumed, rows=rows, sharing=sharing)
     steps = one.responses * one.response_tokens / (copies * rows)
-    prefill = forward_flops(_prompts(one), model.shape) / (cluster.num_gpus * cluster.gpu.flops * assumed.training_efficiency)
+    prefill = forward_flops(_prompts(one), model.shape) / (
+        cluster.num_gpus * cluster.gpu.flops * assumed.training_efficiency
+    )
     return steps * step + prefill
 
 

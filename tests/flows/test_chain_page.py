@@ -1,7 +1,15 @@
-"""The records of a chain as a person browses them: read with MLflow's own client from a real chain."""
+"""The records of a chain as a person browses them: read with MLflow's own client from a real chain, and seen in a real browser."""
 
+import html
 import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,8 +17,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from stages.records.artifact import read_manifest
+from stages.records.tracking import Tracker
 from stages.records.tracking_uri import tracking_uri
-from tests.flows.conftest import by_key
+from tests.flows.conftest import ROOT, by_key
+from tests.flows.test_serve import free_port
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +42,43 @@ def stages(smoke, client, chain) -> dict[str, Run]:
     query = f"tags.`mlflow.parentRunId` = '{chain.info.run_id}'"
     found = [client.get_run(run.info.run_id) for run in client.search_runs([chain.info.experiment_id], query)]
     return {run.info.run_name: run for run in found}
+
+
+@pytest.fixture(scope="module")
+def mlflow(smoke):
+    """Address of MLflow's own server over the chain's records."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri(smoke.ring.home)]
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+        env={**smoke.ring.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        cwd=smoke.ring.home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield answering(f"http://127.0.0.1:{port}", process)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answering(address: str, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5):
+                return address
+        except OSError:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.2)
+
+
+def seen(address: str, folder: Path) -> str:
+    """A page as it stands after its scripts have run."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000", "--window-size=1200,900"]
+    command = [str(CHROMIUM), *options, f"--user-data-dir={folder / 'profile'}", "--dump-dom", address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
 
 
 def sets_of(run: Run) -> dict[str, str]:
@@ -91,6 +141,59 @@ def test_a_stage_shows_the_models_that_it_made_and_read(client, stages, chain) -
         chosen,
         *(f"final of rl {arm}" for arm in ("phased", "mixed", "more-sft")),
     }
+
+
+def test_every_stage_has_system_metrics_and_no_result_holds_them(smoke, client, stages) -> None:
+    assert len(stages) == 9
+    for name, run in stages.items():
+        points = client.get_metric_history(run.info.run_id, "system/stage_cpu_cores")
+        assert points, name
+        assert all(run.info.start_time <= point.timestamp <= run.info.end_time for point in points)
+        assert run.data.metrics["system/stage_memory_usage_megabytes"] > 0
+        assert "ring.system_metrics" not in run.data.tags
+    for entry in smoke.document["stages"]:
+        assert "system/" not in (Path(entry["artifact"]) / "manifest.json").read_text(encoding="utf-8")
+
+
+@in_a_browser
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_a_link_on_the_chains_page_leads_to_one_chart_with_a_curve_of_every_arm(
+    smoke, mlflow, chain, tmp_path, is_cached
+) -> None:
+    shown = smoke.ring.json("run", "smoke")["chain"] if is_cached else chain.info.run_id
+    page = seen(f"{mlflow}/#/experiments/{chain.info.experiment_id}/runs/{shown}", tmp_path)
+    links = {
+        text: html.unescape(link) for link, text in re.findall(r'<a[^>]*href="(#/metric[^"]*)"[^>]*>([^<]*)<', page)
+    }
+    assert [*links] == [
+        "reward",
+        "probe: share right, greedy",
+        "response length, tokens",
+        "policy entropy, nats per token",
+    ]
+    chart = seen(f"{mlflow}/{links['reward']}", tmp_path)
+    assert len({*re.findall(r'class="js-line" d="(M[^"]*)"', chart)}) == 2
+    assert all(f"rl {arm} (reward/mean)" in chart for arm in ("phased", "mixed"))
+
+
+def test_the_charts_of_a_chain_hold_the_runs_that_the_records_know(smoke, stages) -> None:
+    tracker = Tracker(smoke.ring.home, "smoke")
+    arms = {name: stages[f"rl {name}"].info.run_id for name in ("phased", "mixed", "more-sft")}
+    found = tracker.charts(["reward/mean", "train/loss", "no/metric"], runs=[*arms.values(), "0" * 32])
+    runs = {name: json.loads(parse_qs(address.partition("?")[2])["runs"][0]) for name, address in found.items()}
+    assert runs == {"reward/mean": [arms["phased"], arms["mixed"]], "train/loss": [*arms.values()]}
+
+
+def test_every_search_of_the_docs_finds_something(client, chain, stages) -> None:
+    text = (ROOT / "docs" / "browsing.md").read_text(encoding="utf-8")
+    searches = re.search(r"In the search box.*?```\n(.*?)```", text, re.DOTALL).group(1).splitlines()
+    assert len(searches) == 7
+    for search in searches:
+        search = search.replace("epoch-02", chain.data.tags["ring.chosen"])  # another machine may choose another one
+        assert client.search_runs([chain.info.experiment_id], search), search
+    one = stages["evaluation"].inputs.dataset_inputs[0].dataset
+    found = client.search_runs([chain.info.experiment_id], f"datasets.digest = '{one.digest}'")
+    assert {"evaluation", chain.info.run_name} <= {run.info.run_name for run in found}
 
 
 def test_the_choice_stands_in_words_on_the_page_of_the_selection(stages) -> None:

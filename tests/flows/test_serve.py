@@ -1,12 +1,20 @@
-"""`ring up` as a person uses it: both servers, a deployment run from another terminal, a clean stop."""
+"""`ring up` as a person uses it: both servers, deployments run from another terminal, limits, schedules, retries, a clean stop."""
 
+import json
+import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from tests.flows.conftest import ROOT, assert_all_ended
+from tests.flows.conftest import ROOT, Ring, assert_all_ended
 
 
 def free_port() -> int:
@@ -54,3 +62,93 @@ def test_up_serves_both_runs_a_single_stage_deployment_and_stops_cleanly(ring) -
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
+
+
+# ---------------------------------------------------------------- as docs/browsing.md says
+
+
+@contextmanager
+def up(ring: Ring) -> Generator[str]:
+    """The address of Prefect while `ring up` runs."""
+    ports = free_port(), free_port()
+    process = ring.start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]))
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Prefect")
+        yield f"http://127.0.0.1:{ports[0]}/api"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+def asked(api: str, path: str, **body: Any) -> Any:
+    data = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(f"{api}/{path}", data=data, headers={"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def awaited(find: Callable[[], Any], *, seconds: float = 900) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    return found
+
+
+def run_in(ring: Ring, api: str, *arguments: str) -> str:
+    """Start a deployment; returns the id of its flow run."""
+    done = prefect(ring, api, "deployment", "run", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.search(r"UUID: (\S+)", done.stdout).group(1)
+
+
+def chain_at_work(home: Path) -> int | None:
+    """Process of a flow whose stage has a process, too."""
+    commands, parents = {}, {}
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and f"RING_HOME={home}".encode() in (folder / "environ").read_bytes():
+                commands[folder.name] = (folder / "cmdline").read_text()
+                parents[folder.name] = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+    works = [parents[pid] for pid, command in commands.items() if "stages.worker" in command]
+    return next((int(pid) for pid in works if "prefect.engine" in commands.get(pid, "")), None)
+
+
+def test_a_second_training_waits_for_its_place_and_a_killed_one_is_run_again_under_its_name(ring) -> None:
+    with up(ring) as api:
+        state = lambda run: asked(api, f"flow_runs/{run}")  # noqa: E731
+        assert prefect(ring, api, "work-pool", "set-concurrency-limit", "local", "1").returncode == 0
+        first = run_in(ring, api, "full-chain/smoke", "-p", "until=base")
+        engine = awaited(lambda: chain_at_work(ring.home))
+        second = run_in(ring, api, "stage/smoke", "-p", "stage=curation")
+        time.sleep(15)  # the worker asks every 10 s
+        assert state(second)["start_time"] is None
+        os.kill(engine, signal.SIGKILL)
+        crashed = awaited(lambda: (run := state(first))["state_type"] == "CRASHED" and run)
+        assert crashed["run_count"] == 1
+        ended = awaited(lambda: (run := state(second))["state_type"] == "COMPLETED" and run)
+        assert ended["start_time"] >= crashed["end_time"]
+        assert prefect(ring, api, "flow-run", "retry", first).returncode == 0
+        assert awaited(lambda: (run := state(first))["state_type"] == "COMPLETED" and run)["run_count"] == 2
+    assert {path.parts[-3] for path in ring.home.glob("artifacts/*/*/manifest.json")} == {"curation", "base"}
+    assert_all_ended(ring.home)
+
+
+def test_a_schedule_plans_runs_and_stays_with_the_limit_when_both_servers_start_again(ring) -> None:
+    arguments = ("deployment", "schedule", "create", "full-chain/smoke", "--cron", "0 2 * * *", "-y")
+    with up(ring) as api:
+        assert prefect(ring, api, *arguments, "--timezone", "Europe/Berlin").returncode == 0
+        assert prefect(ring, api, "work-pool", "set-concurrency-limit", "local", "1").returncode == 0
+        planned = awaited(
+            lambda: asked(api, "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}})
+        )
+        assert all(run["auto_scheduled"] and run["parameters"] == {"recipe": "smoke"} for run in planned)
+    with up(ring) as api:
+        assert asked(api, "work_pools/local")["concurrency_limit"] == 1
+        assert "0 2 * * *" in prefect(ring, api, "deployment", "schedule", "ls", "full-chain/smoke").stdout
+        assert prefect(ring, api, "deployment", "schedule", "clear", "full-chain/smoke", "-y").returncode == 0
+        assert "0 2 * * *" not in prefect(ring, api, "deployment", "schedule", "ls", "full-chain/smoke").stdout
+    assert_all_ended(ring.home)

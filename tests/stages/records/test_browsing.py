@@ -1,7 +1,9 @@
 """What a person meets first in the records tells things apart, and is bounded."""
 
+import re
+
 from stages.records.artifact import Manifest
-from stages.records.browsing import model_name, run_name, tables_read
+from stages.records.browsing import ARM_CURVES, chain_description, model_name, run_name, tables_read
 
 AT = "2026-01-01 00:00"
 
@@ -23,6 +25,17 @@ def test_the_name_of_a_run_says_what_was_changed():
 def test_the_name_of_a_model_begins_with_what_differs():
     assert model_name(manifest("sft"), "epoch-09") == "epoch-09 of sft"
     assert model_name(manifest("rl", arm="mixed"), "model") == "final of rl mixed"
+
+
+def test_links_to_charts_come_first_and_are_never_cut() -> None:
+    def said(length: int) -> str:
+        curves = dict.fromkeys(ARM_CURVES, f"#/metric?{'r' * length}")
+        return chain_description({}, ran=[], changed=[], page=None, curves=curves).splitlines()[0]
+
+    assert said(100).startswith("Curves of the RL arms on one chart: [reward](#/metric?r")
+    assert [len(re.findall(r"\]\(#/metric\?r+\)", said(length))) for length in (100, 1500, 3000)] == [4, 2, 1]
+    assert said(5000).endswith("tick the arms, press Compare")
+    assert "chart" not in chain_description({}, ran=[], changed=[], page=None, curves={})
 
 
 def test_a_stage_is_said_to_read_the_tables_that_it_reads():

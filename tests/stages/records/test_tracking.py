@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -264,6 +265,58 @@ def test_runs_that_bring_the_same_new_data_set_at_once_are_all_recorded(tracker,
     for run in runs:
         assert len(tracker.client.get_run(run.run_id).inputs.dataset_inputs) == 5
         run.fail(RuntimeError("over"))
+
+
+# ---------------------------------------------------------------- system metrics
+
+
+def watched(tracker, run, *, pid, seconds):
+    """What a person hears while a stage works for so long."""
+    end = time.monotonic() + seconds
+    told = []
+    while time.monotonic() < end:
+        told += filter(None, [run.watch(pid, device="cpu")])
+        time.sleep(0.05)
+    run.flush()
+    return told
+
+
+def system_points(tracker, run):
+    return tracker.client.get_metric_history(run.run_id, "system/stage_memory_usage_megabytes")
+
+
+def test_system_metrics_stand_at_the_seconds_of_the_stage_and_move_no_other_metric(tracker, home):
+    run = open_stage(tracker)
+    assert watched(tracker, run, pid=os.getpid(), seconds=2.5) == []
+    seconds = [point.step for point in system_points(tracker, run)]
+    assert len(seconds) == 2 and seconds[0] >= 1 and seconds[1] > seconds[0]
+    run.finish(sealed(home, {"beside system metrics": 0.5}, run_id=run.run_id))
+    (final,) = tracker.client.get_metric_history(run.run_id, "beside system metrics")
+    assert final.step == 0
+    assert len(system_points(tracker, run)) == 2  # nothing samples on after the end
+
+
+def test_a_resumed_stage_goes_on_in_its_seconds(tracker):
+    first = open_stage(tracker)
+    watched(tracker, first, pid=os.getpid(), seconds=1.3)
+    second = open_stage(tracker, resume=first.run_id)
+    assert second.last_step == -1 and second.recorded == {}
+    watched(tracker, second, pid=os.getpid(), seconds=1.3)
+    before, after = [point.step for point in system_points(tracker, second)]
+    assert after > before
+    second.fail(RuntimeError("over"))
+
+
+def test_a_stage_whose_process_cannot_be_watched_says_so_once_and_goes_on(tracker, home):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    run = open_stage(tracker)
+    (told,) = watched(tracker, run, pid=gone.pid, seconds=0.3)
+    assert told.startswith("system metrics are not recorded any further: NoSuchProcess: ")
+    run.metrics(1, {"loss": 1.0})
+    run.finish(sealed(home, {"unwatched": 1.0}))
+    stored = tracker.client.get_run(run.run_id)
+    assert (stored.info.status, stored.data.tags["ring.system_metrics"]) == ("FINISHED", told)
 
 
 # ---------------------------------------------------------------- what a user deletes, sets or shares
