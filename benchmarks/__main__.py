@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME ...]`: run the named benchmarks, or those that take minutes rather than hours.
 
 Some take arguments: `python -m benchmarks experiment --help`, and so on for claims, cluster, coverage, crosscheck, golds, manifests,
-ranks, source_mutants and tampering.
+ranks, source_mutants, tampering and vllm_arm.
 """
 
 import importlib
@@ -32,6 +32,7 @@ WITH_ARGUMENTS = {
     "ranks": "benchmarks.ranks",
     "source_mutants": "benchmarks.source_mutants",
     "tampering": "benchmarks.tampering",
+    "vllm_arm": "benchmarks.vllm_arm",
 }  # -> module
 DEFAULT = ("throughput", "rl_arm", "checkpoint", "orchestration", "sandbox")
 

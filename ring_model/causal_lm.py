@@ -70,15 +70,15 @@ def count_parameters(folder: Path) -> int:
     return total
 
 
-def load_causal_lm(folder: Path, device: str = "cpu") -> "CausalLm":
-    """Open a folder: float32 on a CPU, else the number type of the folder.
+def load_causal_lm(folder: Path, device: str = "cpu", *, tokenizer_folder: Path | None = None) -> "CausalLm":
+    """Open a folder: float32 on a CPU, else the number type of the folder. The tokenizer may be another folder's.
 
     Raises:
         ValueError: as `check_causal_lm`, or a tensor is missing or of another shape.
 
     """
-    config, tokenizer = _config(folder), _tokenizer(folder)
-    ends = _end_ids(folder, config, tokenizer)
+    config, tokenizer = _config(folder), _tokenizer(tokenizer_folder or folder)
+    ends = _end_ids(tokenizer_folder or folder, config, tokenizer)
     return CausalLm(folder, load_pretrained(folder, device).eval(), tokenizer, ends)
 
 
@@ -114,6 +114,13 @@ class CausalLm:
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.max_positions: int | None = positions if isinstance(positions, int) else None  # None: no limit is known
 
+    @torch.inference_mode()
+    def token_logprobs(self, tokens: Sequence[int]) -> list[float]:
+        """Log-probability of every token but the first."""
+        ids_1T = torch.tensor([list(tokens)], device=self._model.device)
+        logits_TV = self._model(input_ids=ids_1T, use_cache=False).logits[0, :-1].float()
+        return logits_TV.log_softmax(dim=1).gather(1, ids_1T[0, 1:, None]).squeeze(1).tolist()
+
     def prompt(self, text: str) -> Prompt:
         """The user's turn in the folder's chat template, up to where the response begins; without a template the text alone.
 
@@ -145,34 +152,42 @@ class CausalLm:
         temperature: float,
         top_p: float = 1.0,
         max_rows: int = 128,
+        max_total_tokens: int | None = None,
     ) -> list[Completion]:
         """One response a prompt, each with its own seed in [0, 2**64); temperature 0 takes the most probable tokens.
 
         Prompts are taken by length, `max_rows` at a time. A response ends with an end token, at `max_new_tokens`, or where the longest
-        prompt of its batch has no position left.
+        prompt of its batch has no position left, or none below `max_total_tokens` of prompt and response together.
 
         Raises:
             ValueError: a prompt is empty or leaves no room for a response.
             FloatingPointError: the model's log-probabilities are not finite.
 
         """
+        positions = min((most for most in (self.max_positions, max_total_tokens) if most is not None), default=None)
         for prompt in prompts:
-            if not prompt or (self.max_positions is not None and len(prompt) >= self.max_positions):
+            if not prompt or (positions is not None and len(prompt) >= positions):
+                most = (
+                    "the model has {} positions"
+                    if positions == self.max_positions
+                    else "prompt and response may have {}"
+                )
                 raise ValueError(
-                    f"{self._folder}: a prompt of {len(prompt)} tokens leaves no room: the model has {self.max_positions} positions"
+                    f"{self._folder}: a prompt of {len(prompt)} tokens leaves no room: {most.format(positions)}"
                 )
         order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
         found: dict[int, Completion] = {}
         for start in range(0, len(order), max_rows):
             batch = order[start : start + max_rows]
             draw = _Draw([seeds[index] for index in batch], temperature=temperature, top_p=top_p)
-            rows = self._batch([prompts[index] for index in batch], draw, max_new_tokens=max_new_tokens)
+            longest = len(prompts[batch[-1]])
+            room = max_new_tokens if positions is None else min(max_new_tokens, positions - longest)
+            rows = self._batch([prompts[index] for index in batch], draw, max_new_tokens=room)
             found |= dict(zip(batch, rows, strict=True))
         return [found[index] for index in range(len(prompts))]
 
     def _batch(self, prompts: Sequence[Sequence[int]], draw: "_Draw", *, max_new_tokens: int) -> list[Completion]:
         longest = max(map(len, prompts))
-        room = max_new_tokens if self.max_positions is None else min(max_new_tokens, self.max_positions - longest)
         padded = [[self._end_ids[0]] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
         mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         ids_RT = self._model.generate(
@@ -181,7 +196,7 @@ class CausalLm:
             logits_processor=LogitsProcessorList([draw]),
             generation_config=GenerationConfig(
                 do_sample=False,
-                max_new_tokens=room,
+                max_new_tokens=max_new_tokens,
                 eos_token_id=list(self._end_ids),
                 pad_token_id=self._end_ids[0],
             ),

@@ -11,6 +11,7 @@ Axes: R rows, T positions of the cache, L layers, W head width, D hidden, C = qu
 K experts per token, F expert width, S shared width, G = 2F.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,19 +85,21 @@ class Decoder:
         """Logits [R, V], float32, of final hidden states."""
         return product(hidden_RD.to(self._head_VD.dtype), self._head_VD).float()
 
-    def step(self, token_R: Tensor, *, position_R: np.ndarray, cache: Tensor) -> Tensor:
+    def step(self, token_R: Tensor, *, position_R: np.ndarray, cache: Sequence[Tensor]) -> Tensor:
         """Final hidden states [R, D] after one more token a row, whose keys and values go into the cache at `position_R`.
 
-        cache: [L, 2, R, KV heads, T, W]; positions beyond a row's own are hidden from it.
+        cache: of each layer [2, R, KV heads, T, W]; positions beyond a row's own are hidden from it.
         """
         model, device = self._model, token_R.device
-        num_rows, num_kv, width = cache.shape[2:5]
+        num_rows, num_kv, width = cache[0].shape[1:4]
         if width > len(self._turns_TC2):
             self._turns_TC2 = turns(torch.arange(width, device=device), model.config)
         place_R = torch.from_numpy(position_R).to(device)
         place_S = place_R.repeat_interleave(num_kv)
         hidden_ST = torch.arange(int(position_R.max()) + 1, device=device) > place_S[:, None]
-        mask_ST = torch.zeros(hidden_ST.shape, device=device, dtype=cache.dtype).masked_fill_(hidden_ST, float("-inf"))
+        mask_ST = torch.zeros(hidden_ST.shape, device=device, dtype=cache[0].dtype).masked_fill_(
+            hidden_ST, float("-inf")
+        )
         now = _Now(
             self._turns_TC2.index_select(0, place_R)[:, None],
             torch.arange(2 * num_rows * num_kv, device=device).mul_(width).view(2, -1).add_(place_S).flatten(),

@@ -19,12 +19,10 @@ from ring_model.decoding import Decoder
 from ring_model.head import entropy_of
 from ring_model.modelling import BailingMoe
 from ring_model.policy import micro_batches
+from ring_model.row_cache import RowCache
 
 PREFILL_TOKENS = 4096
 """Size of one prefill rectangle, rows x longest prompt."""
-
-_SPARE_POSITIONS = 32
-"""A cache has at first so many positions beyond its prompts; most responses end long before the longest that may be."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -135,9 +133,8 @@ class _Slots:
     ) -> None:
         """`limits`: most new tokens of each prompt."""
         config, max_new_tokens = model.config, max(limits)
-        self.most_positions = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
-        shape = (config.num_hidden_layers, 2, num_rows, config.num_key_value_heads, 0, config.head_dim)
-        self.cache = torch.zeros(shape, device=model.device, dtype=model.product_dtype)
+        most_positions = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+        self.cache = RowCache(model, num_rows=num_rows, most_positions=most_positions)
         self.hidden_RD = torch.zeros(num_rows, config.hidden_size, device=model.device)
         self.sample_R = np.full(num_rows, -1, dtype=np.int64)
         self.seed_R = np.zeros(num_rows, dtype=np.uint64)
@@ -148,14 +145,6 @@ class _Slots:
         self.token_RT = np.zeros((num_rows, max_new_tokens), dtype=np.int64)
         self.logprob_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
         self.entropy_RT = np.zeros((num_rows, max_new_tokens), dtype=np.float32)
-
-    def widen(self, width: int) -> None:
-        """Give the cache so many positions at least, and some more, that it seldom be copied; new ones hold zeros."""
-        before, shape = self.cache, list(self.cache.shape)
-        if width > shape[4]:
-            shape[4] = min(max(width + _SPARE_POSITIONS, 3 * shape[4] // 2), self.most_positions)
-            self.cache = before.new_zeros(shape)
-            self.cache[..., : before.shape[4], :] = before
 
     @property
     def num_active(self) -> int:
@@ -170,8 +159,7 @@ class _Slots:
         """Start a sample of at most `limit` more tokens in a free row, from its prompt's keys, values and last hidden state."""
         keys_values, hidden_D = state
         length = keys_values.shape[3]
-        self.widen(length + 1)
-        self.cache[:, :, row, :, :length] = keys_values
+        self.cache.place(row, keys_values)
         self.hidden_RD[row] = hidden_D
         self.sample_R[row], self.seed_R[row], self.start_R[row], self.emitted_R[row] = sample, seed, length, 0
         self.begun_R[row], self.limit_R[row] = begun, limit
@@ -212,11 +200,16 @@ class _Slots:
             )
             self.sample_R[row], self.start_R[row], self.emitted_R[row] = -1, 1, 0
 
-    def compact(self) -> None:
-        """Drop the rows without a sample."""
-        keep = np.flatnonzero(self.sample_R >= 0)
-        keep_tensor = torch.from_numpy(keep).to(self.cache.device)
-        self.cache = self.cache.index_select(2, keep_tensor)
+    def shrink(self) -> None:
+        """Let go of rows without a sample, where they are a quarter, and of positions that no row has reached, where they are half."""
+        is_active_R = self.sample_R >= 0
+        width = int((self.start_R + self.emitted_R)[is_active_R].max(initial=0)) + 1
+        if 4 * is_active_R.sum() > 3 * len(is_active_R):
+            self.cache.shrink(None, width=width)
+            return
+        keep = np.flatnonzero(is_active_R)
+        keep_tensor = torch.from_numpy(keep).to(self.hidden_RD.device)
+        self.cache.shrink(keep_tensor, width=width)
         self.hidden_RD = self.hidden_RD.index_select(0, keep_tensor)
         for name in (
             "sample_R",
@@ -311,8 +304,7 @@ def generate(
     decoder = Decoder(model)
     while len(completions) < len(prompts):
         waiting.fill(slots)
-        if 4 * slots.num_active <= 3 * len(slots.sample_R):
-            slots.compact()
+        slots.shrink()
         logits_RV = decoder.logits(slots.hidden_RD)
         uniform_R = slots.uniforms().to(model.device)
         chosen = choose_tokens(logits_RV, uniform_R=uniform_R, temperature=temperature, top_p=top_p)
@@ -322,8 +314,8 @@ def generate(
         completions |= slots.take_done(end_ids)
         if slots.num_active:
             position_R[slots.sample_R < 0] = 0
-            slots.widen(int(position_R.max()) + 1)
-            slots.hidden_RD = decoder.step(chosen.token_R, position_R=position_R, cache=slots.cache)
+            slots.cache.widen(int(position_R.max()) + 1)
+            slots.hidden_RD = decoder.step(chosen.token_R, position_R=position_R, cache=slots.cache.layers)
     tally["tokens"] += sum(len(made.token_ids) for made in completions.values())
     return [completions[sample] for sample in range(len(prompts))]
 

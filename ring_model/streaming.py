@@ -105,7 +105,7 @@ class Saying:
             wider = self._cache.new_zeros(shape)
             wider[..., : self._cache.shape[4], :] = self._cache
             self._cache = wider
-        return self._speaker.decoder.step(self._last_1, position_R=np.array([position]), cache=self._cache)
+        return self._speaker.decoder.step(self._last_1, position_R=np.array([position]), cache=self._cache.unbind(0))
 
     def _choose(self, logits_1V: Tensor) -> Token:
         manner = self._manner

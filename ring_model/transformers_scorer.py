@@ -148,10 +148,8 @@ class TransformersScorer(Scorer):
         with ranks.gathered(self.parameters()):
             if ranks.rank == 0:
                 self._write(folder, keeps_adapter=True)
-                path = folder / GENERATION_FILE
-                settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-                settings["eos_token_id"] = list(end_ids)
-                path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+                if end_ids:
+                    _name_ends(folder / GENERATION_FILE, end_ids)
 
     def publish(self, folder: Path) -> None:
         """Write the folder, with adapters merged."""
@@ -169,6 +167,12 @@ class TransformersScorer(Scorer):
     def refill(self, folder: Path) -> None:
         """Read the weights of a folder of the same architecture."""
         self.model.load_state_dict(load_pretrained(folder, "cpu").state_dict())
+
+
+def _name_ends(path: Path, end_ids: Sequence[int]) -> None:
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    settings["eos_token_id"] = list(end_ids)
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _without_dropout(model: Any) -> None:  # noqa: ANN401 - of transformers

@@ -476,6 +476,15 @@ class Sampling(Record):
     max_rows: int = ours(128, "rows of a unit that are decoded together: part of a response, to the last bit", ge=1)
 
 
+class RlSampling(Sampling):
+    """How rollouts are drawn. Which engine draws is part of what a result is: each draws other tokens from the same weights and seeds."""
+
+    engine: Literal["workers", "transformers", "vllm"] = ours(
+        "workers",
+        "who draws: our own generator, transformers' (any causal model), or vLLM in an environment of its own (docs/rollouts.md)",
+    )
+
+
 SelectionRule = Literal["entropy-window", "highest-pass@k", "validation-loss"]
 
 
@@ -918,7 +927,7 @@ class RlConfig(Record):
     objective: Objective = ours(Objective(), "of every arm, unless it states otherwise")
     optimizer: RlOptimizer = ours(RlOptimizer(), "AdamW, of every arm, unless it states otherwise")
     lora: Lora | None = ours(None, "train adapters alone; none: all weights")
-    sampling: Sampling = ours(Sampling(), "how rollouts are drawn")
+    sampling: RlSampling = ours(RlSampling(), "how rollouts are drawn")
     min_solve_rate: float = ours(
         0.0, "problems whose solve rate lies below are dropped, too; 0 keeps what the teacher solves", ge=0, lt=1
     )
@@ -953,6 +962,22 @@ class RlConfig(Record):
             raise ValueError(
                 f"rl.sampling.top_p = {self.sampling.top_p:g} must be 1: from a nucleus tokens are drawn more often than their"
                 " log-probability says, and the ratio of eq. 1 is then not to the policy that drew them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_goes_on_with_responses(self) -> "RlConfig":
+        if self.sampling.engine == "transformers" and any(one.partial_rollouts for one in self.objectives.values()):
+            raise ValueError(
+                "rl.sampling.engine = 'transformers' draws whole responses: leave out rl.objective.partial_rollouts, or take another engine"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _entropy_is_told(self) -> "RlConfig":
+        if self.sampling.engine == "vllm" and any(rule.kind == "entropy_floor" for rule in self.watch.rules):
+            raise ValueError(
+                "rl.watch has a rule entropy_floor, and rl.sampling.engine = 'vllm' tells no entropy: leave it out, or change the engine"
             )
         return self
 
@@ -1154,6 +1179,14 @@ class Runtime(Record):
     server_requests: int = ours(16, "requests at a time to a server whose model is evaluated", ge=1)
     server_requests_per_minute: float | None = ours(
         None, "most requests to it in a minute; none: as many as it answers", gt=0
+    )
+    vllm_python: str = ours(
+        "", "python of the environment that has vLLM, for rl.sampling.engine = 'vllm'; none: the variable VLLM_PYTHON"
+    )
+    vllm_address: str = ours(
+        "",
+        "stages/sampling/vllm_server.py that runs already, such as http://127.0.0.1:8100, and reads the same files; none: one is started",
+        pattern=r"^$|^https?://[^/\s]+$",
     )
     unsafe_local_execution: bool = ours(False, "run candidate code without isolation: only on a throw-away machine")
 

@@ -37,7 +37,7 @@ from stages.evaluation.scores import Results, Scores, result_rows, score_text, s
 from stages.evaluation.statistics import Difference, estimate_difference
 from stages.local_files import STANDINGS
 from stages.records.artifact import read_manifest, write_json
-from stages.sampling.local import LocalSampler
+from stages.sampling.engines import chain_sampler
 from stages.sampling.prompting import chosen_model, model_folder
 from stages.sampling.requests import Policy, SamplingJob
 from stages.sampling.sampler import sample_and_judge
@@ -67,7 +67,7 @@ def run(
     asked = asked_of(config, inputs["curation"])
     for folder in models.values():
         require_room(asked.benchmarks, Policy.of(folder))
-    with LocalSampler(runtime, published=out / STATE / "published") as sampler:
+    with chain_sampler(models[SFT], runtime, published=out / STATE / "published") as sampler:
         jobs = _jobs(config, models, asked.parts)
         sampled = sample_and_judge(jobs, sampler=sampler, folder=out / STATE / "samples", log=log)
     write_table(with_model(sampled.tables.values(), map(_model_of, sampled.tables)), out / "samples.parquet")

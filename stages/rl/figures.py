@@ -11,7 +11,7 @@ from stages.config import Objective, RlConfig
 from stages.rl.samples import newborn, responses_of
 from stages.rl.selection import Response, informative_tokens, live_groups
 from stages.sampling.requests import EXPIRED, UNFINISHED
-from stages.sampling.scores import checker_failures, mean_tokens, num_weak, policy_entropy
+from stages.sampling.scores import checker_failures, entropy_figure, mean_tokens, num_weak
 
 _GZIP_FRAME = 18  # bytes of header and trailer
 
@@ -41,7 +41,7 @@ def _lengths(rows: pa.Table) -> dict[str, float]:
         "response/p99_tokens": float(np.percentile(tokens, 99)),
         "response/truncated_share": float(np.mean(rows["truncated"].to_pylist())),
         "response/compressibility": compressibility(rows["response"].to_pylist()),
-        "policy/entropy": policy_entropy(rows),
+        **entropy_figure("policy/entropy", rows),
     }
 
 

@@ -36,9 +36,10 @@ from stages.rl.samples import Journal
 from stages.rl.updates import take_updates, updates_of
 from stages.rl.watch import at_plateau
 from stages.rl.watcher import Verdict, Watcher, restore_points_of
-from stages.sampling.local import LocalSampler
+from stages.sampling.engines import publishing_sampler
 from stages.sampling.prompting import MODEL, prompt_ids
 from stages.sampling.requests import Policy
+from stages.sampling.sampler import PublishingSampler
 from stages.sampling.scores import JudgeWatch
 from stages.stage import STATE, StageLog, StageRecord
 from stages.training.adapters import adapters
@@ -66,7 +67,8 @@ def train_arm(
         run = _Run.start(arm, config=config, start=start, probe=probe, runtime=runtime, out=out, log=log)
         sampler = None
         if run.trainer.writes:
-            sampler = LocalSampler(runtime, published=out / STATE / "published", tokenizer=start)
+            published = out / STATE / "published"
+            sampler = publishing_sampler(config.sampling, runtime, published=published, tokenizer=start)
             run.ask_with(stack.enter_context(sampler), pool, stack)
         run.publish_to(sampler, pool)
         run.look_at_start()
@@ -87,7 +89,7 @@ def train_arm(
 class Asking:
     """What only the rank has that asks for samples."""
 
-    sampler: LocalSampler
+    sampler: PublishingSampler
     ahead: Ahead
 
 
@@ -149,7 +151,7 @@ class _Run:
         run._follow_phases()
         return run
 
-    def ask_with(self, sampler: LocalSampler, pool: Pool, stack: ExitStack) -> None:
+    def ask_with(self, sampler: PublishingSampler, pool: Pool, stack: ExitStack) -> None:
         """Rank 0: from here on it asks this sampler, where the journal has not got the step."""
         strangers = self.journal.clean(num_steps=self.planned.num_steps)
         if strangers:
@@ -168,11 +170,17 @@ class _Run:
         attempts = self.watcher.attempts if self.watcher is not None else None
         self.asking = Asking(sampler, stack.enter_context(Ahead(collector, attempts=attempts)))
 
-    def publish_to(self, sampler: LocalSampler | None, pool: Pool) -> None:
+    def publish_to(self, sampler: PublishingSampler | None, pool: Pool) -> None:
         """Every rank: weights go to the sampler that rank 0 has."""
         first = next(iter(pool.problems[min(pool.problems)]))
-        prompt, max_lag = prompt_ids(self.tokenizer, first)[:_FIXED_PROMPT], self.config.objective.max_lag
-        self.publisher = Publisher(self.trainer.engine, sampler, prompt=prompt, max_lag=max_lag)
+        engine = self.trainer.engine
+        self.publisher = Publisher(
+            engine,
+            sampler,
+            prompt=prompt_ids(self.tokenizer, first)[:_FIXED_PROMPT],
+            max_lag=self.config.objective.max_lag,
+            check_every=engine.broadcast(sampler.check_every if sampler is not None else 0),
+        )
 
     # ------------------------------------------------------------ one step
 
@@ -307,8 +315,9 @@ class _Run:
         reward = f"reward {self.values['reward/mean']:.3f}" if "reward/mean" in self.values else "no verdict"
         trainer.log.progress(step, trainer.num_steps, unit="steps", detail=f"{self.arm.phase_of(step).name} {reward}")
         speeds = {"speed/tokens_per_second": self.values["response/new_tokens"] / max(busy, 1e-9)}
-        if counts:
+        if counts.get("slots"):
             speeds["speed/idle_rows_share"] = 1 - counts["tokens"] / counts["slots"]
+        speeds |= {f"sampler/{name}": count for name, count in counts.items() if name not in ("tokens", "slots")}
         if step % trainer.every == 0 or step == trainer.num_steps:
             times = {f"time/{name}_seconds": value for name, value in sorted(seconds.items())}
             trainer.log.metrics(step, {**self.values, **times, **speeds})

@@ -11,7 +11,7 @@ from data.schema import PROBLEM_SCHEMA, SAMPLE_SCHEMA, Problem, problems_from_ta
 from stages.config import RlConfig
 from stages.sampling.requests import Policy, SamplingJob
 from stages.sampling.sampler import Sampler, joined
-from stages.sampling.scores import mean_score, mean_tokens, policy_entropy, scores_by_problem
+from stages.sampling.scores import entropy_figure, mean_score, mean_tokens, scores_by_problem
 from stages.stage import STATE, step_file
 
 PROBES = "probes"
@@ -69,6 +69,6 @@ def probe_figures(samples: pa.Table) -> dict[str, float]:
     }
     return {
         **{f"probe/{name}": mean_score(part) for name, part in parts.items() if any(part.values())},
-        "probe/entropy": policy_entropy(samples),
+        **entropy_figure("probe/entropy", samples),
         "probe/mean_tokens": mean_tokens(samples),
     }

@@ -10,9 +10,6 @@ from ring_model.policy import Scorer
 from stages.sampling.requests import Policy
 from stages.sampling.sampler import PublishingSampler
 
-CHECK_EVERY = 20
-"""Versions between two comparisons; the first of a process is compared, too."""
-
 TOLERANCE = 0.01
 """Nats of difference on a token. The same weights give the same bits in float32 on one machine; other weights differ by far more."""
 
@@ -32,13 +29,26 @@ class Trained(Protocol):
 
 
 class Publisher:
-    """Publishes a model's weights when they are wanted. Every rank has one and calls it alike; the sampler is rank 0's."""
+    """Publishes a model's weights when they are wanted, and compares the first, and then as often as the sampler asks.
+
+    Every rank has one and calls it alike; the sampler is rank 0's.
+    """
 
     def __init__(
-        self, trained: Trained, sampler: PublishingSampler | None, *, prompt: Sequence[int], max_lag: int
+        self,
+        trained: Trained,
+        sampler: PublishingSampler | None,
+        *,
+        prompt: Sequence[int],
+        max_lag: int,
+        check_every: int,
     ) -> None:
-        """`prompt`: at least two token ids, on which both sides must agree. `max_lag`: versions behind the last that are still asked."""
-        self._trained, self._sampler, self._prompt, self._max_lag = trained, sampler, prompt, max_lag
+        """`prompt`: at least two token ids, on which both sides must agree. `max_lag`: versions behind the last that are still asked.
+
+        `check_every`: the sampler's.
+        """
+        self._trained, self._sampler, self._prompt = trained, sampler, prompt
+        self._max_lag, self._check_every = max_lag, check_every
         self._version = -1
         self._policy: Policy | None = None
 
@@ -55,7 +65,7 @@ class Publisher:
                 if self._sampler is not None:
                     oldest = version - self._max_lag
                     self._policy = self._sampler.publish(self._trained.scorer, version=version, oldest=oldest)
-            if self._version < 0 or version % CHECK_EVERY == 0:
+            if self._version < 0 or version % self._check_every == 0:
                 self._compare(version)
             self._version = version
         return self._policy

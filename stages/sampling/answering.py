@@ -45,23 +45,48 @@ def answer_chunk(worker: Worker, chunk: Chunk) -> tuple[float, dict[str, int]]:
         most_more=chunk.most_more,
         tally=tally,
     )
+    room = chunk.max_total_tokens or model.config.max_position_embeddings
+    answers = answers_table(chunk, prompts, completions, tokenizer, room=room)
+    if chunk.reference is not None:
+        answers = with_reference(worker, (chunk, answers))
+    write_chunk(answers, chunk.answers)
+    return time.monotonic() - started, dict(tally)
+
+
+def answers_table(
+    chunk: Chunk,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Completion],
+    tokenizer: Tokenizer,
+    *,
+    room: int,
+) -> pa.Table:
+    """ANSWER_SCHEMA of what was drawn behind what the chunk's responses began with; in rounds with a column `unfinished`.
+
+    `room`: most tokens of prompt and response.
+    """
+    begun = chunk.begun or (Begun(),) * len(prompts)
     whole = [_joined(before, completion) for before, completion in zip(begun, completions, strict=True)]
     answers = _answers(chunk, prompts, whole, tokenizer)
-    room = chunk.max_total_tokens or model.config.max_position_embeddings
+    if chunk.most_more is None:
+        return answers
     goes_on = [
         not made.finished and len(made.token_ids) < min(chunk.sampling.max_new_tokens, room - len(prompt))
         for prompt, made in zip(prompts, whole, strict=True)
     ]
-    if chunk.most_more is not None:
-        answers = answers.append_column(UNFINISHED_FIELD, pa.array(goes_on))
-    if chunk.reference is not None:
-        responses = [[] if waits else made.token_ids for waits, made in zip(goes_on, whole, strict=True)]
-        values = response_logprobs_of(
-            _reference(worker, chunk.reference), prompts, responses, chunk.sampling.temperature
-        )
-        answers = answers.append_column(REFERENCE_FIELD, pa.array(values, REFERENCE_FIELD.type))
-    write_chunk(answers, chunk.answers)
-    return time.monotonic() - started, dict(tally)
+    return answers.append_column(UNFINISHED_FIELD, pa.array(goes_on))
+
+
+def with_reference(worker: Worker, work: tuple[Chunk, pa.Table]) -> pa.Table:
+    """The answers to a chunk with the log-probabilities that its reference gives their tokens; none of a response that goes on."""
+    chunk, answers = work
+    assert chunk.reference is not None
+    columns = [answers[name].to_pylist() for name in ("prompt_ids", "token_ids")]
+    waits = answers[UNFINISHED].to_pylist() if chunk.most_more is not None else [False] * len(answers)
+    responses = [[] if goes_on else tokens for goes_on, tokens in zip(waits, columns[1], strict=True)]
+    reference = _reference(worker, chunk.reference)
+    values = response_logprobs_of(reference, columns[0], responses, chunk.sampling.temperature)
+    return answers.append_column(REFERENCE_FIELD, pa.array(values, REFERENCE_FIELD.type))
 
 
 def _joined(before: Begun, completion: Completion) -> Completion:
@@ -140,6 +165,7 @@ def _reference(worker: Worker, policy: Policy) -> BailingMoe:
     """The model of a policy that stays the same for long; kept beside the one that answers."""
     kept = worker.kept
     if kept.get("reference_policy") != policy:
+        torch.set_num_threads(worker.runtime.threads)
         kept.update(reference=load_model(policy.weights, device=worker.device), reference_policy=policy)
     return kept["reference"]
 

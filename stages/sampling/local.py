@@ -3,8 +3,6 @@
 Each kind has at most `runtime.workers` processes.
 """
 
-import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -16,6 +14,7 @@ from ring_model.policy import Scorer
 from stages.config import Runtime
 from stages.sampling.answering import answer_chunk, token_logprobs
 from stages.sampling.judges import Answered, Judges
+from stages.sampling.published import Published
 from stages.sampling.requests import Chunk, Policy
 from stages.sampling.sampler import Done
 from stages.sampling.workers import IN_FLIGHT, Pool, result_of
@@ -24,10 +23,11 @@ from stages.sampling.workers import IN_FLIGHT, Pool, result_of
 class LocalSampler:
     """A `PublishingSampler`; used as a context. Processes start at first need and die with this one."""
 
+    check_every = 20  # versions: the files that these processes read are those that were written
+
     def __init__(self, runtime: Runtime, *, published: Path, tokenizer: Path | None = None) -> None:
         """`published` takes the folders of published weights, to which the tokenizer of a model folder belongs."""
-        self._runtime, self._published, self._tokenizer = runtime, published, tokenizer
-        self._times: Counter[int] = Counter()  # that a version was published
+        self._runtime, self._published, self._tokenizer = runtime, Published(published), tokenizer
         self._stack = ExitStack()
         self._generators = self._stack.enter_context(Pool(runtime, imports=answer_chunk.__module__))
         self._judges = self._stack.enter_context(Judges(runtime))
@@ -41,23 +41,10 @@ class LocalSampler:
         self._stack.__exit__(kind, error, trace)
 
     def publish(self, scorer: Scorer, *, version: int, oldest: int) -> Policy:
-        """Write the weights to a folder of their own; those of versions before `oldest`, and after this one, go.
-
-        Processes know weights by their folder, so a version that comes again, as after a roll back, has another one.
-        """
+        """Write the weights to a folder of their own; those of versions before `oldest`, and after this one, go."""
         assert self._tokenizer is not None
-        self._times[version] += 1
-        folder = self._folder(version)
-        scorer.publish(folder)
-        kept = {self._folder(one).name for one in range(oldest, version + 1)}
-        for other in self._published.iterdir():
-            if other.name not in kept:
-                shutil.rmtree(other)
+        folder = self._published.write(version, oldest=oldest, save=scorer.publish)
         return Policy(folder, self._tokenizer)
-
-    def _folder(self, version: int) -> Path:
-        again = self._times[version] - 1
-        return self._published / (f"{version:06d}.{again}" if again > 0 else f"{version:06d}")
 
     def check(self, policy: Policy, tokens: Sequence[int]) -> list[float]:
         """What one of the processes that generate computes."""

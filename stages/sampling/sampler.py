@@ -40,6 +40,8 @@ class Sampler(Protocol):
 class PublishingSampler(Sampler, Protocol):
     """A sampler whose weights change while it is used, as RL needs: those of a version go out, and chunks name them."""
 
+    check_every: int  # versions between two comparisons of `check` with the trainer's own log-probabilities
+
     def publish(self, scorer: Scorer, *, version: int, oldest: int) -> Policy:
         """Make weights known, so that chunks can name them; those of versions before `oldest` may be forgotten."""
 

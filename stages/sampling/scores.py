@@ -154,6 +154,12 @@ def policy_entropy(table: pa.Table) -> float:
     return float(np.dot(table["entropy"].to_numpy().astype(np.float64), tokens) / total) if total else math.nan
 
 
+def entropy_figure(name: str, table: pa.Table) -> dict[str, float]:
+    """`policy_entropy` under a name; nothing where nobody told it, as of a server's responses."""
+    entropy = policy_entropy(table)
+    return {} if math.isnan(entropy) else {name: entropy}
+
+
 def mean_tokens(table: pa.Table) -> float:
     """Mean response length in tokens, of the responses whose length is known; 0 without a response, NaN where none is known."""
     known = _num_tokens(table)

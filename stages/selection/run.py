@@ -18,7 +18,7 @@ from ring_model.checkpoint import check_folder
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime, SelectionConfig, SelectionRule
 from stages.records.artifact import write_json
-from stages.sampling.local import LocalSampler
+from stages.sampling.engines import chain_sampler
 from stages.sampling.prompting import CHOICE
 from stages.sampling.requests import Policy, SamplingJob
 from stages.sampling.sampler import Sampled, sample_and_judge
@@ -37,7 +37,7 @@ from stages.sampling.scores import (
 from stages.seeds import derive_seed
 from stages.selection.rule import RULES, Candidate, Choice, NoChoiceError, by_validation_loss, choose, is_inside
 from stages.stage import STATE, Row, StageLog, StageRecord
-from stages.training.checkpoints import Checkpoint, checkpoints_of
+from stages.training.checkpoints import Checkpoint, checkpoint_folders, checkpoints_of
 
 STRONGER = "stronger"
 Ask = Callable[[Sequence[SamplingJob]], Sampled]
@@ -56,7 +56,8 @@ def run(
     checkpoints = checkpoints_of(inputs["sft"])
     if config.rule == "validation-loss":  # it is known whether it can choose before anything is sampled
         by_validation_loss({name: checkpoint.validation_loss for name, checkpoint in checkpoints.items()})
-    with LocalSampler(runtime, published=out / STATE / "published") as sampler:
+    first = checkpoint_folders(inputs["sft"])[0]
+    with chain_sampler(first, runtime, published=out / STATE / "published") as sampler:
         ask = partial(sample_and_judge, sampler=sampler, folder=out / STATE / "samples", log=log)
         probed, probe_seconds = _probe(config, checkpoints, inputs=inputs, out=out, ask=ask)
         candidates = [_candidate(checkpoint, probed, config) for checkpoint in checkpoints.values()]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from ring_model import generation
+from ring_model import row_cache
 from ring_model.generation import Completion, choose_tokens, generate, uniforms
 from ring_model.modelling import BailingMoe
 from ring_model.policy import pack_rows, response_logprobs
@@ -53,11 +53,11 @@ def test_equal_calls_are_equal_to_the_bit(model: BailingMoe) -> None:
         assert a.logprobs.tobytes() == b.logprobs.tobytes()
 
 
-def test_a_cache_that_grows_changes_no_bit(model: BailingMoe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_grows_and_shrinks_changes_no_bit(model: BailingMoe, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     for spare in (64, 1):
-        monkeypatch.setattr(generation, "_SPARE_POSITIONS", spare)
-        made.append(sample(model, max_rows=3, max_new_tokens=40))
+        monkeypatch.setattr(row_cache, "SPARE_POSITIONS", spare)
+        made.append(sample(model, PROMPTS * 3, max_rows=3, max_new_tokens=40))
     assert max(len(completion.token_ids) for completion in made[0]) == 40
     for wide, narrow in zip(*made, strict=True):
         assert wide.token_ids == narrow.token_ids

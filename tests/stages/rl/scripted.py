@@ -106,6 +106,7 @@ class ScriptedSampler:
     ) -> None:
         self.script, self.folder, self.keeps_first = script, folder, keeps_first
         self.sample_of = sample_of or {}
+        self.check_every = 20
         self.published: list[int] = []
         self.compared = 0
         self.num_tokens = 0  # that it drew

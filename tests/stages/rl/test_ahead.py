@@ -77,7 +77,9 @@ def start(tiny_model: Path, tmp_path: Path) -> Start:
         for earlier in range(1, step + 1):  # where a resume point has it
             stream.take(arm.phase_of(earlier), 4)
         collector = Collector(arm, config, stream, sampler, None, journal, JudgeWatch(config))
-        publisher = Publisher(scorer, sampler, prompt=[3, 4, 5], max_lag=config.objective.max_lag)
+        publisher = Publisher(
+            scorer, sampler, prompt=[3, 4, 5], max_lag=config.objective.max_lag, check_every=sampler.check_every
+        )
         return Trainer(Ahead(collector), publisher, sampler, journal, scorer)
 
     return begin

@@ -102,7 +102,9 @@ def start(tiny_model: Path, tmp_path: Path) -> Start:
             journal=Journal(out),
             watch=JudgeWatch(config),
         )
-        publisher = Publisher(model, sampler, prompt=[3, 4, 5], max_lag=config.objective.max_lag)
+        publisher = Publisher(
+            model, sampler, prompt=[3, 4, 5], max_lag=config.objective.max_lag, check_every=sampler.check_every
+        )
         return Process(collector, publisher, sampler, Journal(out))
 
     return begin

@@ -8,7 +8,7 @@ import torch
 from ring_model.checkpoint import load_model
 from ring_model.engine import NonFiniteError
 from ring_model.policy import BailingScorer
-from stages.rl.publishing import CHECK_EVERY, Publisher
+from stages.rl.publishing import Publisher
 from tests.stages.rl.scripted import Reply, ScriptedSampler
 
 PROMPT = [3, 4, 5, 6, 7]
@@ -37,7 +37,7 @@ def moved(model: BailingScorer) -> None:
 
 def test_weights_are_published_once_a_version(model: BailingScorer, tmp_path: Path) -> None:
     sampler = sampler_in(tmp_path)
-    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
+    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0, check_every=sampler.check_every)
     first, again, later = (publisher.policy(version) for version in (3, 3, 4))
     assert sampler.published == [3, 4]
     assert first == again
@@ -49,9 +49,8 @@ def test_weights_are_published_once_a_version(model: BailingScorer, tmp_path: Pa
 def test_the_sampler_is_compared_at_the_first_version_and_every_twentieth(
     model: BailingScorer, tmp_path: Path, first: int, compared: list[int]
 ) -> None:
-    assert CHECK_EVERY == 20
     sampler, at = sampler_in(tmp_path), []
-    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
+    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0, check_every=sampler.check_every)
     for version in (version for version in (0, 1, 3, 4, 19, 20, 21, 39, 40, 41) if version >= first):
         before = sampler.compared
         publisher.policy(version)
@@ -59,8 +58,17 @@ def test_the_sampler_is_compared_at_the_first_version_and_every_twentieth(
     assert at == compared
 
 
+def test_a_sampler_says_how_often_it_is_compared(model: BailingScorer, tmp_path: Path) -> None:
+    sampler = sampler_in(tmp_path)
+    sampler.check_every = 1
+    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0, check_every=sampler.check_every)
+    for version in (3, 3, 4, 5):
+        publisher.policy(version)
+    assert sampler.compared == 3
+
+
 def test_a_sampler_that_has_other_weights_is_found_at_the_next_comparison(model: BailingScorer, tmp_path: Path) -> None:
-    publisher = Publisher(model, sampler_in(tmp_path, keeps_first=True), prompt=PROMPT, max_lag=0)
+    publisher = Publisher(model, sampler_in(tmp_path, keeps_first=True), prompt=PROMPT, max_lag=0, check_every=20)
     publisher.policy(19)
     moved(model)
     with pytest.raises(RuntimeError, match=r"does not have the weights of version 20: .* differ by .* at most 0.01 is"):
@@ -69,7 +77,7 @@ def test_a_sampler_that_has_other_weights_is_found_at_the_next_comparison(model:
 
 def test_the_same_weights_pass(model: BailingScorer, tmp_path: Path) -> None:
     sampler = sampler_in(tmp_path)
-    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
+    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0, check_every=sampler.check_every)
     publisher.policy(19)
     moved(model)
     publisher.policy(20)
@@ -90,7 +98,7 @@ class _Off(ScriptedSampler):
 def test_a_hundredth_of_a_nat_is_rounding(model: BailingScorer, tmp_path: Path, nats: float, passes: bool) -> None:
     sampler = _Off(reply, folder=tmp_path)
     sampler.nats = nats
-    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0)
+    publisher = Publisher(model, sampler, prompt=PROMPT, max_lag=0, check_every=sampler.check_every)
     if passes:
         assert publisher.policy(0).weights.name == "000000"
         return
@@ -99,7 +107,7 @@ def test_a_hundredth_of_a_nat_is_rounding(model: BailingScorer, tmp_path: Path, 
 
 
 def test_weights_that_give_no_finite_numbers_are_told_as_such(model: BailingScorer, tmp_path: Path) -> None:
-    publisher = Publisher(model, sampler_in(tmp_path), prompt=PROMPT, max_lag=0)
+    publisher = Publisher(model, sampler_in(tmp_path), prompt=PROMPT, max_lag=0, check_every=20)
     with torch.no_grad():
         model.model.norm.weight[0] = float("inf")
     with pytest.raises(NonFiniteError, match="log-probabilities are not finite"):
