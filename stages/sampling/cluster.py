@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from typing import Any, Self
 
 import pyarrow.feather as feather
 from distributed import Client, KilledWorker, get_worker
-from distributed.comm import CommClosedError
+from distributed.client import ClosedClientError
 
 from data.domain_names import VARIABLE, own_domain_files
 from data.domains import Verdict
@@ -134,7 +135,8 @@ class ClusterPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._executor.shutdown(wait=False)
+        with suppress(ClosedClientError):  # where the cluster is lost
+            self._executor.shutdown(wait=False)
         self._client.close()
 
     @property
@@ -142,7 +144,7 @@ class ClusterPool:
         """Threads of the workers that there are. Raises ValueError where the cluster is lost."""
         try:
             return sum(self._client.nthreads().values())
-        except (OSError, CommClosedError) as error:
+        except (OSError, ClosedClientError) as error:
             raise _lost(error) from error
 
     def look(self) -> None:
@@ -155,12 +157,15 @@ class ClusterPool:
             raise ValueError(f"the Dask cluster has had no worker for {NO_WORKER_SECONDS:g} s; {GO_ON}")
 
     def begin(self, chunk: Chunk) -> Future[Told]:
-        """Hand a chunk's responses to a worker."""
+        """Hand a chunk's responses to a worker. Raises ValueError where the cluster is lost."""
         answers = feather.read_table(chunk.answers, memory_map=False)
         pairs = tuple(judging.to_judge(chunk, answers))
         key = self._keys[chunk.path] = f"judge-{uuid.uuid4().hex}"
         asked = Asked(pairs, self._runtime, self._requires_thinking, self._code)
-        future: Future[Told] = self._executor.submit(judge, asked, key=key)
+        try:
+            future: Future[Told] = self._executor.submit(judge, asked, key=key)
+        except ClosedClientError as error:
+            raise _lost(error) from error
         return future
 
     def end(self, chunk: Chunk, future: Future[Told]) -> tuple[float, dict[str, int]]:
