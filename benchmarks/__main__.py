@@ -20,7 +20,6 @@ BENCHMARKS = (
     "judging",
     "judging_mutations",
     "judging_peers",
-    "judging_pool",
 )
 WITH_ARGUMENTS = {
     "claims": "benchmarks.claims",
