@@ -1154,7 +1154,8 @@ class Runtime(Record):
     workers: int = ours(2, "sampling and curation processes", ge=1)
     dask_address: str = ours(
         "",
-        "scheduler of a Dask cluster that works on curation's batches, such as tcp://127.0.0.1:8786 (extra `cluster`); none: `workers`",
+        "scheduler of a Dask cluster that works on curation's batches and judges responses, such as tcp://127.0.0.1:8786 (extra"
+        " `cluster`); none: `workers`",
         pattern=r"^$|^(tcp|tls|ws|wss)://[^/\s]+:\d+$",
     )
     hosts: str = ours(

@@ -1,0 +1,243 @@
+"""Judging on a Dask cluster: a real scheduler and real workers, and the bytes that a process of this machine writes."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from data.sandbox import Sandbox, SandboxError
+from data.schema import Problem
+from ring_model.tokenizer import Tokenizer
+from stages.config import Runtime
+from stages.sampling.judges import Judges
+from stages.sampling.judging import to_judge
+from stages.sampling.requests import UNFINISHED, Chunk, write_chunk
+from stages.sampling.sampler import Done
+from tests.flows.test_serve import free_port
+from tests.stages.sampling.conftest import answers_of, chunk_of
+
+distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+from stages.sampling import cluster as clusters  # noqa: E402 - imports distributed
+from stages.sampling.cluster import JUDGED_AGAIN, Asked, ClusterPool, code_of, require_same_code  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[3]
+WAIT_SECONDS = 60.0
+NUM_CHUNKS = 6
+TESTS = json.dumps({"type": "call", "function": "double", "inputs": [[21]], "outputs": [42], "limits": {"time_s": 20}})
+PROGRAM = "so </think>\n```python\ndef double(x):\n    {}\n    return {}\n```"
+UNCONFINED = """
+import sys
+from data.sandbox import kernel, seccomp
+tests = [operation for number in (272, 444) for operation in (seccomp._op(0x15, number, 0, 1), seccomp._op(0x06, 0x00050001))]
+kernel.checked(kernel.libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
+seccomp.restrict(b"".join([seccomp._op(0x20, 0), *tests, seccomp._op(0x06, 0x7FFF0000)]))
+from dask.__main__ import main
+main()
+"""  # a Dask worker on a machine that refuses namespaces (unshare) and Landlock
+
+
+def _start(command: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "0"}
+    return subprocess.Popen(
+        [sys.executable, *command, "--host", "127.0.0.1", "--no-dashboard"],
+        env=environment,
+        cwd=folder,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@contextmanager
+def _cluster(folder: Path, *, program: Sequence[str] = ("-m", "dask"), num_workers: int = 2) -> Iterator[str]:
+    """Address of a scheduler with workers called one, two, ... that work in `folder`."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    processes = [_start(["-m", "dask", "scheduler", "--port", address.rpartition(":")[2]], folder)]
+    names = ("one", "two")[:num_workers]
+    processes += [
+        _start([*program, "worker", address, "--nthreads", "1", "--no-nanny", "--name", name], folder) for name in names
+    ]
+    try:
+        with distributed.Client(address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(num_workers, timeout=60)
+        yield address
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with _cluster(tmp_path_factory.mktemp("cluster")) as address:
+        yield address
+
+
+def _problems(number: int) -> list[Problem]:
+    return [
+        Problem(id=f"m{number}", domain="math", split="rl", prompt="compute 3 + 9", answer=str(number)),
+        Problem(id=f"c{number}", domain="code", split="rl", prompt="double a number", tests=TESTS),
+    ]
+
+
+def _answered(folder: Path, model: Path, *, program: str = "pass") -> list[Chunk]:
+    """Chunks of a right and a wrong response to each of two problems; of the last one a response goes on."""
+    folder.mkdir()
+    tokenizer, chunks = Tokenizer.from_folder(model), []
+    for number in range(NUM_CHUNKS):
+        chunk = chunk_of(folder, model, _problems(number), path=folder / f"{number}.arrow")
+        right = [f"so </think> \\boxed{{{number}}}", f"</think> \\boxed{{{number + 1}}}"]
+        answers = answers_of(
+            chunk, [*right, PROGRAM.format(program, "2 * x"), PROGRAM.format(program, number)], tokenizer
+        )
+        if number == NUM_CHUNKS - 1:
+            goes_on = pa.array([True, False, False, False])
+            answers = answers.append_column(pa.field(UNFINISHED, pa.bool_()), goes_on)
+        write_chunk(answers, chunk.answers)
+        chunks.append(chunk)
+    return chunks
+
+
+def _judge(chunks: Sequence[Chunk], runtime: Runtime) -> list[Done]:
+    with Judges(runtime) as judges:
+        return list(judges.judged(chunks, answer=lambda _: Future(), most_answering=1))
+
+
+def _bytes(chunks: Sequence[Chunk]) -> list[bytes]:
+    return [chunk.path.read_bytes() for chunk in chunks]
+
+
+@pytest.fixture(scope="module")
+def confined() -> None:
+    with Sandbox(rung="A") as sandbox:
+        try:
+            sandbox.start()
+        except SandboxError as error:
+            pytest.skip(str(error))
+
+
+def test_two_workers_one_worker_and_a_process_of_this_machine_write_the_same_bytes(
+    cluster: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    here, both, alone = (_answered(tmp_path / name, tiny_model) for name in ("here", "both", "alone"))
+    _judge(here, Runtime(workers=1))
+    assert here[1].read()["status"].to_pylist() == ["correct", "wrong", "correct", "wrong"]
+    assert here[-1].read()["status"].to_pylist() == [UNFINISHED, "wrong", "correct", "wrong"]
+
+    done = _judge(both, Runtime(dask_address=cluster))
+    assert _bytes(both) == _bytes(here)
+    assert not any(chunk.answers.exists() for chunk in both)
+    assert all(one.seconds["judge"] > 0 and JUDGED_AGAIN not in one.counts for one in done)
+
+    with _cluster(tmp_path, num_workers=1) as address:
+        _judge(alone, Runtime(dask_address=address))
+    assert _bytes(alone) == _bytes(here)
+
+
+def test_a_worker_that_is_killed_loses_no_chunk_and_what_it_had_is_counted(tiny_model: Path, tmp_path: Path) -> None:
+    here, there = (_answered(tmp_path / name, tiny_model) for name in ("here", "there"))
+    slow = _answered(tmp_path / "slow", tiny_model, program="import time; time.sleep(1)")
+    _judge(here, Runtime(workers=1))
+    done: list[Done] = []
+    with _cluster(tmp_path) as address, distributed.Client(address, set_as_default=False) as client:
+        chunks, runtime = [*slow, *there], Runtime(dask_address=address)
+        thread = threading.Thread(target=lambda: done.extend(_judge(chunks, runtime)), daemon=True)
+        thread.start()
+        pids = client.run(os.getpid)
+        until(lambda: all(client.processing().get(worker) for worker in pids))
+        os.kill(next(iter(pids.values())), signal.SIGKILL)
+        thread.join(WAIT_SECONDS)
+        assert len(client.nthreads()) == 1
+    assert len(done) == 2 * NUM_CHUNKS
+    assert _bytes(there) == _bytes(here)
+    assert 1 <= sum(one.counts.get(JUDGED_AGAIN, 0) for one in done) <= 4  # of at most 2 x 2 that are handed out
+
+
+def test_a_worker_without_isolation_refuses_by_its_name(confined: None, tiny_model: Path, tmp_path: Path) -> None:
+    chunks = _answered(tmp_path / "chunks", tiny_model)
+    with (
+        _cluster(tmp_path, program=("-c", UNCONFINED), num_workers=1) as address,
+        pytest.raises(SandboxError, match="Dask worker one does not judge: not running untrusted code"),
+    ):
+        _judge(chunks, Runtime(dask_address=address))
+    assert all(chunk.answers.exists() and not chunk.is_done for chunk in chunks)
+
+
+def test_a_worker_is_told_nothing_of_the_runs_files(tiny_model: Path, tmp_path: Path) -> None:
+    chunk = _answered(tmp_path / "chunks", tiny_model)[0]
+    import pyarrow.feather as feather
+
+    pairs = tuple(to_judge(chunk, feather.read_table(chunk.answers)))
+    message = pickle.dumps(Asked(pairs, Runtime(), requires_thinking=True, code="c"))
+    assert str(tmp_path).encode() not in message and str(tiny_model).encode() not in message
+
+
+def test_twice_as_many_chunks_are_handed_out_as_the_workers_have_threads(cluster: str) -> None:
+    with Judges(Runtime(workers=7, dask_address=cluster)) as judges:
+        assert judges._pool.places == 2 and judges._most_unjudged() == 4
+
+
+def test_a_cluster_that_goes_away_ends_the_judging_and_loses_no_answer(tiny_model: Path, tmp_path: Path) -> None:
+    chunks = _answered(tmp_path / "chunks", tiny_model, program="import time; time.sleep(1)")
+    with _cluster(tmp_path) as address:
+        runtime = Runtime(dask_address=address)
+        with Judges(runtime) as judges:
+            done = judges.judged(chunks, answer=lambda _: Future(), most_answering=1)
+            next(done)
+            with distributed.Client(address, set_as_default=False) as client:
+                client.shutdown()
+            with pytest.raises(ValueError, match=r"the Dask cluster is lost .* run again"):
+                list(done)
+    assert all(chunk.is_done != chunk.answers.exists() for chunk in chunks)
+    with pytest.raises(ValueError, match="no Dask scheduler answered"):
+        Judges(runtime)
+    _judge(chunks, Runtime(workers=1))
+    assert all(chunk.is_done for chunk in chunks)
+
+
+def test_a_cluster_that_all_workers_have_left_ends_the_judging(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "NO_WORKER_SECONDS", 0.5)
+    cluster = distributed.LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0")
+    with cluster, ClusterPool(Runtime(dask_address=cluster.scheduler_address), requires_thinking=True) as pool:
+        pool.look()
+        cluster.scale(0)
+        until(lambda: not pool.places)
+        pool.look()
+        time.sleep(0.6)
+        with pytest.raises(ValueError, match=r"no worker for 0\.5 s; start it and run again"):
+            pool.look()
+
+
+def test_a_worker_with_other_code_is_refused() -> None:
+    kept: dict[str, Any] = {}
+    require_same_code(kept, "stages.seeds", code_of("stages.seeds"))
+    with pytest.raises(ValueError, match="install the same version on every worker"):
+        require_same_code(kept, "stages.seeds", "b" * 64)
+
+
+def test_other_domains_of_ones_own_are_other_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = set()
+    for text in (None, "ONE = 1\n", "ONE = 2\n"):
+        if text is not None:
+            (tmp_path / "riddles.py").write_text(text)
+            monkeypatch.setenv("RING_DOMAINS", str(tmp_path / "riddles.py"))
+        found.add(code_of("stages.seeds"))
+    assert len(found) == 3
+
+
+def until(happened: Callable[[], Any]) -> None:
+    end = time.monotonic() + WAIT_SECONDS
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
