@@ -20,6 +20,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.chain_page import chain_page
 from flows.forecast import forecast, in_words
 from flows.launch import Chain, Display, Result
+from flows.placement import require_pools
 from flows.request import Plan, Request, plan_request
 from flows.stage_task import StageCall, submit
 from flows.terminal import active_display
@@ -85,6 +86,7 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
     started = time.monotonic()
     plan = plan_request(request)
     recipe = plan.resolved.recipe
+    require_pools(plan.specs, recipe.runtime)
     asked = {"request.until": request.until, "request.rerun": request.rerun, "request.overrides": request.overrides}
     chain = open_chain(
         plan.specs,

@@ -31,7 +31,8 @@ from stages.records.tracking_uri import browse_command, is_server, tracking_uri,
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
-_POOL = "local"  # as in prefect.yaml
+_POOL = "local"  # whose worker is started here
+_POOLS = (_POOL, "gpu", "cpu-judge")  # as in prefect.yaml
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Refused\w*)\b(: |$)")
 
 
@@ -61,9 +62,10 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
             if records:
                 children.append(_start(_mlflow_command(home, host, mlflow_port), environment, log))
             _await_http(f"{api}/health", children, log_path=home / "up.log")
-            say("Prefect's server answers; making the work pool ...")
-            if not _has_pool(api):  # made again it would lose its limit of flow runs at once
-                _prefect(["work-pool", "create", _POOL, "--type", "process"], environment, log)
+            say("Prefect's server answers; making the work pools ...")
+            for pool in _POOLS:
+                if not _has_pool(api, pool):  # made again it would lose its limit of flow runs at once
+                    _prefect(["work-pool", "create", pool, "--type", "process"], environment, log)
             say("registering the deployments ...")
             _prefect(["--no-prompt", "deploy", "--all"], environment, log)
             children.append(_start(["prefect", "worker", "start", "--pool", _POOL], environment, log))
@@ -203,9 +205,9 @@ def _prefect(arguments: Sequence[str], environment: dict[str, str], log: IO[byte
         raise ValueError(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout[-2000:]}")
 
 
-def _has_pool(api: str) -> bool:
+def _has_pool(api: str, pool: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{api}/work_pools/{_POOL}", timeout=START_SECONDS):
+        with urllib.request.urlopen(f"{api}/work_pools/{pool}", timeout=START_SECONDS):
             return True
     except urllib.error.HTTPError as error:
         if error.code != HTTPStatus.NOT_FOUND:

@@ -1158,6 +1158,13 @@ class Runtime(Record):
         " `cluster`); none: `workers`",
         pattern=r"^$|^(tcp|tls|ws|wss)://[^/\s]+:\d+$",
     )
+    pools: dict[StageName, str] = ours(
+        {},
+        "Prefect work pool by stage, such as {rl = 'gpu'}: a worker of it runs the stage; none: the machine of the chain",
+    )
+    pool_seconds: float = ours(
+        1800.0, "a stage that a pool's worker took, and that has not begun for so long, is handed out again", gt=0
+    )
     hosts: str = ours(
         "", "file of the hosts that share a stage's ranks, lines such as `node-1 slots=8`; none: this one, or SLURM's"
     )

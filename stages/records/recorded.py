@@ -27,6 +27,7 @@ from stages.records.run_ledger import (
     plan_digest,
 )
 from stages.records.tracking import (
+    PARENT,
     TIME_FORMAT,
     MlflowClient,
     Run,
@@ -42,7 +43,6 @@ from stages.training.ledger import STEPS, steps_of
 _LARGEST = 1.7976931348623157e308  # what MLflow keeps for an infinity
 _LONGEST_VALUE = 6000  # characters of a parameter
 _REPORT = "report.html"
-_PARENT = "mlflow.parentRunId"
 _ENDS = ("/low", "/high")  # of intervals
 _MOST = 5  # lines a run
 
@@ -123,7 +123,7 @@ def _final_problems(client: MlflowClient, run: Run, manifest: Manifest) -> Itera
     """
     final = recorded_metrics(manifest)
     ends = {name: value for name, value in final.items() if name not in manifest.metrics and name.endswith(_ENDS)}
-    parent = find_run(client, run.data.tags.get(_PARENT, "")) if ends else None
+    parent = find_run(client, run.data.tags.get(PARENT, "")) if ends else None
     is_older = parent is not None and not any(map(_is_in(run), ends)) and all(map(_is_in(parent), ends))
     own = final if not is_older else {name: value for name, value in final.items() if name not in ends}
     yield from _metric_problems(run, own)

@@ -24,6 +24,7 @@ from urllib.parse import quote, urlencode
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of runs on a server: ours is the result alone
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault(
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5"
@@ -74,6 +75,7 @@ HOME = (
     "ring.home"  # machine and folder of the process that holds it open: a tracking server has the runs of others, too
 )
 CHOSEN = "ring.chosen"  # of a selection and of a chain: the SFT checkpoint; of a model: why it was chosen
+PARENT = "mlflow.parentRunId"
 CACHED = "ring.cached."  # and the stage: its result, where the chain took it as it stood
 _NOT_MEASURED = "ring.system_metrics"  # of a stage: why its system metrics are not there, or not to its end
 NOTE = "mlflow.note.content"  # what the UI shows as a description
@@ -473,7 +475,7 @@ class Tracker:
         with _reported(f"the stage {name} in MLflow"):
             if resume and self._known(resume):
                 return self._continue(resume, parent=parent)
-            stage_tags = {"mlflow.parentRunId": parent, **tags}
+            stage_tags = {PARENT: parent, **tags}
             run_id = self._create(name, tags=stage_tags, params=params, datasets=datasets, models=models)
         return StageRun(self.client, self.experiment_id, run_id, self._home)
 
@@ -482,6 +484,18 @@ class Tracker:
         run = self._find(run_id)
         return run is not None and run.info.experiment_id == self.experiment_id
 
+    def knows(self, run_id: str) -> bool:
+        """Whether a run is there and was not deleted."""
+        with _reported("in the records of the chain"):
+            return self._find(run_id) is not None
+
+    def close_lost(self, chain_run: str, *, fingerprint: str, why: str) -> None:
+        """Close what a machine left open that was lost with a stage."""
+        left = f"attributes.status = 'RUNNING' AND tags.`{PARENT}` = '{chain_run}' AND tags.`ring.fingerprint` = '{fingerprint}'"
+        with _reported("a stage whose machine was lost in MLflow"):
+            for run in self.client.search_runs([self.experiment_id], left):
+                _close(self.client, run.info.run_id, status="killed", error=why)
+
     def _find(self, run_id: str) -> Run | None:
         """None where the run was deleted, or the records are other ones."""
         run = find_run(self.client, run_id)
@@ -489,7 +503,7 @@ class Tracker:
 
     def _continue(self, run_id: str, *, parent: str) -> StageRun:
         """First say which process holds the run, then that it runs: else another chain's start would take it for dead."""
-        for key, value in {"mlflow.parentRunId": parent, **self._stamp(), "ring.status": "running"}.items():
+        for key, value in {PARENT: parent, **self._stamp(), "ring.status": "running"}.items():
             self.client.set_tag(run_id, key, value)
         with _closed_on_failure(self.client, run_id):
             _drop_error(self.client, run_id)
