@@ -26,6 +26,7 @@ from flows.placed import REFUSED, asked_of, placed_stage
 from stages.config import Runtime
 from stages.errors import StageError, StoppedError
 from stages.plan import PlannedStage
+from stages.records.tracking_uri import without_password
 
 SILENT_SECONDS = 60.0  # without a sign of life
 MOST_MACHINES = 3  # that may be lost with a stage
@@ -49,8 +50,9 @@ def require_pools(specs: list[PlannedStage], runtime: Runtime) -> None:
             try:
                 client.read_deployment_by_name(_deployment(pool))
             except ObjectNotFound as error:
+                server = without_password(str(client.api_url)).rstrip("/")
                 raise ValueError(
-                    f"runtime.pools names {pool!r}, and the Prefect server at {client.api_url} has no deployment {_deployment(pool)}: "
+                    f"runtime.pools names {pool!r}, and the Prefect server at {server} has no deployment {_deployment(pool)}: "
                     "start `ring up`, or name a server with PREFECT_API_URL and call `prefect deploy --all` there; "
                     "a pool of one's own needs its deployment in prefect.yaml (docs/pools.md)"
                 ) from error

@@ -16,7 +16,7 @@ from data.schema import Problem, table_from_problems, write_table
 from flows import shards
 from flows.shards import _next
 from tests.flows.conftest import ROOT, Ring, by_key, content
-from tests.flows.test_serve import free_port
+from tests.flows.servers import free_port
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 

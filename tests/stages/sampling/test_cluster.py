@@ -25,7 +25,7 @@ from stages.sampling.judges import Judges
 from stages.sampling.judging import to_judge
 from stages.sampling.requests import UNFINISHED, Chunk, write_chunk
 from stages.sampling.sampler import Done
-from tests.flows.test_serve import free_port
+from tests.flows.servers import free_port
 from tests.stages.sampling.conftest import answers_of, chunk_of
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
