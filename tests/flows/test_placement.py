@@ -220,6 +220,22 @@ def test_a_host_that_is_killed_loses_its_stage_to_another_and_the_bytes_are_the_
 
 
 @pytest.mark.slow
+def test_on_a_shared_disk_the_next_host_goes_on_from_the_last_checkpoint(site):
+    disk = str(site.folder / "disk")
+    chain = site.machine("boss", url=disk)
+    with site.host("four", pool="gpu", url=disk) as four:
+        child = chain.start("run", "smoke", "--until", "sft", *LONG, *pools(sft="gpu"), "--json")
+        awaited_line(child, r"sft .*[1-9]\d*/\d+ steps")
+        kill(four)
+        with site.host("five", pool="gpu", url=disk):
+            out, err = child.communicate(timeout=600)
+    assert child.returncode == 0, err
+    assert by_key(json.loads(out))["sft"]["status"] == "resumed"
+    found = Ring(Path(disk))("runs", "--json", env=chain.environment)
+    assert [run["outcome"] for run in json.loads(found.stdout)["runs"]] == ["finished"]
+
+
+@pytest.mark.slow
 def test_a_chain_that_is_stopped_ends_its_stage_on_the_host(site):
     chain = site.machine("stopped")
     with site.host("three", pool="gpu") as host:
