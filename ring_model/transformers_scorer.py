@@ -95,8 +95,8 @@ class _TakenTogether(torch.autograd.Function):
         return tuple(tensor.view_as(tensor) for tensor in tensors)
 
     @staticmethod
-    def backward(_: Any, *gradients: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401 - torch gives it no type
-        return gradients
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401 - as torch names and types them
+        return grad_outputs
 
 
 class TransformersScorer(Scorer):

@@ -31,7 +31,9 @@ CASES += ["qwen2:1:2", "qwen3_moe:1:2", "qwen3_moe:3:2"]  # KIND:STAGE[:RANK_OF_
 SCRIPT = str(Path(__file__).parent / "engine_script.py")
 
 
-def run(*arguments: object, ranks: int = 1, script: str = SCRIPT, **variables: str) -> subprocess.CompletedProcess:
+def run(
+    *arguments: object, ranks: int = 1, script: str = SCRIPT, timeout: float = 120, **variables: str
+) -> subprocess.CompletedProcess:
     start = [sys.executable] if ranks == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     start += [] if ranks == 1 else [f"--nproc-per-node={ranks}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
@@ -41,7 +43,7 @@ def run(*arguments: object, ranks: int = 1, script: str = SCRIPT, **variables: s
         [*start, script, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         env=environment,
         check=False,
     )
@@ -146,14 +148,15 @@ def architectures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("architectures")
     for kind in ("qwen2", "qwen3_moe"):
         save_causal_lm(folder / kind, kind)
-    done = run(folder, *CASES, ranks=2, script=str(Path(__file__).parent / "architectures_script.py"))
+    script = str(Path(__file__).parent / "architectures_script.py")
+    done = run(folder, *CASES, ranks=2, script=script, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
 @pytest.fixture(scope="module")
 def architecture_alone(architectures: Path) -> Callable[[str], tuple[list[torch.Tensor], list[float], list[str], Path]]:
-    """Weights, norms, names and saved folder of a case's model after the same steps by torch alone."""
+    """Weights, norms, names and saved folder of a case's model after the same steps by torch alone, whatever the stage."""
 
     @functools.cache
     def make(case: str) -> tuple[list[torch.Tensor], list[float], list[str], Path]:
@@ -164,7 +167,7 @@ def architecture_alone(architectures: Path) -> Callable[[str], tuple[list[torch.
         scorer.save(folder := architectures / f"{case}.alone", end_ids=[3])
         return weights, norms, names, folder
 
-    return lambda case: make(case.replace(case.split(":")[1], "0", 1))
+    return lambda case: make(":".join(["0" if index == 1 else part for index, part in enumerate(case.split(":"))]))
 
 
 @pytest.mark.parametrize("case", CASES)
