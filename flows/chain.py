@@ -14,6 +14,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.context import FlowRunContext
+from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -86,7 +87,6 @@ def run_request(request: Request, *, display: Display) -> dict[str, Any]:
     started = time.monotonic()
     plan = plan_request(request)
     recipe = plan.resolved.recipe
-    require_pools(plan.specs, recipe.runtime)
     asked = {"request.until": request.until, "request.rerun": request.rerun, "request.overrides": request.overrides}
     chain = open_chain(
         plan.specs,
@@ -186,8 +186,9 @@ def open_chain(
 ) -> Chain:
     """Open the home folder and the run in MLflow of what is to be done, under the experiment `name`.
 
-    `rerun` are keys of stages, `changed` what `--set` says.
+    `rerun` are keys of stages, `changed` what `--set` says. Raises ValueError for a work pool that is not there.
     """
+    require_pools(specs, runtime)
     home = ring_home()
     store = open_store(home)
     store.root.mkdir(parents=True, exist_ok=True)
@@ -247,10 +248,13 @@ def run_stages(specs: Sequence[PlannedStage], *, rerun: Collection[str], chain: 
 
 
 def _await(futures: list[PrefectFuture[str]]) -> None:
-    """Wait for all; the first failure is raised as it is."""
+    """Wait for all; the first failure is raised as it is. Raises StoppedError for a stage that a person stopped."""
     wait(futures)
     for future in futures:
-        future.result()
+        try:
+            future.result()
+        except CancelledRun as error:
+            raise StoppedError(str(error)) from error
 
 
 def _reruns(plan: Plan) -> set[str]:

@@ -118,10 +118,12 @@ def is_settled(spec: PlannedStage, *, chain: Chain) -> bool:
     return why_build(spec, store=chain.store) is None and not chain.tracker.is_unfinished(chain.manifest(spec.key))
 
 
-def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, rerun: bool) -> Result:
+def ensure(
+    spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, rerun: bool, goes_on: bool = False
+) -> Result:
     """The stage's result: the one that stands there and verifies, or a new one. One builder at a time per result.
 
-    A rerun starts from the beginning: what was half built is forgotten.
+    A rerun starts from the beginning: what was half built is forgotten, unless it `goes_on` where the same rerun was cut short.
     """
     chain.require_going(spec.title)
     with contextlib.ExitStack() as stack:
@@ -138,7 +140,7 @@ def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, 
                 chain.tracker.finish_stage(manifest)
             return Result(manifest, "cached", time.monotonic() - started, waited)
         chain.display.message(spec.key, f"starting: {reason}")
-        partial = chain.store.prepare(spec.stage, spec.fingerprint, afresh=rerun)
+        partial = chain.store.prepare(spec.stage, spec.fingerprint, afresh=rerun and not goes_on)
         return _build(spec, partial=partial, inputs=inputs, chain=chain, started=started)
 
 

@@ -9,8 +9,8 @@ import contextlib
 import os
 import platform
 import threading
-from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,8 +22,9 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Failed
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data.domain_names import VARIABLE, own_domain_files
 from flows.launch import Chain, Result, ensure
@@ -32,11 +33,13 @@ from stages.errors import StageError, StoppedError
 from stages.plan import DataFolder, PlannedStage
 from stages.records.artifact import Manifest, Store, file_digests, fingerprint, open_store, ring_home
 from stages.records.code_digest import code_digest, file_digest
+from stages.records.remote import is_address
 from stages.records.run_ledger import RunLedger
 from stages.records.tracking import Tracker
 from stages.worker import CONFIGS
 
 BEAT_SECONDS = 5.0
+KEY = "placed-"  # begin of the artifact's key
 REFUSED = "Refused"  # name of the state of a stage whose failure a person can mend
 _MOST_MESSAGES = 50  # that the artifact keeps
 
@@ -59,7 +62,13 @@ class Asked(BaseModel):
     fingerprint: str
     data: dict[str, DataFolder]
     runtime: Runtime
-    rerun: bool
+    replaces: str  # seal of the result that is to be made again; empty: one that is there is taken
+    goes_on: bool = False  # where another machine was lost with it
+
+    @property
+    def mark(self) -> str:
+        """Of the chain in its remote store, while it waits."""
+        return f"{self.chain}-{self.fingerprint}"
 
     def planned(self) -> PlannedStage:
         """The stage."""
@@ -78,8 +87,9 @@ class Asked(BaseModel):
         )
 
 
-def asked_of(spec: PlannedStage, *, chain: Chain, rerun: bool) -> Asked:
-    """What a worker is told of a stage."""
+def asked_of(spec: PlannedStage, *, chain: Chain, replaces: str) -> Asked:
+    """What a worker is told of a stage. Hosts work in folders of their own, so that a file's path is whole."""
+    hosts = chain.runtime.hosts and str(Path(chain.runtime.hosts).absolute())
     return Asked(
         recipe=chain.tracker.recipe,
         chain=chain.run_id,
@@ -93,8 +103,8 @@ def asked_of(spec: PlannedStage, *, chain: Chain, rerun: bool) -> Asked:
         payload=spec.payload,
         fingerprint=spec.fingerprint,
         data=spec.data,
-        runtime=chain.runtime,
-        rerun=rerun,
+        runtime=chain.runtime.model_copy(update={"hosts": hosts}),
+        replaces=replaces,
     )
 
 
@@ -105,13 +115,12 @@ class Beat:
     """A `Display` that is read elsewhere: the table of an artifact, written again while the stage works; used as a context."""
 
     def __init__(self, title: str) -> None:
-        self.row: dict[str, Any] = {"stage": title, "host": _host(), "beats": 0, "said": 0}
-        self._messages: deque[str] = deque(maxlen=_MOST_MESSAGES)
+        self.row: dict[str, Any] = {"stage": title, "host": _host(), "beats": 0, "said": 0, "messages": []}
         self._lock = threading.Lock()
         self._has_ended = threading.Event()
         self._logger = get_run_logger()
-        key = f"placed-{title.replace(' ', '-')}".lower()
-        self._artifact = create_table_artifact([self.row], key=key, description="starting")
+        key = f"{KEY}{title.replace(' ', '-')}".lower()
+        self._artifact = create_table_artifact([self.row], key=key, description=f"signs of life of {title}")
         self._teller = threading.Thread(target=self._tell, name="beat", daemon=True)
 
     def __enter__(self) -> Self:
@@ -137,20 +146,20 @@ class Beat:
         """A line for people, here and where the chain runs."""
         self._logger.info(text)
         with self._lock:
-            self._messages.append(text)
+            self.row["messages"] = [*self.row["messages"], text][-_MOST_MESSAGES:]
             self.row["said"] += 1
 
     def outlook(self, text: str) -> None:
         """The chain says what is left of all stages."""
 
     def _tell(self) -> None:
-        with get_client(sync_client=True) as client:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
             is_last = False
             while not is_last:
                 is_last = self._has_ended.wait(BEAT_SECONDS)
                 with self._lock:
                     self.row["beats"] += 1
-                    update = ArtifactUpdate(data=[self.row], description="\n".join(self._messages))
+                    update = ArtifactUpdate(data=[self.row])
                 with contextlib.suppress(httpx.HTTPError, PrefectException):  # the server may be started anew
                     client.update_artifact(self._artifact, update)  # ty: ignore[invalid-argument-type] - no coroutine here
 
@@ -164,23 +173,35 @@ def _host() -> str:
 
 
 @flow(name="placed-stage", retries=0)
-def placed_stage(asked: Asked) -> State[Any]:
+def placed_stage(asked: dict[str, Any]) -> State[Any]:
     """Make sure of the stage's result, in the chain's store and records. Ends as failed, with the reason, where that cannot be."""
-    spec = asked.planned()
-    with Beat(spec.title) as beat:
+    title = str(asked.get("key", "")).replace("/", " ")
+    with Beat(title) as beat:
         try:
-            result = _made_sure(spec, asked, beat=beat)
+            result = _made_sure(understood(asked), beat=beat)
         except StoppedError:
             raise
         except Exception as error:
             is_mistake = isinstance(error, ValueError) or (isinstance(error, StageError) and error.is_user_mistake)
             return Failed(message=str(error) or type(error).__name__, name=REFUSED if is_mistake else "Failed")
         beat.note(status=result.status, waited_seconds=result.waited_seconds)
-    return Completed(message=f"{result.status}: {spec.fingerprint}")
+    return Completed(message=f"{result.status}: {result.manifest.fingerprint}")
 
 
-def _made_sure(spec: PlannedStage, asked: Asked, *, beat: Beat) -> Result:
+def understood(asked: dict[str, Any]) -> Asked:
+    """Raises ValueError where the chain's version asks for what this one does not know."""
+    try:
+        found = Asked.model_validate(asked)
+        found.planned()
+    except (ValidationError, KeyError) as error:
+        raise ValueError(f"{_other('code', 'the project in the same version')} ({error})") from error
+    return found
+
+
+def _made_sure(asked: Asked, *, beat: Beat) -> Result:
+    spec = asked.planned()
     require_same_stage(spec)
+    require_whole_paths()
     store = open_store(ring_home())
     tracker = Tracker(store.home, asked.recipe)
     for note in tracker.notes:
@@ -195,16 +216,28 @@ def _made_sure(spec: PlannedStage, asked: Asked, *, beat: Beat) -> Result:
         display=beat,
         prefect_run=flow_run.id,
     )
-    with _stopped_with(chain):
-        return ensure(spec, inputs=inputs_of(spec, store=store), chain=chain, rerun=asked.rerun)
-
-
-@contextlib.contextmanager
-def _stopped_with(chain: Chain) -> Generator[None]:
     try:
-        yield
+        inputs = inputs_of(spec, store=store)
+        return ensure(spec, inputs=inputs, chain=chain, rerun=is_to_replace(asked, store=store), goes_on=asked.goes_on)
     finally:
         chain.is_stopped.set()
+
+
+def is_to_replace(asked: Asked, *, store: Store) -> bool:
+    """Whether the result that is to be made again still stands there: a machine that was only cut off may have made it meanwhile."""
+    there = store.find(asked.stage, asked.fingerprint)
+    return bool(asked.replaces) and there is not None and there.seal == asked.replaces
+
+
+def require_whole_paths() -> None:
+    """Prefect's process worker runs each flow in a folder that is removed afterwards. Raises ValueError for a relative path."""
+    for name in ("RING_HOME", "RING_CACHE"):
+        named = os.environ.get(name, "" if name == "RING_CACHE" else ".ring")
+        if named and not is_address(named) and not Path(named).expanduser().is_absolute():
+            raise ValueError(
+                f"the worker on {platform.node()} runs with {name}={named}, and a flow run works in a folder of its own: "
+                "start the worker with the whole path"
+            )
 
 
 def require_same_stage(spec: PlannedStage) -> None:
@@ -215,11 +248,13 @@ def require_same_stage(spec: PlannedStage) -> None:
     asked = {"code": spec.payload["code"], "domains": spec.payload.get("domains", {})}
     for name, what in (("code", "the project in the same version"), ("domains", f"the same {VARIABLE}")):
         if here[name] != asked[name]:
-            raise ValueError(
-                f"{spec.title}: the {name} on {platform.node()} is not the chain's: give this host {what}, and start its worker again"
-            )
+            raise ValueError(f"{spec.title}: {_other(name, what)}")
     for name, data in spec.data.items():
         _require_same_files(name, data, title=spec.title)
+
+
+def _other(name: str, what: str) -> str:
+    return f"the {name} on {platform.node()} is not the chain's: give this host {what}, and start its worker again"
 
 
 def _require_same_files(name: str, data: DataFolder, *, title: str) -> None:
@@ -237,13 +272,14 @@ def _require_same_files(name: str, data: DataFolder, *, title: str) -> None:
 
 def _require_same_places(asked: Asked, *, store: Store, tracker: Tracker) -> None:
     """Raises ValueError where the chain would not find what is made here."""
-    here = store.remote.url if store.remote else ""
+    remote = store.remote
+    here = remote.url if remote else ""
     place = here or f"the folder {store.home}"
-    knows = store.remote is not None or asked.chain in RunLedger(store.home).named_runs()
+    knows = remote.is_marked(asked.mark) if remote else asked.chain in RunLedger(store.home).named_runs()
     if here != asked.store or not knows:
         raise ValueError(
             f"the worker on {platform.node()} has its results in {place}, the chain in {asked.store or 'a folder of its own'}: "
-            "start it with the chain's RING_STORE (docs/storage.md), or with a RING_HOME that is the same folder"
+            "start it with the chain's RING_STORE and endpoint (docs/storage.md), or with a RING_HOME that is the same folder"
         )
     if not tracker.knows(asked.chain):
         raise ValueError(

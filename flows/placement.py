@@ -8,8 +8,11 @@ taken for lost, and the stage is handed to the pool again: whoever holds the res
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from prefect import get_client
@@ -18,11 +21,12 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelling, Crashed
 
 from flows.launch import Chain, Result, is_settled
-from flows.placed import REFUSED, asked_of, placed_stage
+from flows.placed import KEY, REFUSED, Asked, asked_of, placed_stage
 from stages.config import Runtime
 from stages.errors import StageError, StoppedError
 from stages.plan import PlannedStage
@@ -43,7 +47,7 @@ def pool_of(spec: PlannedStage, runtime: Runtime) -> str:
     return "" if pool == own else pool
 
 
-def require_pools(specs: list[PlannedStage], runtime: Runtime) -> None:
+def require_pools(specs: Sequence[PlannedStage], runtime: Runtime) -> None:
     """Raises ValueError for a pool that the Prefect server has no deployment for: before anything is computed."""
     for pool in dict.fromkeys(filter(None, (pool_of(spec, runtime) for spec in specs))):
         with get_client(sync_client=True) as client:
@@ -67,8 +71,10 @@ def ensure_elsewhere(spec: PlannedStage, *, pool: str, chain: Chain, rerun: bool
     started = time.monotonic()
     if not rerun and is_settled(spec, chain=chain):
         return Result(chain.manifest(spec.key), "cached", time.monotonic() - started)
-    for _ in range(MOST_MACHINES):
-        with _Placed(spec, pool=pool, chain=chain, rerun=rerun) as placed:
+    before = chain.store.find(spec.stage, spec.fingerprint)
+    asked = asked_of(spec, chain=chain, replaces=before.seal if rerun and before else "")
+    for number in range(MOST_MACHINES):
+        with _Placed(spec, pool=pool, chain=chain, asked=asked.model_copy(update={"goes_on": number > 0})) as placed:
             if placed.follow():
                 return placed.result(seconds=time.monotonic() - started)
     raise StageError(
@@ -83,21 +89,32 @@ class _Placed:
     spec: PlannedStage
     pool: str
     chain: Chain
-    rerun: bool
+    asked: Asked
     client: SyncPrefectClient = field(init=False)
     run: FlowRun = field(init=False)
     row: dict[str, Any] = field(default_factory=dict)  # the newest sign of life
     _exits: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _said: int = 0
     _began: float = field(default_factory=time.monotonic)
     _heard: float = field(default_factory=time.monotonic)  # when the last sign of life came
     _is_told: bool = False  # that no worker has taken it
 
     def __enter__(self) -> "_Placed":
-        self.client = self._exits.enter_context(get_client(sync_client=True))
-        asked = asked_of(self.spec, chain=self.chain, rerun=self.rerun).model_dump(mode="json")
+        parameters = {"asked": self.asked.model_dump(mode="json")}
         title = f"{self.chain.tracker.recipe} {self.spec.title}"
-        self.run = run_deployment(_deployment(self.pool), parameters={"asked": asked}, timeout=0, flow_run_name=title)  # ty: ignore[invalid-assignment]
+        with self._exits:
+            if remote := self.chain.store.remote:
+                self._exits.enter_context(remote.marked(self.asked.mark))
+            run = run_deployment(
+                _deployment(self.pool),
+                parameters=parameters,
+                timeout=0,
+                flow_run_name=title,
+                idempotency_key=uuid4().hex,  # one that is asked for again, when the answer was lost, is the same
+            )
+            self.run = run  # ty: ignore[invalid-assignment] - no coroutine here
+            self._exits.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
+            self.client = self._exits.enter_context(get_client(sync_client=True))
+            self._exits = self._exits.pop_all()
         self.chain.building[self.spec.key] = self.spec.title
         self.chain.countdown.begin(self.spec.key)
         self._say(f"handed to the work pool {self.pool}")
@@ -105,21 +122,20 @@ class _Placed:
 
     def __exit__(self, *_: object) -> None:
         self.chain.countdown.end(self.spec.key)
-        with self._exits, contextlib.suppress(httpx.HTTPError):
-            if not self._state().is_final():
+        with self._exits, contextlib.suppress(httpx.HTTPError, PrefectException):
+            state = self.client.read_flow_run(self.run.id).state
+            if state is None or not state.is_final():
                 self.client.set_flow_run_state(self.run.id, Cancelling(message="the chain has ended before"))
 
     def follow(self) -> bool:
         """Wait for its end; whether the result was made. False: the machine was lost. Raises StageError where the stage failed."""
-        while not (state := self._state()).is_final():
+        while not (state := self._hear()).is_final():
             self.chain.require_going(self.spec.title)
-            self._hear()
             self._look(state)
             limit = SILENT_SECONDS if self.row else self.chain.runtime.pool_seconds
             if (silent := time.monotonic() - self._heard) > limit:
                 return self._lose(f"nothing was heard of {self._host} for {silent:.0f} s")
             time.sleep(_POLL_SECONDS)
-        self._hear()
         return self._judge(state)
 
     def result(self, *, seconds: float) -> Result:
@@ -143,7 +159,7 @@ class _Placed:
 
     def _lose(self, why: str) -> bool:
         """The machine is gone: so do the records say, and the caller may hand the stage to another one."""
-        with contextlib.suppress(httpx.HTTPError):
+        with contextlib.suppress(httpx.HTTPError, PrefectException):
             self.client.set_flow_run_state(self.run.id, Crashed(message=why), force=True)
         self.chain.tracker.close_lost(self.chain.run_id, fingerprint=self.spec.fingerprint, why=why)
         self._say(f"{why}: it is handed to the pool again")
@@ -153,34 +169,48 @@ class _Placed:
     def _host(self) -> str:
         return self.row.get("host", "its machine")
 
-    def _state(self) -> State[Any]:
-        """Of the flow run; the server may be away for a while."""
+    def _hear(self) -> State[Any]:
+        """The state of the flow run; shown is what the newest sign of life says. Prefect's server may be away for a while, and be slow."""
         deadline = time.monotonic() + _UNREACHABLE_SECONDS
         while True:
+            began = time.monotonic()
             try:
-                state = self.client.read_flow_run(self.run.id).state
-                assert state is not None
-                return state
-            except (httpx.TransportError, httpx.HTTPStatusError):
-                if time.monotonic() > deadline:
+                state, found = self._read()
+            except ObjectNotFound as error:
+                raise StoppedError(
+                    f"{self.spec.title}: its flow run was deleted in Prefect; the same command goes on"
+                ) from error
+            except (httpx.TransportError, httpx.HTTPStatusError) as error:
+                if time.monotonic() > deadline or not _may_pass(error):
                     raise
-                self._heard = time.monotonic()
+                self.chain.require_going(self.spec.title)
                 time.sleep(_POLL_SECONDS)
+                self._heard = time.monotonic()  # a machine cannot say that it lives either
+                continue
+            if time.monotonic() - began > SILENT_SECONDS / 4:
+                self._heard = time.monotonic()
+            if found and found != self.row:
+                self._heard = time.monotonic()
+                self._show(found)
+            return state
 
-    def _hear(self) -> None:
-        """Show what the newest sign of life says."""
-        found = self.client.read_artifacts(
-            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self.run.id]))
-        )
-        placed = next((one for one in found if (one.key or "").startswith("placed-")), None)
-        if placed is None or not (rows := _rows(placed.data)) or rows[0] == self.row:
-            return
-        self._heard, self.row = time.monotonic(), rows[0]
-        lines = (placed.description or "").split("\n")
-        for line in lines[-(self.row["said"] - self._said) :] if self.row["said"] > self._said else ():
-            self._say(line)
-        self._said = self.row["said"]
-        if "total" in self.row:
+    def _read(self) -> tuple[State[Any], dict[str, Any]]:
+        """The state, and then the newest row: what is said last is not missed."""
+        state = self.client.read_flow_run(self.run.id).state
+        assert state is not None
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self.run.id]))
+        found = [one for one in self.client.read_artifacts(artifact_filter=of_run) if (one.key or "").startswith(KEY)]
+        rows = _rows(found[0].data) if found else []
+        return state, rows[0] if rows else {}
+
+    def _show(self, row: dict[str, Any]) -> None:
+        before, self.row = self.row.get("said", 0), row
+        messages = row["messages"][-(row["said"] - before) :] if row["said"] > before else []
+        if missed := row["said"] - before - len(messages):
+            self._say(f"{missed} messages are in the flow run's log alone")
+        for text in messages:
+            self._say(text)
+        if "total" in row:
             self._progress()
 
     def _look(self, state: State[Any]) -> None:
@@ -199,6 +229,14 @@ class _Placed:
 
     def _say(self, text: str) -> None:
         self.chain.display.message(self.spec.key, text)
+
+
+def _may_pass(error: httpx.HTTPError) -> bool:
+    """Whether a server that is started anew, or has much to do, may answer so; no refusal is."""
+    if not isinstance(error, httpx.HTTPStatusError):
+        return True
+    code = error.response.status_code
+    return code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS
 
 
 def _rows(data: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a JSON value, or the text of one

@@ -15,7 +15,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 
@@ -63,8 +62,9 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
                 children.append(_start(_mlflow_command(home, host, mlflow_port), environment, log))
             _await_http(f"{api}/health", children, log_path=home / "up.log")
             say("Prefect's server answers; making the work pools ...")
+            known = _known_pools(api)
             for pool in _POOLS:
-                if not _has_pool(api, pool):  # made again it would lose its limit of flow runs at once
+                if pool not in known:  # made again it would lose its limit of flow runs at once
                     _prefect(["work-pool", "create", pool, "--type", "process"], environment, log)
             say("registering the deployments ...")
             _prefect(["--no-prompt", "deploy", "--all"], environment, log)
@@ -205,14 +205,13 @@ def _prefect(arguments: Sequence[str], environment: dict[str, str], log: IO[byte
         raise ValueError(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout[-2000:]}")
 
 
-def _has_pool(api: str, pool: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{api}/work_pools/{pool}", timeout=START_SECONDS):
-            return True
-    except urllib.error.HTTPError as error:
-        if error.code != HTTPStatus.NOT_FOUND:
-            raise
-        return False
+def _known_pools(api: str) -> set[str]:
+    """The work pools that the server has."""
+    from prefect.client.orchestration import SyncPrefectClient  # reads its settings when it is imported
+
+    key, password = os.environ.get("PREFECT_API_KEY"), os.environ.get("PREFECT_API_AUTH_STRING")
+    with SyncPrefectClient(api, api_key=key, auth_string=password) as client:
+        return {pool.name for pool in client.read_work_pools()}
 
 
 def _await_http(url: str, children: Sequence[subprocess.Popen[bytes]], *, log_path: Path) -> None:

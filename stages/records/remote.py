@@ -247,6 +247,23 @@ class RemoteStore:
     def _lock_key(self, name: str, number: int) -> str:
         return self._key("locks", name, f"{number:012d}")
 
+    # ------------------------------------------------------------ marks
+
+    @contextlib.contextmanager
+    def marked(self, name: str) -> Generator[None]:
+        """Meanwhile an object of this name is here, by which another machine sees that it has the same store."""
+        key = self._key("marks", name)
+        self._write(key, b"")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(RemoteError), self._told():
+                self.fs.rm(key)
+
+    def is_marked(self, name: str) -> bool:
+        """Whether somebody marked it so."""
+        return self._read(self._key("marks", name)) is not None
+
     # ------------------------------------------------------------ objects
 
     def require(self) -> None:

@@ -12,12 +12,13 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
 from flows.launch import Chain
-from flows.placed import Asked, asked_of, inputs_of, require_same_stage
+from flows.placed import asked_of, inputs_of, require_same_stage, require_whole_paths, understood
 from flows.terminal import PlainDisplay
 from stages.config import Runtime
 from stages.errors import StageError
@@ -45,7 +46,7 @@ def tracker(tmp_path_factory) -> Tracker:
     return Tracker(tmp_path_factory.mktemp("records"), "smoke")
 
 
-def through_json(spec: PlannedStage, tracker: Tracker, tmp_path: Path) -> PlannedStage:
+def asked_by(spec: PlannedStage, tracker: Tracker, tmp_path: Path) -> dict[str, Any]:
     chain = Chain(
         [spec],
         store=Store(tmp_path),
@@ -55,8 +56,7 @@ def through_json(spec: PlannedStage, tracker: Tracker, tmp_path: Path) -> Planne
         display=PlainDisplay(),
         prefect_run=None,
     )
-    sent = json.dumps(asked_of(spec, chain=chain, rerun=False).model_dump(mode="json"))
-    return Asked.model_validate_json(sent).planned()
+    return json.loads(json.dumps(asked_of(spec, chain=chain, replaces="").model_dump(mode="json")))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def through_json(spec: PlannedStage, tracker: Tracker, tmp_path: Path) -> Planne
 )
 def test_a_stage_arrives_as_it_was_planned(tracker, tmp_path, key):
     spec = planned(key)
-    arrived = through_json(spec, tracker, tmp_path)
+    arrived = understood(asked_by(spec, tracker, tmp_path)).planned()
     assert arrived == spec
     require_same_stage(arrived)
 
@@ -81,6 +81,35 @@ def test_another_version_and_another_payload_are_refused():
     payload = {**spec.payload, "domains": {"chess": "0" * 64}}
     with pytest.raises(ValueError, match=r"the domains on .* is not the chain's: give this host the same RING_DOMAINS"):
         require_same_stage(dataclasses.replace(spec, payload=payload, fingerprint=fingerprint(payload)))
+
+
+def test_what_only_another_version_knows_is_refused(tracker, tmp_path):
+    asked = asked_by(planned("base"), tracker, tmp_path)
+    for other in ({**asked, "colour": "red"}, {**asked, "module": "stages.colour"}, {}):
+        with pytest.raises(
+            ValueError, match="give this host the project in the same version, and start its worker again"
+        ):
+            understood(other)
+
+
+@pytest.mark.parametrize(
+    ("home", "cache", "wrong"),
+    [
+        ("results", None, "RING_HOME=results"),
+        (None, None, "RING_HOME=.ring"),
+        ("s3://bucket/team", "one", "RING_CACHE=one"),
+        ("s3://bucket/team", None, None),
+        ("/results", "~/one", None),
+    ],
+)
+def test_a_worker_names_its_folders_by_their_whole_paths(monkeypatch, home, cache, wrong):
+    for name, value in (("RING_HOME", home), ("RING_CACHE", cache)):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    if wrong is None:
+        require_whole_paths()
+        return
+    with pytest.raises(ValueError, match=f"runs with {wrong}, and a flow run works in a folder of its own"):
+        require_whole_paths()
 
 
 def test_files_outside_the_store_must_be_the_same(tmp_path):
@@ -140,6 +169,12 @@ class Site:
         """States of the flow runs of a name, in the order of their beginnings."""
         found = asked(self.api, "flow_runs/filter", flow_runs={"name": {"any_": [name]}}, sort="START_TIME_ASC")
         return [run["state_type"] for run in found]
+
+    def cancel(self, name: str) -> None:
+        """As the button does, or `prefect flow-run cancel`."""
+        running = {"name": {"any_": [name]}, "state": {"type": {"any_": ["RUNNING"]}}}
+        (run,) = asked(self.api, "flow_runs/filter", flow_runs=running)
+        asked(self.api, f"flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"})
 
 
 def processes_on(machine: Machine) -> dict[int, str]:
@@ -236,16 +271,23 @@ def test_on_a_shared_disk_the_next_host_goes_on_from_the_last_checkpoint(site):
 
 
 @pytest.mark.slow
-def test_a_chain_that_is_stopped_ends_its_stage_on_the_host(site):
+def test_a_chain_that_is_stopped_ends_its_stage_on_the_host_and_a_stage_that_is_cancelled_ends_its_chain(site):
     chain = site.machine("stopped")
+    asked_for = ("run", "smoke", "--until", "sft", "--set", "sft.training.epochs=60", *pools(sft="gpu"))
     with site.host("three", pool="gpu") as host:
-        child = chain.start("run", "smoke", "--until", "sft", "--set", "sft.training.epochs=60", *pools(sft="gpu"))
-        awaited_line(child, r"sft .*steps")
-        assert any("stages.worker" in command for command in processes_on(host).values())
-        child.send_signal(signal.SIGINT)
-        said = child.communicate(timeout=60)[1]
-        assert (child.returncode, "stopped: sft" in said) == (130, True)
-        awaited(lambda: not any("stages.worker" in command for command in processes_on(host).values()), seconds=60)
+        for stop, said in (
+            (lambda child: child.send_signal(signal.SIGINT), "stopped: sft"),
+            (lambda _: site.cancel("smoke sft"), "sft was cancelled in Prefect; the same command goes on"),
+        ):
+            child = chain.start(*asked_for)
+            awaited_line(child, r"sft .*steps")
+            assert any("stages.worker" in command for command in processes_on(host).values())
+            stop(child)
+            told = child.communicate(timeout=90)[1]
+            assert (child.returncode, said in told, "Traceback" in told) == (130, True, False), told
+            awaited(lambda: not any("stages.worker" in command for command in processes_on(host).values()), seconds=60)
+    outcomes = [run["outcome"] for run in chain.json("runs")["runs"]]
+    assert outcomes == ["stopped", "stopped"]
 
 
 @pytest.mark.slow
