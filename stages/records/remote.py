@@ -10,7 +10,8 @@ To take it over is to create the next number where none is (`If-None-Match: *`),
 tells by its own clock that the holder has stopped writing, so that clocks of machines need not agree.
 
 S3 needs s3fs (extra `s3`): pyarrow's S3 has no conditional PUT, without which no lock is safe. Everything here is fsspec's own
-interface, so `file://` and `memory://` work as well, the latter within one process.
+interface, but that in a folder (`file://`) objects are created and replaced by `stages.records.folder_objects`; `memory://` works within
+one process. Any other store shows before its first lock that an object is not created over another, and is refused where it is.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import platform
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,9 @@ from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from stages.records.folder_objects import create_whole, write_whole
 
 MANIFEST = "manifest.json"
 BEAT_SECONDS = 10.0  # between two signs of life of a lock's holder
@@ -37,6 +42,8 @@ STALE_SECONDS = 60.0  # without one: the lock is taken over
 _POLL_SECONDS = 1.0
 _BLOCK_BYTES = 1 << 20
 _UPLOADS = 8  # at once
+_UNFINISHED = "unfinished"  # of a store that is a folder: where objects are written before they take their names
+_WITHOUT_BUCKETS = ("file", "local", "memory")
 
 
 class RemoteError(ValueError):
@@ -72,6 +79,9 @@ class RemoteStore:
         default_factory=set
     )  # (seal, part) that this process has seen in its local folder
     held: dict[str, "RemoteLock"] = field(default_factory=dict)  # by name, those of this process
+    proven: threading.Event = field(
+        default_factory=threading.Event
+    )  # set once the store has refused to create over an object
 
     # ------------------------------------------------------------ manifests
 
@@ -177,7 +187,11 @@ class RemoteStore:
 
     @contextlib.contextmanager
     def lock(self, name: str, *, meanwhile: Callable[[], None] | None = None) -> Generator["RemoteLock"]:
-        """One holder at a time over all machines. `meanwhile` is called over and over while another holds it, and may raise to give up."""
+        """One holder at a time over all machines. `meanwhile` is called over and over while another holds it, and may raise to give up.
+
+        Raises RemoteError where the store knows no conditional writes.
+        """
+        self._require_conditional_writes()
         number = self._taken(name, meanwhile=meanwhile)
         lock = RemoteLock(self, name, number)
         has_ended = threading.Event()
@@ -258,7 +272,10 @@ class RemoteStore:
                 raise self._missing() from None
 
     def _is_bucket(self) -> bool:
-        return urlsplit(self.url).scheme not in ("file", "memory")
+        return urlsplit(self.url).scheme not in _WITHOUT_BUCKETS
+
+    def _is_folder(self) -> bool:
+        return isinstance(self.fs, LocalFileSystem)
 
     def _key(self, *parts: str) -> str:
         return "/".join([self.root, *parts])
@@ -283,18 +300,50 @@ class RemoteStore:
     def _write(self, key: str, data: bytes) -> bool:
         with self._told():
             self._make_parent(key)
-            self.fs.pipe_file(key, data)
+            if self._is_folder():
+                write_whole(Path(key), data, beside=Path(self._key(_UNFINISHED)))
+            else:
+                self.fs.pipe_file(key, data)
         return True
 
     def _create(self, key: str, data: bytes) -> bool:
         """Write an object that is not there yet; whether this call did."""
         with self._told():
             self._make_parent(key)
+            if self._is_folder():
+                return create_whole(Path(key), data, beside=Path(self._key(_UNFINISHED)))
             try:
                 self.fs.pipe_file(key, data, mode="create")
             except FileExistsError:
                 return False
         return True
+
+    def _remove(self, key: str) -> None:
+        """Remove an object, if nobody else did."""
+        with self._told(), contextlib.suppress(FileNotFoundError):
+            self.fs.rm(key)
+
+    def _require_conditional_writes(self) -> None:
+        """Asked of a store once, where it does not hold by itself. Raises RemoteError where an object is created over another."""
+        if self.proven.is_set() or self._is_folder():
+            return
+        if not self._refuses_to_create_twice():
+            raise RemoteError(
+                f"the store {self.url} does not know conditional writes (`If-None-Match: *`), so that two machines could hold one lock; "
+                "name a bucket of a server that does, or a folder that all machines reach (file://)"
+            )
+        self.proven.set()
+
+    def _refuses_to_create_twice(self) -> bool:
+        if getattr(self.fs.pipe_file, "__func__", None) is fsspec.AbstractFileSystem.pipe_file:
+            return False  # fsspec's own asks whether there is one, and writes then
+        probe = self._key("probes", uuid.uuid4().hex)
+        try:
+            return self._create(probe, b"probe") and not self._create(probe, b"probe")
+        except (NotImplementedError, TypeError):  # of a file system that has no `mode`
+            return False
+        finally:
+            self._remove(probe)
 
     def _make_parent(self, key: str) -> None:
         if not self._is_bucket():
@@ -359,7 +408,7 @@ def open_remote(url: str, *, owner: str) -> RemoteStore:
     """The store under an fsspec address. Raises ValueError for one that no file system here serves, or that names no bucket."""
     scheme = urlsplit(url).scheme
     try:
-        fs, root = url_to_fs(url, **({} if scheme in ("file", "memory") else {"use_listings_cache": False}))
+        fs, root = url_to_fs(url, **({} if scheme in _WITHOUT_BUCKETS else {"use_listings_cache": False}))
     except ImportError as error:
         extra = "pip install -e '.[s3]' -c constraints.txt" if scheme in ("s3", "s3a") else str(error)
         raise ValueError(f"{url}: results under {scheme}:// need a package that is not installed: {extra}") from error

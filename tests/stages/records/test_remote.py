@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from stages.records.artifact import ArtifactError, Store, fingerprint, folder_problems, open_store, ring_home
 from stages.records.remote import RemoteError, open_remote, store_url
@@ -280,6 +281,92 @@ def test_who_lost_its_lock_changes_no_result(tmp_path, bucket):
             seal(slow)
     assert quick.find("sft", IDENTITY).tables() == {"text": [{"is": "quick"}]}
     assert quick.problems("sft", IDENTITY, reads_all=True) == []
+
+
+def test_of_many_that_create_one_object_in_a_folder_one_does(tmp_path):
+    stores = [open_remote(f"file://{tmp_path}", owner=str(number)) for number in range(4)]
+    rounds, winners = 200, []
+    together = threading.Barrier(len(stores))
+
+    def take(store) -> None:
+        for number in range(rounds):
+            together.wait()
+            if store._create(store._lock_key("sft-x", number), store.owner.encode()):
+                winners.append((number, store.owner.encode()))
+
+    threads = [threading.Thread(target=take, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(winners) == [
+        (number, stores[0]._read(stores[0]._lock_key("sft-x", number))) for number in range(rounds)
+    ]
+    assert not list((tmp_path / "unfinished").iterdir())
+
+
+def test_a_manifest_in_a_folder_is_whole_whenever_it_is_read(tmp_path):
+    store = open_remote(f"file://{tmp_path}", owner="one")
+    texts = [bytes([number]) * 200_000 for number in range(2)]
+    store.publish("sft", IDENTITY, texts[0], replaces=False)
+    has_ended, seen = threading.Event(), set()
+
+    def read() -> None:
+        while not has_ended.is_set():
+            seen.add(store.manifest("sft", IDENTITY))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(200):
+        store.publish("sft", IDENTITY, texts[number % 2], replaces=True)
+    has_ended.set()
+    reader.join()
+    assert seen <= set(texts)
+    assert not store.publish("sft", IDENTITY, texts[0], replaces=False)
+    assert store.manifest("sft", IDENTITY) == texts[1]
+
+
+class Careless(MemoryFileSystem):
+    """Writes over what is there, as servers do that know no `If-None-Match`."""
+
+    cachable = False
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs):
+        super().pipe_file(path, value, **kwargs)
+
+
+class Asking(Careless):
+    """Writes as fsspec does for a file system that says nothing of it."""
+
+    pipe_file = fsspec.AbstractFileSystem.pipe_file
+
+
+@pytest.mark.parametrize("kind", [Careless, Asking])
+def test_a_store_without_conditional_writes_gives_no_lock_and_is_read_all_the_same(tmp_path, kind):
+    remote = dataclasses.replace(open_remote(f"memory://{tmp_path}", owner="one"), fs=kind())
+    remote.require()
+    assert remote.manifests() == {}
+    with pytest.raises(RemoteError, match=r"memory://.* does not know conditional writes"), remote.lock("sft-x"):
+        pass
+    assert remote.fs.find(remote.root) == []
+
+
+def test_a_store_is_asked_once_whether_it_knows_conditional_writes(bucket):
+    asked = []
+
+    class Counting(type(fsspec.filesystem("s3"))):
+        cachable = False
+
+        async def _pipe_file(self, path, data, **kwargs):
+            asked.append(path)
+            return await super()._pipe_file(path, data, **kwargs)
+
+    remote = dataclasses.replace(open_remote(f"s3://{bucket}/results", owner="one"), fs=Counting())
+    for _ in range(2):
+        with remote.lock("sft-x"):
+            pass
+    assert ["/probes/" in path for path in asked] == [True, True, False, False, False, False]  # taken, and let go
+    assert [key.split("/")[2] for key in remote.fs.find(remote.root)] == ["locks"]
 
 
 # ---------------------------------------------------------------- streams and messages
