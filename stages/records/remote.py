@@ -217,13 +217,23 @@ class RemoteStore:
                 seen, since = (number, data), time.monotonic()
             is_stale = time.monotonic() - since >= self.stale_seconds
             if is_stale or self._is_free(data):
-                if self._create(self._lock_key(name, number + 1), self._note(is_released=False)):
-                    self._drop_locks(name, before=number + 1)
+                if self._is_won(name, number + 1):
                     return number + 1
                 continue
             if meanwhile:
                 meanwhile()
             time.sleep(min(_POLL_SECONDS, self.stale_seconds / 10))
+
+    def _is_won(self, name: str, number: int) -> bool:
+        """Create a number. It is ours unless others took it, let go and dropped it since we looked: then a later one is there."""
+        if not self._create(self._lock_key(name, number), self._note(is_released=False)):
+            return False
+        is_last = self.lock_state(name)[0] == number
+        if is_last:
+            self._drop_locks(name, before=number)
+        else:
+            self._remove(self._lock_key(name, number))
+        return is_last
 
     def _is_free(self, data: bytes | None) -> bool:
         """Nobody has it, its holder let go, or it died: of one local folder only the holder of its own lock comes here."""
@@ -245,8 +255,8 @@ class RemoteStore:
         """The last number stays, so that none is ever given twice."""
         with self._told():
             old = [key for key in self._below("locks", name) if int(key.rpartition("/")[2]) < before]
-            if old:
-                self.fs.rm(old)
+        for key in old:
+            self._remove(key)
 
     def _note(self, *, is_released: bool) -> bytes:
         note = {

@@ -1,5 +1,6 @@
 """A remote store, against a real S3 server on loopback: whole results, one builder, bytes that are what the manifest says."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -281,6 +282,41 @@ def test_who_lost_its_lock_changes_no_result(tmp_path, bucket):
             seal(slow)
     assert quick.find("sft", IDENTITY).tables() == {"text": [{"is": "quick"}]}
     assert quick.problems("sft", IDENTITY, reads_all=True) == []
+
+
+def test_a_number_that_was_taken_and_dropped_since_a_taker_looked_gives_no_lock(tmp_path):
+    slow, second, third = (open_remote(f"memory://{tmp_path}", owner=name) for name in ("one", "two", "three"))
+    with contextlib.ExitStack() as stack:
+        held = []
+
+        def others_take_it() -> None:
+            with second.lock("sft-x") as lock:
+                held.append(lock)
+            held.append(stack.enter_context(third.lock("sft-x")))
+
+        class Slow(MemoryFileSystem):
+            """Others take the lock, twice, before the first object is created."""
+
+            cachable = False
+
+            def pipe_file(self, path, value, mode="overwrite", **kwargs):
+                if mode == "create" and not held:
+                    others_take_it()
+                super().pipe_file(path, value, mode=mode, **kwargs)
+
+        class WaitsError(Exception):
+            pass
+
+        def wait() -> None:
+            raise WaitsError
+
+        slow = dataclasses.replace(slow, fs=Slow(), proven=second.proven)
+        second.proven.set()
+        with pytest.raises(WaitsError), slow.lock("sft-x", meanwhile=wait):
+            pass
+        assert [lock.number for lock in held] == [1, 2]
+        assert held[1].is_ours()
+        assert [key[-1] for key in slow.fs.find(slow.root)] == ["2"]
 
 
 def test_of_many_that_create_one_object_in_a_folder_one_does(tmp_path):
