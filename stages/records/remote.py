@@ -15,6 +15,7 @@ one process. Any other store shows before its first lock that an object is not c
 """
 
 import contextlib
+import ftplib
 import hashlib
 import importlib
 import json
@@ -44,6 +45,7 @@ _BLOCK_BYTES = 1 << 20
 _UPLOADS = 8  # at once
 _UNFINISHED = "unfinished"  # of a store that is a folder: where objects are written before they take their names
 _WITHOUT_BUCKETS = ("file", "local", "memory")
+_PASSWORD = re.compile(r"://[^/:\s]*:[^/\s]*@")
 
 
 class RemoteError(ValueError):
@@ -59,10 +61,10 @@ class RemoteObject:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What a file system raises where a store does not answer as it should: OSError, and botocore's own, where that is installed."""
+    """What a file system raises where a store does not answer as it should: OSError, ftplib's, and botocore's, where that is installed."""
     with contextlib.suppress(ImportError):
-        return OSError, importlib.import_module("botocore.exceptions").BotoCoreError
-    return (OSError,)
+        return *ftplib.all_errors, importlib.import_module("botocore.exceptions").BotoCoreError
+    return ftplib.all_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,7 +417,10 @@ class RemoteLock:
 
 
 def open_remote(url: str, *, owner: str) -> RemoteStore:
-    """The store under an fsspec address. Raises ValueError for one that no file system here serves, or that names no bucket."""
+    """The store under an fsspec address.
+
+    Raises ValueError for one that no file system here serves, or that names no bucket, and RemoteError where nothing answers.
+    """
     scheme = urlsplit(url).scheme
     try:
         fs, root = url_to_fs(url, **({} if scheme in _WITHOUT_BUCKETS else {"use_listings_cache": False}))
@@ -425,6 +430,10 @@ def open_remote(url: str, *, owner: str) -> RemoteStore:
     except ValueError as error:
         known = ", ".join(sorted({"s3", "gs", "abfs", "file"} & set(fsspec.available_protocols())))
         raise ValueError(f"{url}: {error}; known are {known} and others of fsspec") from error
+    except _errors() as error:
+        raise RemoteError(
+            f"the store {url}: nothing answers ({error}); is the network up, and the address right?"
+        ) from error
     if not root.strip("/"):
         raise ValueError(f"{url} names no bucket; write {scheme}://BUCKET/PREFIX")
     return RemoteStore(url.rstrip("/"), owner, fs, root.rstrip("/"))
@@ -436,16 +445,34 @@ def is_address(named: str) -> bool:
 
 
 def store_url() -> str:
-    """Address of the store: RING_STORE, else RING_HOME where that is one; else empty. Raises ValueError for a RING_STORE that is none."""
+    """Address of the store: RING_STORE, else RING_HOME where that is one; else empty.
+
+    Raises ValueError for a RING_STORE that is none, and for an address with a password.
+    """
     named = os.environ.get("RING_STORE") or ""
     if named and not is_address(named):
         raise ValueError(f"RING_STORE={named}: no address; write s3://BUCKET/PREFIX, or name a folder in RING_HOME")
     home = os.environ.get("RING_HOME") or ""
-    return named or (home if is_address(home) else "")
+    url = named or (home if is_address(home) else "")
+    _require_no_password(url, "RING_STORE" if named else "RING_HOME")
+    return url
+
+
+def _require_no_password(url: str, variable: str) -> None:
+    """What an address holds is printed, recorded and handed to other processes; so the message does not repeat it."""
+    if _PASSWORD.search(url):
+        raise ValueError(
+            f"{variable} holds a password, and addresses are printed and recorded: leave `user:password@` out, and name the credentials "
+            "by the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
+        )
 
 
 def folder_for(url: str) -> str:
-    """RING_CACHE, else a folder of the user's cache named after the address; what is lost there is made or fetched again."""
+    """RING_CACHE, else a folder of the user's cache named after RING_HOME's address; what is lost there is made or fetched again.
+
+    Raises ValueError for an address with a password.
+    """
+    _require_no_password(url, "RING_HOME")
     if named := os.environ.get("RING_CACHE"):
         return named
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

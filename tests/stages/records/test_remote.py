@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -445,6 +446,28 @@ def test_what_keeps_the_store_from_answering_is_told(tmp_path, bucket, monkeypat
     with pytest.raises(RemoteError, match="no credentials: set AWS_ACCESS_KEY_ID"):
         open_remote(f"s3://{bucket}/x", owner="me").require()
     fs.clear_instance_cache()
+
+
+def test_a_store_that_cannot_be_reached_when_it_is_opened_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"ftp://127.0.0.1:{taken.getsockname()[1]}/results"
+        with pytest.raises(RemoteError, match=f"the store {url}: nothing answers .*refused"):
+            open_remote(url, owner="me")
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://me:geheim@bucket/results", "simplecache::ftp://me:ge@heim@host/x", "sftp://:geheim@host/x"]
+)
+@pytest.mark.parametrize("variable", ["RING_STORE", "RING_HOME"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(monkeypatch, tmp_path, url, variable):
+    monkeypatch.setenv("RING_HOME", str(tmp_path))
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(ValueError, match=rf"^{variable} holds a password.* by the environment") as caught:
+        open_store()
+    assert "heim" not in str(caught.value)
+    monkeypatch.setenv(variable, "abfs://container@account.dfs.core.windows.net/a:b@c")
+    assert store_url().startswith("abfs://")  # a user alone, or a key, is no password
 
 
 def test_an_address_as_home_has_a_local_folder_of_its_own(tmp_path, bucket, monkeypatch):
