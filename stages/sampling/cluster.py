@@ -143,14 +143,16 @@ class ClusterPool:
     def places(self) -> int:
         """Threads of the workers that there are. Raises ValueError where the cluster is lost."""
         try:
-            return sum(self._client.nthreads().values())
+            places = sum(self._client.nthreads().values())
         except (OSError, ClosedClientError) as error:
             raise _lost(error) from error
+        if places:
+            self._deserted = None
+        return places
 
     def look(self) -> None:
         """Workers may come and go, but not stay away. Raises ValueError where there has been none for a minute."""
         if self.places:
-            self._deserted = None
             return
         self._deserted = self._deserted or time.monotonic()
         if time.monotonic() - self._deserted >= NO_WORKER_SECONDS:

@@ -219,6 +219,28 @@ def test_a_cluster_that_all_workers_have_left_ends_the_judging(monkeypatch: pyte
             pool.look()
 
 
+def test_a_worker_that_was_there_between_two_looks_begins_the_minute_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "NO_WORKER_SECONDS", 3600.0)
+    cluster = distributed.LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0")
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        cluster.scale(1)
+        client.wait_for_workers(1, timeout=WAIT_SECONDS)
+        with ClusterPool(Runtime(dask_address=cluster.scheduler_address), requires_thinking=True) as pool:
+            cluster.scale(0)
+            until(lambda: not pool.places)
+            pool.look()
+            cluster.scale(1)
+            until(lambda: pool.places)
+            cluster.scale(0)
+            until(lambda: not pool.places)
+            monkeypatch.setattr(clusters, "NO_WORKER_SECONDS", 0.5)
+            time.sleep(0.6)
+            pool.look()
+            time.sleep(0.6)
+            with pytest.raises(ValueError, match="no worker for"):
+                pool.look()
+
+
 def test_a_worker_with_other_code_is_refused() -> None:
     kept: dict[str, Any] = {}
     require_same_code(kept, "stages.seeds", code_of("stages.seeds"))
