@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pyarrow.feather as feather
-from distributed import Client, KilledWorker, get_worker
+from distributed import Client, KilledWorker, Security, get_worker
 from distributed.client import ClosedClientError
 
 from data.domain_names import VARIABLE, own_domain_files
@@ -37,6 +37,7 @@ CONNECT_SECONDS = 5
 NO_WORKER_SECONDS = 60.0
 GO_ON = "start it and run again: what is done is kept"
 JUDGED_AGAIN = "judged_again"  # among a chunk's counts: how often a worker that it was given to was lost
+_CERTIFICATES = tuple(f"DASK_DISTRIBUTED__COMM__TLS__{name}" for name in ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY"))
 _LOST = "remove-worker"  # as the scheduler tells it
 
 
@@ -98,7 +99,9 @@ def code_of(module: str) -> str:
 
 
 def connected(address: str) -> Client:
-    """A client of the cluster. Raises ValueError where no scheduler answers, or it has no worker."""
+    """A client of the cluster. Raises ValueError where no scheduler answers, it has no worker, or `tls://` has no certificates."""
+    if address.startswith("tls://"):
+        _require_certificates(address)
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except OSError as error:
@@ -112,6 +115,20 @@ def connected(address: str) -> Client:
             f"runtime.dask_address {address}: the scheduler has no worker; start some with `dask worker {address} --nthreads 1`"
         )
     return client
+
+
+def _require_certificates(address: str) -> None:
+    """Without them Dask ends with a TypeError, and leaves a client that cannot be closed."""
+    try:
+        is_set = Security().get_connection_args("client")["ssl_context"] is not None
+        why = "there are none"
+    except OSError as error:  # of a file that is not there, or holds none
+        is_set, why = False, str(error)
+    if not is_set:
+        raise ValueError(
+            f"runtime.dask_address {address}: TLS needs certificates ({why}); set {', '.join(_CERTIFICATES)} to files that the cluster's CA"
+            " signed (or distributed.comm.tls in Dask's configuration), here as on the scheduler and the workers, or use tcp:// on loopback"
+        )
 
 
 class ClusterPool:
