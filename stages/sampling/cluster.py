@@ -3,7 +3,7 @@
 What goes to a worker is a chunk's responses with their problems, what comes back its verdicts. A worker reads and writes no file of the
 run, so it needs no folder, server or record of it: only this project, of the same version, and a sandbox where responses hold code.
 Plain Dask, and no tasks of Prefect's as curation has: RL judges many small chunks, and a worker need not reach Prefect's server. Dask
-speaks pickle: its ports belong on loopback, on a network of your own, or behind its TLS (`tls://`).
+speaks pickle: its ports belong on loopback (`LOOPBACK`), on a network of your own, or behind its TLS (`tls://`).
 """
 
 import hashlib
@@ -35,6 +35,7 @@ from stages.sampling.workers import borrowed_worker
 
 CONNECT_SECONDS = 5
 NO_WORKER_SECONDS = 60.0
+LOOPBACK = "--host 127.0.0.1 --dashboard-address 127.0.0.1:0"  # the second is for the pages, which else listen on every interface
 GO_ON = "start it and run again: what is done is kept"
 JUDGED_AGAIN = "judged_again"  # among a chunk's counts: how often a worker that it was given to was lost
 _CERTIFICATES = tuple(f"DASK_DISTRIBUTED__COMM__TLS__{name}" for name in ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY"))
@@ -107,12 +108,13 @@ def connected(address: str) -> Client:
     except OSError as error:
         raise ValueError(
             f"runtime.dask_address {address}: no Dask scheduler answered within {CONNECT_SECONDS} s ({error}); "
-            "start one with `dask scheduler`, or leave runtime.dask_address out to work on this machine"
+            f"start one with `dask scheduler {LOOPBACK}` (docs/pools.md), or leave runtime.dask_address out to work on this machine"
         ) from error
     if not client.nthreads():
         client.close()
         raise ValueError(
-            f"runtime.dask_address {address}: the scheduler has no worker; start some with `dask worker {address} --nthreads 1`"
+            f"runtime.dask_address {address}: the scheduler has no worker; start some with `dask worker {address} "
+            f"--nthreads 1 {LOOPBACK}`, on another machine with its own address in place of 127.0.0.1"
         )
     return client
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -55,7 +56,7 @@ main()
 def _start(command: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "0"}
     return subprocess.Popen(
-        [sys.executable, *command, "--host", "127.0.0.1", "--no-dashboard"],
+        [sys.executable, *command, *clusters.LOOPBACK.split(), "--no-dashboard"],
         env=environment,
         cwd=folder,
         stderr=subprocess.DEVNULL,
@@ -292,6 +293,34 @@ def test_a_worker_that_was_there_between_two_looks_begins_the_minute_anew(monkey
             time.sleep(0.6)
             with pytest.raises(ValueError, match="no worker for"):
                 pool.look()
+
+
+@pytest.mark.parametrize("page", ["pools.md", "curation.md"])
+def test_the_documented_clusters_listen_on_loopback_alone(page: str, tmp_path: Path) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    lines = [line for line in (ROOT / "docs" / page).read_text().splitlines() if line.startswith("dask ")]
+    commands = [line.replace("8786", address.rpartition(":")[2]).split()[1:] for line in lines]
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "dask", *command], cwd=tmp_path, stderr=subprocess.DEVNULL)
+        for command in commands
+    ]
+    try:
+        with distributed.Client(address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+            pids = {*client.run(os.getpid).values()} | {process.pid for process in processes}
+        ports = {pid: _listening(pid) for pid in pids}
+        assert {host for found in ports.values() for host, _ in found} == {"127.0.0.1"}
+        assert min(map(len, ports.values())) >= 1 and sum(map(len, ports.values())) >= 2 * 3  # messages and a page each
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(30)
+
+
+def _listening(pid: int) -> set[tuple[str, int]]:
+    """Addresses and ports at which a process waits for connections."""
+    connections = psutil.Process(pid).net_connections(kind="inet")
+    return {(one.laddr.ip, one.laddr.port) for one in connections if one.status == psutil.CONN_LISTEN}
 
 
 def test_a_worker_with_other_code_is_refused() -> None:
