@@ -26,6 +26,7 @@ from data.schema import Problem
 from flows.tables import rows_table
 from stages.config import Runtime, Sampling
 from stages.records.provenance import hardware
+from stages.sampling.cluster import LOOPBACK
 from stages.sampling.judges import Judges
 from stages.sampling.judging import ANSWER_SCHEMA
 from stages.sampling.requests import Chunk, Policy, write_chunk
@@ -133,7 +134,7 @@ def _cluster(count: int) -> Iterator[str]:
     """Address of a scheduler with so many workers."""
     with tempfile.TemporaryDirectory() as folder:
         note = Path(folder, "scheduler.json")
-        common = ["--scheduler-file", str(note), "--host", "127.0.0.1", "--no-dashboard"]
+        common = ["--scheduler-file", str(note), *LOOPBACK.split(), "--no-dashboard"]
         commands = [["scheduler", "--port", "0", *common]]
         commands += [["worker", *common, "--nthreads", "1", "--no-nanny"]] * count
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

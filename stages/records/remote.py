@@ -10,10 +10,12 @@ To take it over is to create the next number where none is (`If-None-Match: *`),
 tells by its own clock that the holder has stopped writing, so that clocks of machines need not agree.
 
 S3 needs s3fs (extra `s3`): pyarrow's S3 has no conditional PUT, without which no lock is safe. Everything here is fsspec's own
-interface, so `file://` and `memory://` work as well, the latter within one process.
+interface, but that in a folder (`file://`) objects are created and replaced by `stages.records.folder_objects`; `memory://` works within
+one process. Any other store shows before its first lock that an object is not created over another, and is refused where it is.
 """
 
 import contextlib
+import ftplib
 import hashlib
 import importlib
 import json
@@ -22,6 +24,7 @@ import platform
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +33,9 @@ from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from stages.records.folder_objects import create_whole, write_whole
 
 MANIFEST = "manifest.json"
 BEAT_SECONDS = 10.0  # between two signs of life of a lock's holder
@@ -37,6 +43,9 @@ STALE_SECONDS = 60.0  # without one: the lock is taken over
 _POLL_SECONDS = 1.0
 _BLOCK_BYTES = 1 << 20
 _UPLOADS = 8  # at once
+_UNFINISHED = "unfinished"  # of a store that is a folder: where objects are written before they take their names
+_WITHOUT_BUCKETS = ("file", "local", "memory")
+_PASSWORD = re.compile(r"://[^/:\s]*:[^/\s]*@")
 
 
 class RemoteError(ValueError):
@@ -52,10 +61,10 @@ class RemoteObject:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What a file system raises where a store does not answer as it should: OSError, and botocore's own, where that is installed."""
+    """What a file system raises where a store does not answer as it should: OSError, ftplib's, and botocore's, where that is installed."""
     with contextlib.suppress(ImportError):
-        return OSError, importlib.import_module("botocore.exceptions").BotoCoreError
-    return (OSError,)
+        return *ftplib.all_errors, importlib.import_module("botocore.exceptions").BotoCoreError
+    return ftplib.all_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,9 @@ class RemoteStore:
         default_factory=set
     )  # (seal, part) that this process has seen in its local folder
     held: dict[str, "RemoteLock"] = field(default_factory=dict)  # by name, those of this process
+    proven: threading.Event = field(
+        default_factory=threading.Event
+    )  # set once the store has refused to create over an object
 
     # ------------------------------------------------------------ manifests
 
@@ -177,7 +189,11 @@ class RemoteStore:
 
     @contextlib.contextmanager
     def lock(self, name: str, *, meanwhile: Callable[[], None] | None = None) -> Generator["RemoteLock"]:
-        """One holder at a time over all machines. `meanwhile` is called over and over while another holds it, and may raise to give up."""
+        """One holder at a time over all machines. `meanwhile` is called over and over while another holds it, and may raise to give up.
+
+        Raises RemoteError where the store knows no conditional writes.
+        """
+        self._require_conditional_writes()
         number = self._taken(name, meanwhile=meanwhile)
         lock = RemoteLock(self, name, number)
         has_ended = threading.Event()
@@ -203,13 +219,23 @@ class RemoteStore:
                 seen, since = (number, data), time.monotonic()
             is_stale = time.monotonic() - since >= self.stale_seconds
             if is_stale or self._is_free(data):
-                if self._create(self._lock_key(name, number + 1), self._note(is_released=False)):
-                    self._drop_locks(name, before=number + 1)
+                if self._is_won(name, number + 1):
                     return number + 1
                 continue
             if meanwhile:
                 meanwhile()
             time.sleep(min(_POLL_SECONDS, self.stale_seconds / 10))
+
+    def _is_won(self, name: str, number: int) -> bool:
+        """Create a number. It is ours unless others took it, let go and dropped it since we looked: then a later one is there."""
+        if not self._create(self._lock_key(name, number), self._note(is_released=False)):
+            return False
+        is_last = self.lock_state(name)[0] == number
+        if is_last:
+            self._drop_locks(name, before=number)
+        else:
+            self._remove(self._lock_key(name, number))
+        return is_last
 
     def _is_free(self, data: bytes | None) -> bool:
         """Nobody has it, its holder let go, or it died: of one local folder only the holder of its own lock comes here."""
@@ -231,8 +257,8 @@ class RemoteStore:
         """The last number stays, so that none is ever given twice."""
         with self._told():
             old = [key for key in self._below("locks", name) if int(key.rpartition("/")[2]) < before]
-            if old:
-                self.fs.rm(old)
+        for key in old:
+            self._remove(key)
 
     def _note(self, *, is_released: bool) -> bytes:
         note = {
@@ -275,7 +301,10 @@ class RemoteStore:
                 raise self._missing() from None
 
     def _is_bucket(self) -> bool:
-        return urlsplit(self.url).scheme not in ("file", "memory")
+        return urlsplit(self.url).scheme not in _WITHOUT_BUCKETS
+
+    def _is_folder(self) -> bool:
+        return isinstance(self.fs, LocalFileSystem)
 
     def _key(self, *parts: str) -> str:
         return "/".join([self.root, *parts])
@@ -300,18 +329,50 @@ class RemoteStore:
     def _write(self, key: str, data: bytes) -> bool:
         with self._told():
             self._make_parent(key)
-            self.fs.pipe_file(key, data)
+            if self._is_folder():
+                write_whole(Path(key), data, beside=Path(self._key(_UNFINISHED)))
+            else:
+                self.fs.pipe_file(key, data)
         return True
 
     def _create(self, key: str, data: bytes) -> bool:
         """Write an object that is not there yet; whether this call did."""
         with self._told():
             self._make_parent(key)
+            if self._is_folder():
+                return create_whole(Path(key), data, beside=Path(self._key(_UNFINISHED)))
             try:
                 self.fs.pipe_file(key, data, mode="create")
             except FileExistsError:
                 return False
         return True
+
+    def _remove(self, key: str) -> None:
+        """Remove an object, if nobody else did."""
+        with self._told(), contextlib.suppress(FileNotFoundError):
+            self.fs.rm(key)
+
+    def _require_conditional_writes(self) -> None:
+        """Asked of a store once, where it does not hold by itself. Raises RemoteError where an object is created over another."""
+        if self.proven.is_set() or self._is_folder():
+            return
+        if not self._refuses_to_create_twice():
+            raise RemoteError(
+                f"the store {self.url} does not know conditional writes (`If-None-Match: *`), so that two machines could hold one lock; "
+                "name a bucket of a server that does, or a folder that all machines reach (file://)"
+            )
+        self.proven.set()
+
+    def _refuses_to_create_twice(self) -> bool:
+        if getattr(self.fs.pipe_file, "__func__", None) is fsspec.AbstractFileSystem.pipe_file:
+            return False  # fsspec's own asks whether there is one, and writes then
+        probe = self._key("probes", uuid.uuid4().hex)
+        try:
+            return self._create(probe, b"probe") and not self._create(probe, b"probe")
+        except (NotImplementedError, TypeError):  # of a file system that has no `mode`
+            return False
+        finally:
+            self._remove(probe)
 
     def _make_parent(self, key: str) -> None:
         if not self._is_bucket():
@@ -373,16 +434,23 @@ class RemoteLock:
 
 
 def open_remote(url: str, *, owner: str) -> RemoteStore:
-    """The store under an fsspec address. Raises ValueError for one that no file system here serves, or that names no bucket."""
+    """The store under an fsspec address.
+
+    Raises ValueError for one that no file system here serves, or that names no bucket, and RemoteError where nothing answers.
+    """
     scheme = urlsplit(url).scheme
     try:
-        fs, root = url_to_fs(url, **({} if scheme in ("file", "memory") else {"use_listings_cache": False}))
+        fs, root = url_to_fs(url, **({} if scheme in _WITHOUT_BUCKETS else {"use_listings_cache": False}))
     except ImportError as error:
         extra = "pip install -e '.[s3]' -c constraints.txt" if scheme in ("s3", "s3a") else str(error)
         raise ValueError(f"{url}: results under {scheme}:// need a package that is not installed: {extra}") from error
     except ValueError as error:
         known = ", ".join(sorted({"s3", "gs", "abfs", "file"} & set(fsspec.available_protocols())))
         raise ValueError(f"{url}: {error}; known are {known} and others of fsspec") from error
+    except _errors() as error:
+        raise RemoteError(
+            f"the store {url}: nothing answers ({error}); is the network up, and the address right?"
+        ) from error
     if not root.strip("/"):
         raise ValueError(f"{url} names no bucket; write {scheme}://BUCKET/PREFIX")
     return RemoteStore(url.rstrip("/"), owner, fs, root.rstrip("/"))
@@ -394,16 +462,34 @@ def is_address(named: str) -> bool:
 
 
 def store_url() -> str:
-    """Address of the store: RING_STORE, else RING_HOME where that is one; else empty. Raises ValueError for a RING_STORE that is none."""
+    """Address of the store: RING_STORE, else RING_HOME where that is one; else empty.
+
+    Raises ValueError for a RING_STORE that is none, and for an address with a password.
+    """
     named = os.environ.get("RING_STORE") or ""
     if named and not is_address(named):
         raise ValueError(f"RING_STORE={named}: no address; write s3://BUCKET/PREFIX, or name a folder in RING_HOME")
     home = os.environ.get("RING_HOME") or ""
-    return named or (home if is_address(home) else "")
+    url = named or (home if is_address(home) else "")
+    _require_no_password(url, "RING_STORE" if named else "RING_HOME")
+    return url
+
+
+def _require_no_password(url: str, variable: str) -> None:
+    """What an address holds is printed, recorded and handed to other processes; so the message does not repeat it."""
+    if _PASSWORD.search(url):
+        raise ValueError(
+            f"{variable} holds a password, and addresses are printed and recorded: leave `user:password@` out, and name the credentials "
+            "by the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
+        )
 
 
 def folder_for(url: str) -> str:
-    """RING_CACHE, else a folder of the user's cache named after the address; what is lost there is made or fetched again."""
+    """RING_CACHE, else a folder of the user's cache named after RING_HOME's address; what is lost there is made or fetched again.
+
+    Raises ValueError for an address with a password.
+    """
+    _require_no_password(url, "RING_HOME")
     if named := os.environ.get("RING_CACHE"):
         return named
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -3,7 +3,7 @@
 What goes to a worker is a chunk's responses with their problems, what comes back its verdicts. A worker reads and writes no file of the
 run, so it needs no folder, server or record of it: only this project, of the same version, and a sandbox where responses hold code.
 Plain Dask, and no tasks of Prefect's as curation has: RL judges many small chunks, and a worker need not reach Prefect's server. Dask
-speaks pickle: its ports belong on loopback, on a network of your own, or behind its TLS (`tls://`).
+speaks pickle: its ports belong on loopback (`LOOPBACK`), on a network of your own, or behind its TLS (`tls://`).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pyarrow.feather as feather
-from distributed import Client, KilledWorker, get_worker
+from distributed import Client, KilledWorker, Security, get_worker
 from distributed.client import ClosedClientError
 
 from data.domain_names import VARIABLE, own_domain_files
@@ -35,8 +35,10 @@ from stages.sampling.workers import borrowed_worker
 
 CONNECT_SECONDS = 5
 NO_WORKER_SECONDS = 60.0
+LOOPBACK = "--host 127.0.0.1 --dashboard-address 127.0.0.1:0"  # the second is for the pages, which else listen on every interface
 GO_ON = "start it and run again: what is done is kept"
 JUDGED_AGAIN = "judged_again"  # among a chunk's counts: how often a worker that it was given to was lost
+_CERTIFICATES = tuple(f"DASK_DISTRIBUTED__COMM__TLS__{name}" for name in ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY"))
 _LOST = "remove-worker"  # as the scheduler tells it
 
 
@@ -98,20 +100,37 @@ def code_of(module: str) -> str:
 
 
 def connected(address: str) -> Client:
-    """A client of the cluster. Raises ValueError where no scheduler answers, or it has no worker."""
+    """A client of the cluster. Raises ValueError where no scheduler answers, it has no worker, or `tls://` has no certificates."""
+    if address.startswith("tls://"):
+        _require_certificates(address)
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except OSError as error:
         raise ValueError(
             f"runtime.dask_address {address}: no Dask scheduler answered within {CONNECT_SECONDS} s ({error}); "
-            "start one with `dask scheduler`, or leave runtime.dask_address out to work on this machine"
+            f"start one with `dask scheduler {LOOPBACK}` (docs/pools.md), or leave runtime.dask_address out to work on this machine"
         ) from error
     if not client.nthreads():
         client.close()
         raise ValueError(
-            f"runtime.dask_address {address}: the scheduler has no worker; start some with `dask worker {address} --nthreads 1`"
+            f"runtime.dask_address {address}: the scheduler has no worker; start some with `dask worker {address} "
+            f"--nthreads 1 {LOOPBACK}`, on another machine with its own address in place of 127.0.0.1"
         )
     return client
+
+
+def _require_certificates(address: str) -> None:
+    """Without them Dask ends with a TypeError, and leaves a client that cannot be closed."""
+    try:
+        is_set = Security().get_connection_args("client")["ssl_context"] is not None
+        why = "there are none"
+    except OSError as error:  # of a file that is not there, or holds none
+        is_set, why = False, str(error)
+    if not is_set:
+        raise ValueError(
+            f"runtime.dask_address {address}: TLS needs certificates ({why}); set {', '.join(_CERTIFICATES)} to files that the cluster's CA"
+            " signed (or distributed.comm.tls in Dask's configuration), here as on the scheduler and the workers, or use tcp:// on loopback"
+        )
 
 
 class ClusterPool:
@@ -143,14 +162,16 @@ class ClusterPool:
     def places(self) -> int:
         """Threads of the workers that there are. Raises ValueError where the cluster is lost."""
         try:
-            return sum(self._client.nthreads().values())
+            places = sum(self._client.nthreads().values())
         except (OSError, ClosedClientError) as error:
             raise _lost(error) from error
+        if places:
+            self._deserted = None
+        return places
 
     def look(self) -> None:
         """Workers may come and go, but not stay away. Raises ValueError where there has been none for a minute."""
         if self.places:
-            self._deserted = None
             return
         self._deserted = self._deserted or time.monotonic()
         if time.monotonic() - self._deserted >= NO_WORKER_SECONDS:

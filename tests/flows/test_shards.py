@@ -20,6 +20,8 @@ from tests.flows.servers import free_port
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
+from stages.sampling.cluster import LOOPBACK  # noqa: E402 - imports distributed
+
 RECIPE = """
 name = "sharded"
 until = "curation"
@@ -69,10 +71,11 @@ def cluster(tmp_path_factory):
     options = {"env": environment, "cwd": tmp_path_factory.mktemp("cluster"), "stderr": subprocess.DEVNULL}
     dask = [sys.executable, "-m", "dask"]
     port = address.rpartition(":")[2]
+    loopback = ["--no-dashboard", *LOOPBACK.split()]
     processes = [
-        subprocess.Popen([*dask, "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"], **options),
+        subprocess.Popen([*dask, "scheduler", "--port", port, *loopback], **options),
         subprocess.Popen(
-            [*dask, "worker", address, "--host", "127.0.0.1", "--nworkers", "2", "--nthreads", "1", "--no-dashboard"],
+            [*dask, "worker", address, "--nworkers", "2", "--nthreads", "1", *loopback],
             **options,
         ),
     ]

@@ -1,8 +1,10 @@
 """A remote store, against a real S3 server on loopback: whole results, one builder, bytes that are what the manifest says."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from stages.records.artifact import ArtifactError, Store, fingerprint, folder_problems, open_store, ring_home
 from stages.records.remote import RemoteError, open_remote, store_url
@@ -282,6 +285,127 @@ def test_who_lost_its_lock_changes_no_result(tmp_path, bucket):
     assert quick.problems("sft", IDENTITY, reads_all=True) == []
 
 
+def test_a_number_that_was_taken_and_dropped_since_a_taker_looked_gives_no_lock(tmp_path):
+    slow, second, third = (open_remote(f"memory://{tmp_path}", owner=name) for name in ("one", "two", "three"))
+    with contextlib.ExitStack() as stack:
+        held = []
+
+        def others_take_it() -> None:
+            with second.lock("sft-x") as lock:
+                held.append(lock)
+            held.append(stack.enter_context(third.lock("sft-x")))
+
+        class Slow(MemoryFileSystem):
+            """Others take the lock, twice, before the first object is created."""
+
+            cachable = False
+
+            def pipe_file(self, path, value, mode="overwrite", **kwargs):
+                if mode == "create" and not held:
+                    others_take_it()
+                super().pipe_file(path, value, mode=mode, **kwargs)
+
+        class WaitsError(Exception):
+            pass
+
+        def wait() -> None:
+            raise WaitsError
+
+        slow = dataclasses.replace(slow, fs=Slow(), proven=second.proven)
+        second.proven.set()
+        with pytest.raises(WaitsError), slow.lock("sft-x", meanwhile=wait):
+            pass
+        assert [lock.number for lock in held] == [1, 2]
+        assert held[1].is_ours()
+        assert [key[-1] for key in slow.fs.find(slow.root)] == ["2"]
+
+
+def test_of_many_that_create_one_object_in_a_folder_one_does(tmp_path):
+    stores = [open_remote(f"file://{tmp_path}", owner=str(number)) for number in range(4)]
+    rounds, winners = 200, []
+    together = threading.Barrier(len(stores))
+
+    def take(store) -> None:
+        for number in range(rounds):
+            together.wait()
+            if store._create(store._lock_key("sft-x", number), store.owner.encode()):
+                winners.append((number, store.owner.encode()))
+
+    threads = [threading.Thread(target=take, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(winners) == [
+        (number, stores[0]._read(stores[0]._lock_key("sft-x", number))) for number in range(rounds)
+    ]
+    assert not list((tmp_path / "unfinished").iterdir())
+
+
+def test_a_manifest_in_a_folder_is_whole_whenever_it_is_read(tmp_path):
+    store = open_remote(f"file://{tmp_path}", owner="one")
+    texts = [bytes([number]) * 200_000 for number in range(2)]
+    store.publish("sft", IDENTITY, texts[0], replaces=False)
+    has_ended, seen = threading.Event(), set()
+
+    def read() -> None:
+        while not has_ended.is_set():
+            seen.add(store.manifest("sft", IDENTITY))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(200):
+        store.publish("sft", IDENTITY, texts[number % 2], replaces=True)
+    has_ended.set()
+    reader.join()
+    assert seen <= set(texts)
+    assert not store.publish("sft", IDENTITY, texts[0], replaces=False)
+    assert store.manifest("sft", IDENTITY) == texts[1]
+
+
+class Careless(MemoryFileSystem):
+    """Writes over what is there, as servers do that know no `If-None-Match`."""
+
+    cachable = False
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs):
+        super().pipe_file(path, value, **kwargs)
+
+
+class Asking(Careless):
+    """Writes as fsspec does for a file system that says nothing of it."""
+
+    pipe_file = fsspec.AbstractFileSystem.pipe_file
+
+
+@pytest.mark.parametrize("kind", [Careless, Asking])
+def test_a_store_without_conditional_writes_gives_no_lock_and_is_read_all_the_same(tmp_path, kind):
+    remote = dataclasses.replace(open_remote(f"memory://{tmp_path}", owner="one"), fs=kind())
+    remote.require()
+    assert remote.manifests() == {}
+    with pytest.raises(RemoteError, match=r"memory://.* does not know conditional writes"), remote.lock("sft-x"):
+        pass
+    assert remote.fs.find(remote.root) == []
+
+
+def test_a_store_is_asked_once_whether_it_knows_conditional_writes(bucket):
+    asked = []
+
+    class Counting(type(fsspec.filesystem("s3"))):
+        cachable = False
+
+        async def _pipe_file(self, path, data, **kwargs):
+            asked.append(path)
+            return await super()._pipe_file(path, data, **kwargs)
+
+    remote = dataclasses.replace(open_remote(f"s3://{bucket}/results", owner="one"), fs=Counting())
+    for _ in range(2):
+        with remote.lock("sft-x"):
+            pass
+    assert ["/probes/" in path for path in asked] == [True, True, False, False, False, False]  # taken, and let go
+    assert [key.split("/")[2] for key in remote.fs.find(remote.root)] == ["locks"]
+
+
 # ---------------------------------------------------------------- streams and messages
 
 
@@ -322,6 +446,28 @@ def test_what_keeps_the_store_from_answering_is_told(tmp_path, bucket, monkeypat
     with pytest.raises(RemoteError, match="no credentials: set AWS_ACCESS_KEY_ID"):
         open_remote(f"s3://{bucket}/x", owner="me").require()
     fs.clear_instance_cache()
+
+
+def test_a_store_that_cannot_be_reached_when_it_is_opened_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"ftp://127.0.0.1:{taken.getsockname()[1]}/results"
+        with pytest.raises(RemoteError, match=f"the store {url}: nothing answers .*refused"):
+            open_remote(url, owner="me")
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://me:geheim@bucket/results", "simplecache::ftp://me:ge@heim@host/x", "sftp://:geheim@host/x"]
+)
+@pytest.mark.parametrize("variable", ["RING_STORE", "RING_HOME"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(monkeypatch, tmp_path, url, variable):
+    monkeypatch.setenv("RING_HOME", str(tmp_path))
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(ValueError, match=rf"^{variable} holds a password.* by the environment") as caught:
+        open_store()
+    assert "heim" not in str(caught.value)
+    monkeypatch.setenv(variable, "abfs://container@account.dfs.core.windows.net/a:b@c")
+    assert store_url().startswith("abfs://")  # a user alone, or a key, is no password
 
 
 def test_an_address_as_home_has_a_local_folder_of_its_own(tmp_path, bucket, monkeypatch):

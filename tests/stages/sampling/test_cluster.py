@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -29,6 +31,8 @@ from tests.flows.servers import free_port
 from tests.stages.sampling.conftest import answers_of, chunk_of
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+import dask  # noqa: E402 - of the same extra
 
 from stages.sampling import cluster as clusters  # noqa: E402 - imports distributed
 from stages.sampling.cluster import JUDGED_AGAIN, Asked, ClusterPool, code_of, require_same_code  # noqa: E402
@@ -52,7 +56,7 @@ main()
 def _start(command: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "0"}
     return subprocess.Popen(
-        [sys.executable, *command, "--host", "127.0.0.1", "--no-dashboard"],
+        [sys.executable, *command, *clusters.LOOPBACK.split(), "--no-dashboard"],
         env=environment,
         cwd=folder,
         stderr=subprocess.DEVNULL,
@@ -60,10 +64,13 @@ def _start(command: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def _cluster(folder: Path, *, program: Sequence[str] = ("-m", "dask"), num_workers: int = 2) -> Iterator[str]:
+def _cluster(
+    folder: Path, *, program: Sequence[str] = ("-m", "dask"), num_workers: int = 2, protocol: str = "tcp"
+) -> Iterator[str]:
     """Address of a scheduler with workers called one, two, ... that work in `folder`."""
-    address = f"tcp://127.0.0.1:{free_port()}"
-    processes = [_start(["-m", "dask", "scheduler", "--port", address.rpartition(":")[2]], folder)]
+    address = f"{protocol}://127.0.0.1:{free_port()}"
+    port = address.rpartition(":")[2]
+    processes = [_start(["-m", "dask", "scheduler", "--port", port, "--protocol", protocol], folder)]
     names = ("one", "two")[:num_workers]
     processes += [
         _start([*program, "worker", address, "--nthreads", "1", "--no-nanny", "--name", name], folder) for name in names
@@ -217,6 +224,103 @@ def test_a_cluster_that_all_workers_have_left_ends_the_judging(monkeypatch: pyte
         time.sleep(0.6)
         with pytest.raises(ValueError, match=r"no worker for 0\.5 s; start it and run again"):
             pool.look()
+
+
+def test_tls_without_certificates_is_refused_by_what_to_set_and_leaves_no_client(tmp_path: Path) -> None:
+    before = {*distributed.Client._instances}
+    missing = {"distributed.comm.tls.ca-file": str(tmp_path / "ca.pem"), "distributed.comm.tls.client.cert": "cert.pem"}
+    for settings, why in (({}, "there are none"), (missing, "No such file")):
+        with (
+            dask.config.set(settings),
+            pytest.raises(
+                ValueError, match=rf"TLS needs certificates \(.*{why}.*TLS__CA_FILE, .*CLIENT__CERT, .*CLIENT__KEY"
+            ),
+        ):
+            Judges(Runtime(dask_address=f"tls://127.0.0.1:{free_port()}"))
+    assert {*distributed.Client._instances} <= before
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make certificates")
+def test_a_cluster_behind_tls_judges(monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=ring",
+    ]
+    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    settings = {"CA_FILE": certificate}
+    for role in ("CLIENT", "SCHEDULER", "WORKER"):
+        settings |= {f"{role}__CERT": certificate, f"{role}__KEY": key}
+    for name, path in settings.items():
+        monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{name}", str(path))
+    dask.config.refresh()
+    try:
+        here, there = (_answered(tmp_path / name, tiny_model) for name in ("here", "there"))
+        _judge(here, Runtime(workers=1))
+        with _cluster(tmp_path, num_workers=1, protocol="tls") as address:
+            _judge(there, Runtime(dask_address=address))
+        assert _bytes(there) == _bytes(here)
+    finally:
+        monkeypatch.undo()
+        dask.config.refresh()
+
+
+def test_a_worker_that_was_there_between_two_looks_begins_the_minute_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "NO_WORKER_SECONDS", 3600.0)
+    cluster = distributed.LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0")
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        cluster.scale(1)
+        client.wait_for_workers(1, timeout=WAIT_SECONDS)
+        with ClusterPool(Runtime(dask_address=cluster.scheduler_address), requires_thinking=True) as pool:
+            cluster.scale(0)
+            until(lambda: not pool.places)
+            pool.look()
+            cluster.scale(1)
+            until(lambda: pool.places)
+            cluster.scale(0)
+            until(lambda: not pool.places)
+            monkeypatch.setattr(clusters, "NO_WORKER_SECONDS", 0.5)
+            time.sleep(0.6)
+            pool.look()
+            time.sleep(0.6)
+            with pytest.raises(ValueError, match="no worker for"):
+                pool.look()
+
+
+@pytest.mark.parametrize("page", ["pools.md", "curation.md"])
+def test_the_documented_clusters_listen_on_loopback_alone(page: str, tmp_path: Path) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    lines = [line for line in (ROOT / "docs" / page).read_text().splitlines() if line.startswith("dask ")]
+    commands = [line.replace("8786", address.rpartition(":")[2]).split()[1:] for line in lines]
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "dask", *command], cwd=tmp_path, stderr=subprocess.DEVNULL)
+        for command in commands
+    ]
+    try:
+        with distributed.Client(address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+            pids = {*client.run(os.getpid).values()} | {process.pid for process in processes}
+        ports = {pid: _listening(pid) for pid in pids}
+        assert {host for found in ports.values() for host, _ in found} == {"127.0.0.1"}
+        assert min(map(len, ports.values())) >= 1 and sum(map(len, ports.values())) >= 2 * 3  # messages and a page each
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(30)
+
+
+def _listening(pid: int) -> set[tuple[str, int]]:
+    """Addresses and ports at which a process waits for connections."""
+    connections = psutil.Process(pid).net_connections(kind="inet")
+    return {(one.laddr.ip, one.laddr.port) for one in connections if one.status == psutil.CONN_LISTEN}
 
 
 def test_a_worker_with_other_code_is_refused() -> None:
