@@ -20,6 +20,7 @@ BENCHMARKS = (
     "judging",
     "judging_mutations",
     "judging_peers",
+    "judging_pool",
 )
 WITH_ARGUMENTS = {
     "claims": "benchmarks.claims",

@@ -14,12 +14,14 @@ from typing import Any
 
 from prefect import flow
 from prefect.context import FlowRunContext
+from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.chain_page import chain_page
 from flows.forecast import forecast, in_words
 from flows.launch import Chain, Display, Result
+from flows.placement import require_pools
 from flows.request import Plan, Request, plan_request
 from flows.stage_task import StageCall, submit
 from flows.terminal import active_display
@@ -27,7 +29,7 @@ from stages.config import STAGES, Runtime, StageName
 from stages.errors import StoppedError, TrackingError
 from stages.plan import PlannedStage, kept_results, outdated, plan_chain
 from stages.recipe import flatten
-from stages.records.artifact import Store, file_digest, ring_home
+from stages.records.artifact import Store, file_digest, open_store, ring_home
 from stages.records.browsing import run_name
 from stages.records.machine import elsewhere_line, machine_kind, made_elsewhere
 from stages.records.provenance import code_version
@@ -184,10 +186,11 @@ def open_chain(
 ) -> Chain:
     """Open the home folder and the run in MLflow of what is to be done, under the experiment `name`.
 
-    `rerun` are keys of stages, `changed` what `--set` says.
+    `rerun` are keys of stages, `changed` what `--set` says. Raises ValueError for a work pool that is not there.
     """
+    require_pools(specs, runtime)
     home = ring_home()
-    store = Store(home)
+    store = open_store(home)
     store.root.mkdir(parents=True, exist_ok=True)
     context = FlowRunContext.get()
     flow_run = str(context.flow_run.id) if context and context.flow_run else None
@@ -245,10 +248,13 @@ def run_stages(specs: Sequence[PlannedStage], *, rerun: Collection[str], chain: 
 
 
 def _await(futures: list[PrefectFuture[str]]) -> None:
-    """Wait for all; the first failure is raised as it is."""
+    """Wait for all; the first failure is raised as it is. Raises StoppedError for a stage that a person stopped."""
     wait(futures)
     for future in futures:
-        future.result()
+        try:
+            future.result()
+        except CancelledRun as error:
+            raise StoppedError(str(error)) from error
 
 
 def _reruns(plan: Plan) -> set[str]:

@@ -50,7 +50,7 @@ def _datasets(
     if (curation := manifests.get("curation")) is None:
         return {}
     splits = [
-        (f"curation/{name.removesuffix('.parquet')}", curation.folder / name, sha256)
+        (f"curation/{name.removesuffix('.parquet')}", curation.place / name, sha256)
         for name, sha256 in tables_read("", "", curation).items()
     ]
     return {_SOURCE: datasets_of(specs["curation"], {}), _SPLIT: splits}

@@ -22,7 +22,7 @@ from flows.request import Request, column_overrides, plan_request
 from flows.running import prepared_home, run_flow, writable_home
 from flows.settings import use_home
 from stages.config import StageName
-from stages.errors import StageError, TrackingError
+from stages.errors import StageError, StoppedError, TrackingError
 from stages.recipe import load_recipe
 
 COMMANDS = {  # name -> where it is, imported when it is called, and what it says of itself
@@ -238,6 +238,8 @@ def main() -> None:
     except KeyboardInterrupt as error:
         say(str(error) or "interrupted")
         code = 130
+    except StoppedError as error:
+        code = _tell(error, code=130)
     except StageError as error:
         code = _tell(error, code=2 if error.is_user_mistake else 1)
     except (ValueError, TrackingError, OSError) as error:

@@ -15,7 +15,7 @@ from stages.config import ModelEvaluationConfig, Runtime
 from stages.local_files import PROBLEMS, Place
 from stages.plan import PlannedStage, plan_model_evaluation
 from stages.recipe import load_recipe
-from stages.records.artifact import Manifest, Store, read_manifest, ring_home
+from stages.records.artifact import Manifest, Store, open_store, read_manifest
 from stages.sampling.address import Address, is_address
 from stages.sampling.models import open_model
 
@@ -78,7 +78,7 @@ def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
     own_set = load_own_set(own_place.path, columns=request.columns) if own_place else None
     another_version = request.another_version or recipe.evaluation.another_version
     rows, absent = _rows(request, another_version=another_version)
-    store = Store(ring_home())
+    store = open_store()
     folder = None if is_address(request.model) else find_model(request.model, store=store).absolute()
     open_model(str(folder or request.model))
     asked = recipe.evaluation.model_dump()

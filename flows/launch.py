@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,46 +118,69 @@ def is_settled(spec: PlannedStage, *, chain: Chain) -> bool:
     return why_build(spec, store=chain.store) is None and not chain.tracker.is_unfinished(chain.manifest(spec.key))
 
 
-def ensure(spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, rerun: bool) -> Result:
+def ensure(
+    spec: PlannedStage, *, inputs: Mapping[str, Manifest], chain: Chain, rerun: bool, goes_on: bool = False
+) -> Result:
     """The stage's result: the one that stands there and verifies, or a new one. One builder at a time per result.
 
-    A rerun starts from the beginning: what was half built is forgotten.
+    A rerun starts from the beginning: what was half built is forgotten, unless it `goes_on` where the same rerun was cut short.
     """
     chain.require_going(spec.title)
     with contextlib.ExitStack() as stack:
         waited = stack.enter_context(_alone(spec, chain=chain))
         stack.callback(chain.countdown.end, spec.key)
         started = time.monotonic()
-        reason = "made again, as asked" if rerun else why_build(spec, store=chain.store)
+        if not rerun and is_settled(spec, chain=chain):
+            return Result(chain.manifest(spec.key), "cached", time.monotonic() - started, waited)
+        waited += stack.enter_context(_alone_in_the_store(spec, chain=chain))
+        reason = "made again, as asked" if rerun else _why_build_here(spec, chain=chain)
         if reason is None:
             manifest = chain.manifest(spec.key)
             if chain.tracker.is_unfinished(manifest):
                 chain.tracker.finish_stage(manifest)
-            seconds = time.monotonic() - started
-            return Result(manifest=manifest, status="cached", seconds=seconds, waited_seconds=waited)
+            return Result(manifest, "cached", time.monotonic() - started, waited)
         chain.display.message(spec.key, f"starting: {reason}")
-        partial = chain.store.prepare(spec.stage, spec.fingerprint, afresh=rerun)
+        partial = chain.store.prepare(spec.stage, spec.fingerprint, afresh=rerun and not goes_on)
         return _build(spec, partial=partial, inputs=inputs, chain=chain, started=started)
 
 
+def _why_build_here(spec: PlannedStage, *, chain: Chain) -> str | None:
+    """`why_build`, once a result that is whole on this machine and not in the remote store was brought there."""
+    reason = why_build(spec, store=chain.store)
+    if reason and chain.store.deliver(spec.stage, spec.fingerprint):
+        chain.display.message(spec.key, "uploaded from this machine, where it is whole")
+        return why_build(spec, store=chain.store)
+    return reason
+
+
+def _alone(spec: PlannedStage, *, chain: Chain) -> contextlib.AbstractContextManager[float]:
+    """Hold the result's lock on this machine; yields the seconds that another run had it."""
+    return _waiting(spec, chain.store.lock, chain=chain, other="run")
+
+
+def _alone_in_the_store(spec: PlannedStage, *, chain: Chain) -> contextlib.AbstractContextManager[float]:
+    """Be the one machine that builds the result; yields the seconds that another one did."""
+    return _waiting(spec, chain.store.claim, chain=chain, other="machine")
+
+
 @contextlib.contextmanager
-def _alone(spec: PlannedStage, *, chain: Chain) -> Generator[float]:
-    """Hold the result's lock; yields the seconds that another run had it. Say so, and wait as long as this chain goes on."""
+def _waiting(spec: PlannedStage, lock: Callable[..., Any], *, chain: Chain, other: str) -> Generator[float]:
+    """Hold a lock of the result. Say that another has it, and wait as long as this chain goes on."""
     began = time.monotonic()
     said = False
 
     def wait() -> None:
         nonlocal said
         if not said:
-            chain.display.message(spec.key, "waiting for another run that builds the same result")
+            chain.display.message(spec.key, f"waiting for another {other} that builds the same result")
         said = True
         chain.require_going(spec.title)
         time.sleep(_POLL_SECONDS)
 
-    with chain.store.lock(spec.stage, spec.fingerprint, meanwhile=wait):
+    with lock(spec.stage, spec.fingerprint, meanwhile=wait):
         waited = time.monotonic() - began if said else 0.0
         if said:
-            chain.display.message(spec.key, f"waited {waited:.0f} s for another run")
+            chain.display.message(spec.key, f"waited {waited:.0f} s for another {other}")
         yield waited
 
 
@@ -213,7 +236,7 @@ def _open_run(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifes
 def datasets_of(spec: PlannedStage, inputs: Mapping[str, Manifest]) -> list[tuple[str, Path, str]]:
     """Name, file and sha256 of every table that the stage reads, from earlier stages and from outside."""
     sealed = [
-        (key, manifest.folder, name, sha256)
+        (key, manifest.place, name, sha256)
         for key, manifest in inputs.items()
         for name, sha256 in tables_read(spec.module, key, manifest).items()
     ]
@@ -275,7 +298,7 @@ def _program(spec: PlannedStage, runtime: Runtime) -> str:
 
 def job_of(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest], runtime: Runtime) -> dict[str, Any]:
     """What the worker reads, but where its events go (`stages.worker`)."""
-    folders = {key: str(manifest.folder) for key, manifest in inputs.items()}
+    folders = {key: str(_input_folder(spec, manifest)) for key, manifest in inputs.items()}
     given = (DATA_DIR, PROBLEMS, STANDINGS, TRAINED_ON)
     folders |= {name: str(item.path) for name, item in spec.data.items() if name in given}
     return {
@@ -288,6 +311,11 @@ def job_of(spec: PlannedStage, *, partial: Path, inputs: Mapping[str, Manifest],
         "out": str(partial),
         "parent": os.getpid(),
     }
+
+
+def _input_folder(spec: PlannedStage, manifest: Manifest) -> Path:
+    """A report opens no model."""
+    return manifest.folder_of_responses if spec.stage == "report" else manifest.whole_folder
 
 
 def _handle(event: Mapping[str, Any], *, spec: PlannedStage, chain: Chain, run: StageRun) -> None:

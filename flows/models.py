@@ -22,11 +22,24 @@ def find_model(name: str, *, store: Store) -> Path:
     if Path(name).is_dir():
         return _model_in(Path(name), "", name=name, store=store)
     if _ID.fullmatch(prefix):
-        return _model_in(store.folder_of(prefix), part, name=name, store=store)
+        return _brought(_model_in(_folder_of(prefix, store), part, name=name, store=store), store)
     raise ValueError(
         f"no model {name!r}: give a folder with config.json and model*.safetensors, a result's folder, or an id of `ring ls` "
         f"(looked for {Path(name).absolute()})"
     )
+
+
+def _folder_of(prefix: str, store: Store) -> Path:
+    folder = store.folder_of(prefix)
+    manifest = store.find(folder.parent.name, folder.name)
+    return manifest.folder if manifest else folder
+
+
+def _brought(model: Path, store: Store) -> Path:
+    """The model's folder, with its weights, which a remote store keeps until they are asked for."""
+    result = model.parent
+    manifest = store.find(result.parent.name, result.name) if result.parent.parent == store.root else None
+    return manifest.folder_with(model.name) / model.name if manifest else model
 
 
 def _model_in(folder: Path, part: str, *, name: str, store: Store) -> Path:
@@ -49,6 +62,8 @@ def models_of(folder: Path, *, store: Store) -> Mapping[str, Path]:
         return {**others, MODEL: model_folder(folder)}
     if (folder / CHOICE).is_file():
         entry = read_manifest(folder).inputs["sft"]
-        chosen = chosen_model({"selection": folder, "sft": store.place(entry["stage"], entry["fingerprint"])})
+        sft = store.find(entry["stage"], entry["fingerprint"])
+        place = sft.folder if sft else store.place(entry["stage"], entry["fingerprint"])
+        chosen = chosen_model({"selection": folder, "sft": place})
         return {chosen.name: chosen}
     return {path.name: path for path in checkpoint_folders(folder)}

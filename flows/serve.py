@@ -15,7 +15,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 
@@ -25,12 +24,14 @@ from flows.console import say
 from flows.environment import bypass_proxies
 from flows.settings import PROJECT_SETTINGS, WRITTEN_BY_US, chosen_database
 from stages.records.artifact import held
+from stages.records.remote import store_url
 from stages.records.tracking_uri import browse_command, is_server, tracking_uri, without_password
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
-_POOL = "local"  # as in prefect.yaml
+_POOL = "local"  # whose worker is started here
+_POOLS = (_POOL, "gpu", "cpu-judge")  # as in prefect.yaml
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Refused\w*)\b(: |$)")
 
 
@@ -45,6 +46,7 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
         **os.environ,
         "PREFECT_API_URL": api,
         "RING_HOME": str(home),
+        "RING_STORE": store_url(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -59,9 +61,11 @@ def serve(home: Path, *, host: str, prefect_port: int, mlflow_port: int) -> int:
             if records:
                 children.append(_start(_mlflow_command(home, host, mlflow_port), environment, log))
             _await_http(f"{api}/health", children, log_path=home / "up.log")
-            say("Prefect's server answers; making the work pool ...")
-            if not _has_pool(api):  # made again it would lose its limit of flow runs at once
-                _prefect(["work-pool", "create", _POOL, "--type", "process"], environment, log)
+            say("Prefect's server answers; making the work pools ...")
+            known = _known_pools(api)
+            for pool in _POOLS:
+                if pool not in known:  # made again it would lose its limit of flow runs at once
+                    _prefect(["work-pool", "create", pool, "--type", "process"], environment, log)
             say("registering the deployments ...")
             _prefect(["--no-prompt", "deploy", "--all"], environment, log)
             children.append(_start(["prefect", "worker", "start", "--pool", _POOL], environment, log))
@@ -201,14 +205,13 @@ def _prefect(arguments: Sequence[str], environment: dict[str, str], log: IO[byte
         raise ValueError(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout[-2000:]}")
 
 
-def _has_pool(api: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{api}/work_pools/{_POOL}", timeout=START_SECONDS):
-            return True
-    except urllib.error.HTTPError as error:
-        if error.code != HTTPStatus.NOT_FOUND:
-            raise
-        return False
+def _known_pools(api: str) -> set[str]:
+    """The work pools that the server has."""
+    from prefect.client.orchestration import SyncPrefectClient  # reads its settings when it is imported
+
+    key, password = os.environ.get("PREFECT_API_KEY"), os.environ.get("PREFECT_API_AUTH_STRING")
+    with SyncPrefectClient(api, api_key=key, auth_string=password) as client:
+        return {pool.name for pool in client.read_work_pools()}
 
 
 def _await_http(url: str, children: Sequence[subprocess.Popen[bytes]], *, log_path: Path) -> None:

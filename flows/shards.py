@@ -27,16 +27,14 @@ from prefect_dask import DaskTaskRunner
 from stages import worker
 from stages.config import Runtime
 from stages.errors import StageError
-from stages.records.code_digest import code_digest
+from stages.sampling.cluster import GO_ON, code_of, connected, require_same_code
 from stages.sampling.workers import borrowed_worker
 from stages.stage import StageLog
 
-CONNECT_SECONDS = 5
 NO_WORKER_SECONDS = 60
 _LOOK_SECONDS = 5  # between two looks at the cluster, while no shard is done
 _SHARDS_PER_THREAD = 4  # in flight; half of them are waited for before more are mapped
 _MODULE = "stages.curation"
-_GO_ON = "start it and run again: what is done is kept"
 
 
 class Shard:
@@ -54,19 +52,8 @@ class Shard:
 def shard_task(number: int, shard: Shard) -> Any:  # noqa: ANN401 - what the function makes of the chunk
     """Work on one shard in a process of the cluster. Raises ValueError where that process runs another version of the code."""
     with borrowed_worker(shard.runtime, run=shard.run) as borrowed:
-        _require_same_code(borrowed.kept, shard)
+        require_same_code(borrowed.kept, _MODULE, shard.code)
         return shard.work(borrowed, shard.chunk)
-
-
-def _require_same_code(kept: dict[str, Any], shard: Shard) -> None:
-    """Other code would make other bytes under the same fingerprint."""
-    if "code" not in kept:
-        kept["code"] = code_digest(_MODULE)
-    if kept["code"] != shard.code:
-        raise ValueError(
-            f"a Dask worker runs version {kept['code'][:12]} of {_MODULE}, the chain {shard.code[:12]}: "
-            "install the same version on every worker and start them again"
-        )
 
 
 def work_through(function: Any, chunks: Iterable[Any], *, runtime: Runtime) -> Iterator[tuple[int, Any]]:  # noqa: ANN401 - as stages.sampling.workers
@@ -77,7 +64,7 @@ def work_through(function: Any, chunks: Iterable[Any], *, runtime: Runtime) -> I
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None and isinstance(context.task_runner, DaskTaskRunner)
     client = context.task_runner.client
-    run, code = str(context.flow_run.id), code_digest(_MODULE)
+    run, code = str(context.flow_run.id), code_of(_MODULE)
     waiting = enumerate(chunks)
     positions: dict[UUID, int] = {}  # of the shards in flight, by task run
     finished: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
@@ -98,7 +85,7 @@ def _result(future: PrefectFuture[Any]) -> Any:  # noqa: ANN401 - what the funct
     try:
         return future.result()
     except FutureCancelledError as error:
-        raise ValueError(f"the Dask cluster is lost ({error.reason}); {_GO_ON}") from error
+        raise ValueError(f"the Dask cluster is lost ({error.reason}); {GO_ON}") from error
 
 
 def _next(finished: "SimpleQueue[PrefectFuture[Any]]", client: Client) -> PrefectFuture[Any]:
@@ -109,7 +96,7 @@ def _next(finished: "SimpleQueue[PrefectFuture[Any]]", client: Client) -> Prefec
             return finished.get(timeout=_LOOK_SECONDS)
         except Empty:
             deserted = 0 if client.nthreads() else deserted + _LOOK_SECONDS
-    raise ValueError(f"the Dask cluster has had no worker for {NO_WORKER_SECONDS} s; {_GO_ON}")
+    raise ValueError(f"the Dask cluster has had no worker for {NO_WORKER_SECONDS} s; {GO_ON}")
 
 
 @flow(name="curation shards", flow_run_name="{name}", validate_parameters=False)
@@ -124,7 +111,7 @@ def main(job_path: Path) -> int:
     job = json.loads(job_path.read_text(encoding="utf-8"))
     address = job["runtime"]["dask_address"]
     try:
-        _require_workers(address)
+        connected(address).close()
         runner = DaskTaskRunner(address=address)
         on_cluster = curate.with_options(task_runner=runner)  # ty: ignore[invalid-argument-type] - generic in its futures
         on_cluster(Path(job["out"]).name[:12], str(job_path))
@@ -135,21 +122,6 @@ def main(job_path: Path) -> int:
     except StageError:
         return 2
     return 0
-
-
-def _require_workers(address: str) -> None:
-    try:
-        with Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client:
-            num_workers = len(client.nthreads())
-    except OSError as error:
-        raise ValueError(
-            f"runtime.dask_address {address}: no Dask scheduler answered within {CONNECT_SECONDS} s ({error}); "
-            "start one with `dask scheduler`, or leave runtime.dask_address out to work on this machine"
-        ) from error
-    if not num_workers:
-        raise ValueError(
-            f"runtime.dask_address {address}: the scheduler has no worker; start some with `dask worker {address} --nthreads 1`"
-        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, State
 
 from flows.launch import Chain, Result, ensure, is_settled
+from flows.placement import ensure_elsewhere, pool_of
 from stages.errors import StoppedError
 from stages.markdown import plain, table
 from stages.plan import PlannedStage
@@ -47,8 +48,11 @@ def stage_task(title: str, call: StageCall, upstream: list[str]) -> str | State:
     spec, chain = call.spec, call.chain
     inputs = {key: chain.manifest(key) for key in spec.inputs}
     try:
-        with chain.slots.taken(spec.ranks):
-            call.result = ensure(spec, inputs=inputs, chain=chain, rerun=call.rerun)
+        if pool := pool_of(spec, chain.runtime):
+            call.result = ensure_elsewhere(spec, pool=pool, chain=chain, rerun=call.rerun)
+        else:
+            with chain.slots.taken(spec.ranks):
+                call.result = ensure(spec, inputs=inputs, chain=chain, rerun=call.rerun)
     except StoppedError as error:
         return Cancelled(message=str(error))
     create_markdown_artifact(

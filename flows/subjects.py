@@ -105,8 +105,8 @@ def _values(manifest: Manifest) -> dict[str, float]:
 
 
 def _results(manifest: Manifest) -> dict[str, dict[str, float]]:
-    is_there = manifest.stage == "evaluation" and (manifest.folder / RESULTS).is_file()
-    return read_results(manifest.folder) if is_there else {}
+    is_there = manifest.stage == "evaluation" and manifest.file(RESULTS).is_file()
+    return read_results(manifest.place) if is_there else {}
 
 
 def _one_chain(scope: Sequence[Manifest], store: Store) -> list[Manifest]:

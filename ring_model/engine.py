@@ -119,8 +119,6 @@ class Engine:
         stage = zero_stage if world_size > 1 else 0
         if precision == "bfloat16":
             stage = max(stage, 2)
-        if stage == 3 and not scorer.shards_parameters:
-            raise ValueError("ZeRO 3 trains our own architecture alone, and no adapters: set runtime.zero_stage = 2")
         if uses_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         deepspeed.init_distributed(dist_backend="nccl" if uses_gpu else "gloo", verbose=False, timeout=_LONGEST_WAIT)

@@ -124,9 +124,6 @@ class Scorer(nn.Module):
     leaves: tuple[type[nn.Module], ...] = ()
     """Classes of modules whose parameters ZeRO 3 gathers together, since their forward passes use those of modules inside."""
 
-    shards_parameters = True
-    """Whether ZeRO 3 trains it."""
-
     def read(
         self, device: torch.device | str, dtype: torch.dtype, then: Callable[[nn.Parameter], None] = lambda _: None
     ) -> None:

@@ -34,7 +34,6 @@ from ring_model.shape import NO_LIMIT, Routers, Shape
 ADAPTER = "adapter"
 """Folder of the adapter inside that of a model which was trained by one; the model's own weights have it merged."""
 
-_MOE_BLOCKS = ("SparseMoeBlock", "MoeBlock", "MoE")
 _HERE = {"trust_remote_code": False, "local_files_only": True}
 
 
@@ -82,10 +81,26 @@ def _logits(hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tens
     return logits_MV if bias_V is None else logits_MV + bias_V.float()
 
 
-class TransformersScorer(Scorer):
-    """A model of transformers in training, up to ZeRO 2: at ZeRO 3 two ranks did not come to their first step's end (Qwen3-MoE)."""
+class _TakenTogether(torch.autograd.Function):
+    """The same tensors, whose backward pass goes on to every one of them, with zeros for those that a loss leaves out.
 
-    shards_parameters = False
+    DeepSpeed's ZeRO 3 notes a module in its trace once for each of its outputs that a backward pass comes to. A rank whose pass leaves
+    the trace drops it and compares the next one with the other ranks, which wait for parameters instead: all stand still. Transformers'
+    models give their routers' logits beside the hidden states, and a rank with fewer micro-batches has no router loss
+    (`Engine.score_nothing`).
+    """
+
+    @staticmethod
+    def forward(_: Any, *tensors: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401 - torch gives it no type
+        return tuple(tensor.view_as(tensor) for tensor in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401 - as torch names and types them
+        return grad_outputs
+
+
+class TransformersScorer(Scorer):
+    """A model of transformers in training; at ZeRO 3 each rank reads it whole, and then keeps its part."""
 
     def __init__(self, folder: Path, *, adapters: Adapters | None = None) -> None:
         """Open a folder, float32.
@@ -100,7 +115,7 @@ class TransformersScorer(Scorer):
         self.head = _shared_head(self.model)
         self.shape = _shape(self.model)
         _require_plain_logits(self.model, self.head, folder)
-        self.leaves = tuple({type(one) for one in self.model.modules() if type(one).__name__.endswith(_MOE_BLOCKS)})
+        self.leaves = _moe_blocks(self.model)
         _without_dropout(self.model)
         self._peft: tuple[Any, ...] = ()  # a tuple, so that its modules, which are the model's, are not counted twice
         if adapters is not None:
@@ -112,14 +127,15 @@ class TransformersScorer(Scorer):
         mask_BT = torch.arange(rows.tokens_BT.shape[1], device=self.device) < rows.lengths_B[:, None]
         wants = {"output_router_logits": True} if self.shape.routers.num_layers else {}
         output = self.model.base_model(rows.tokens_BT, attention_mask=mask_BT.long(), use_cache=False, **wants)
-        hidden_ND = layout.to_tokens(output.last_hidden_state)
+        hidden, *logits = _TakenTogether.apply(output.last_hidden_state, *(output.router_logits if wants else ()))
+        hidden_ND = layout.to_tokens(hidden)
         hidden_MD = hidden_ND.index_select(0, layout.tokens_in(predicting_places(rows)))
         scored = self.head(hidden_MD, response_tokens(rows), entropy=entropy, temperature=temperature)
-        return ResponseLogprobs(*scored, self._router(output, layout) if wants else None, layout)
+        return ResponseLogprobs(*scored, self._router(logits, layout) if wants else None, layout)
 
-    def _router(self, output: Any, layout: RowLayout) -> RouterOutput:  # noqa: ANN401 - of transformers
+    def _router(self, logits_by_layer: Sequence[Tensor], layout: RowLayout) -> RouterOutput:
         routings = []
-        for logits in output.router_logits:
+        for logits in logits_by_layer:
             logits_PE = logits.reshape(layout.num_rows * layout.width, -1)
             logits_NE = logits_PE if layout.place_N is None else logits_PE.index_select(0, layout.place_N)
             routings.append(route(logits_NE, k=self.shape.routers.num_chosen, normalise=False))
@@ -209,6 +225,11 @@ def _with_adapters(model: Any, adapters: Adapters, folder: Path) -> Any:  # noqa
         return get_peft_model(model, config)
     except ValueError as error:
         raise ValueError(f"{folder}: adapters cannot be put into this model: {error}") from error
+
+
+def _moe_blocks(model: nn.Module) -> tuple[type[nn.Module], ...]:
+    """Classes of modules that have experts, which may be modules that not every rank has tokens for."""
+    return tuple({type(one) for one in model.modules() if "experts" in dict(one.named_children())})
 
 
 def _shared_head(model: Any) -> Head | LinearHead:  # noqa: ANN401 - of transformers

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from data.benchmarks import find_benchmark
 from data.benchmarks.catalogue import measured_set
@@ -24,7 +25,22 @@ def _known_domain(name: str) -> str:
     return name
 
 
+HOLDS_SECRET = "holds_secret"  # the type of an error whose message does not repeat what was given
+
+
+def _without_user(address: Any) -> Any:  # noqa: ANN401 - whatever a recipe says
+    """Addresses are recorded with results and shown: none may hold a user, who may come with a password."""
+    if "@" in str(address):
+        raise PydanticCustomError(
+            HOLDS_SECRET,
+            "an address is recorded with every result, so it holds no `user:password@`: leave that out, and name credentials by the"
+            " environment (RING_VLLM_KEY is vLLM's key, DASK_DISTRIBUTED__COMM__TLS__... are Dask's certificates)",
+        )
+    return address
+
+
 Domain = Annotated[str, AfterValidator(_known_domain)]
+Address = Annotated[str, BeforeValidator(_without_user)]
 Split = Literal["base", "sft", "validation", "rl", "probe", "heldout"]
 StageName = Literal["curation", "base", "sft", "selection", "rl", "evaluation", "report"]
 STAGES: tuple[StageName, ...] = ("curation", "base", "sft", "selection", "rl", "evaluation", "report")
@@ -1152,10 +1168,18 @@ class Runtime(Record):
     rl_ranks: int = ours(1, "data-parallel ranks of an RL arm", ge=1)
     parallel_arms: int = ours(2, "arms that run side by side; one of several ranks counts as many", ge=1)
     workers: int = ours(2, "sampling and curation processes", ge=1)
-    dask_address: str = ours(
+    dask_address: Address = ours(
         "",
-        "scheduler of a Dask cluster that works on curation's batches, such as tcp://127.0.0.1:8786 (extra `cluster`); none: `workers`",
+        "scheduler of a Dask cluster that works on curation's batches and judges responses, such as tcp://127.0.0.1:8786 (extra"
+        " `cluster`); none: `workers`",
         pattern=r"^$|^(tcp|tls|ws|wss)://[^/\s]+:\d+$",
+    )
+    pools: dict[StageName, str] = ours(
+        {},
+        "Prefect work pool by stage, such as {rl = 'gpu'}: a worker of it runs the stage; none: the machine of the chain",
+    )
+    pool_seconds: float = ours(
+        1800.0, "a stage that a pool's worker took, and that has not begun for so long, is handed out again", gt=0
     )
     hosts: str = ours(
         "", "file of the hosts that share a stage's ranks, lines such as `node-1 slots=8`; none: this one, or SLURM's"
@@ -1187,7 +1211,7 @@ class Runtime(Record):
     vllm_python: str = ours(
         "", "python of the environment that has vLLM, for rl.sampling.engine = 'vllm'; none: the variable VLLM_PYTHON"
     )
-    vllm_address: str = ours(
+    vllm_address: Address = ours(
         "",
         "stages/sampling/vllm_server.py that runs already, such as http://127.0.0.1:8100, and reads the same files; none: one is started",
         pattern=r"^$|^https?://[^/\s]+$",

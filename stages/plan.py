@@ -26,13 +26,11 @@ from stages.config import (
 )
 from stages.local_files import DATA_DIR, PROBLEMS, STANDINGS, TRAINED_ON, Place, places
 from stages.records.artifact import (
-    MANIFEST,
     Manifest,
     Store,
     content_digest,
     file_digests,
     fingerprint,
-    folder_problems,
     matching_files,
 )
 from stages.records.code_digest import code_digest, file_digest
@@ -350,11 +348,7 @@ def damage_of(spec: PlannedStage, *, store: Store, reads_all: bool) -> str:
 
     Unless `reads_all`, files that have not changed since they were hashed are not read again.
     """
-    folder = store.place(spec.stage, spec.fingerprint)
-    if not (folder / MANIFEST).is_file():
-        return ""
-    remembered = None if reads_all else store.remembered(spec.stage, spec.fingerprint)
-    return "; ".join(folder_problems(folder, remembered=remembered)[:3])
+    return "; ".join(store.problems(spec.stage, spec.fingerprint, reads_all=reads_all)[:3])
 
 
 def outdated(specs: Sequence[PlannedStage], *, store: Store) -> set[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from stages.config import PACKAGED, STAGES, Recipe, Record
+from stages.config import HOLDS_SECRET, PACKAGED, STAGES, Recipe, Record
 from stages.inheritance import Place, Stated, inherited, models_in, without
 from stages.local_files import DATA_DIR
 
@@ -306,7 +306,8 @@ def _explain_one(item: dict[str, Any], key: str) -> str:
     if item["type"] == "missing":
         return f"{key!r} is needed and has no default"
     message = item["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(item.get("input"), dict) else f" = {item.get('input')!r}"
+    is_shown = not isinstance(item.get("input"), dict) and item["type"] != HOLDS_SECRET
+    shown = f" = {item['input']!r}" if is_shown else ""
     return f"{key or 'recipe'}{shown}: {message}"
 
 

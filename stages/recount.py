@@ -213,7 +213,7 @@ def _curation(manifest: Manifest, _: Folders) -> Iterator[str]:
 
 
 def _rl(manifest: Manifest, _: Folders) -> Iterator[str]:
-    steps = rollout_steps(manifest.folder)
+    steps = rollout_steps(manifest.folder_of_responses)
     if not steps:
         return
     config = RlConfig.model_validate(manifest.document["payload"]["config"])

@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.config import STAGES, Runtime
 from stages.plan import FURTHER_SFT, MODULES, ONE_MODEL, PlannedStage, data_folders
-from stages.records.artifact import Manifest, Store, file_digests, folder_problems
+from stages.records.artifact import Manifest, Store, file_digests
 from stages.records.code_digest import code_digest
 from stages.stage import STATE
 from stages.training.ledger import STEPS
@@ -70,7 +70,7 @@ def sealed_inputs(spec: PlannedStage, *, store: Store) -> dict[str, Manifest]:
     for key in spec.inputs:
         stage, fingerprint = key.split("/")[0], spec.payload["inputs"][key]
         manifest = store.find(stage, fingerprint)
-        problems = folder_problems(manifest.folder) if manifest else ["it is gone"]
+        problems = store.problems(stage, fingerprint, reads_all=True) if manifest else ["it is gone"]
         if manifest is None or problems:
             raise ValueError(f"its input {key} {fingerprint[:12]} cannot be used: {problems[0]}")
         found[key] = manifest

@@ -13,7 +13,6 @@ from stages.records.artifact import (
     Manifest,
     Store,
     changed_files,
-    folder_problems,
     root_digest,
 )
 from stages.records.code_digest import code_digest
@@ -41,9 +40,9 @@ class Finding:
 
 def examine(folder: Path, store: Store, *, deep: bool = False) -> Finding:
     """Everything about the result in a folder. `deep` reads the rollouts of RL, too. Raises ArtifactError for a newer format."""
-    problems = folder_problems(folder)
+    problems = store.problems(folder.parent.name, folder.name, reads_all=True)
     manifest = store.find(folder.parent.name, folder.name)
-    if manifest is None:
+    if manifest is None or (store.remote and problems):  # what is damaged there is not brought here
         return Finding(tuple(problems))
     inputs, notes = input_check(manifest, store)
     problems += [*inputs, *_chosen(manifest, store), *_released(manifest)]
@@ -119,8 +118,11 @@ def read_as(entry: dict[str, str], store: Store) -> Manifest | None:
 def input_folders(manifest: Manifest, store: Store) -> dict[str, Path]:
     """Folders of the inputs that are results and are there."""
     entries = {name: entry for name, entry in manifest.inputs.items() if "stage" in entry}
-    places = {name: store.place(entry["stage"], entry["fingerprint"]) for name, entry in entries.items()}
-    return {name: place for name, place in places.items() if place.is_dir()}
+    if store.remote is None:
+        places = {name: store.place(entry["stage"], entry["fingerprint"]) for name, entry in entries.items()}
+        return {name: place for name, place in places.items() if place.is_dir()}
+    found = {name: store.find(entry["stage"], entry["fingerprint"]) for name, entry in entries.items()}
+    return {name: one.folder for name, one in found.items() if one}
 
 
 def _chosen(manifest: Manifest, store: Store) -> Iterator[str]:

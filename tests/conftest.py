@@ -1,6 +1,7 @@
 """Which tests run together, and which are left out of the inner loop."""
 
-from collections.abc import Generator
+import logging
+from collections.abc import Generator, Iterator, Mapping
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
@@ -37,3 +38,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Mapping[str, str]]:
+    """An S3 server on loopback, as the variables by which a program reaches it."""
+    pytest.importorskip("s3fs", reason="needs the extra `s3`")
+    moto = pytest.importorskip("moto.server", reason="needs moto, of the extra `dev`")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "1",
+    }
+    running.stop()

@@ -17,7 +17,7 @@ from flows.bundle.contents import (
 )
 from flows.bundle.source import Source, write_source
 from stages.errors import StageError
-from stages.records.artifact import MANIFEST, ArtifactError, Manifest, Store, folder_problems, write_json
+from stages.records.artifact import MANIFEST, ArtifactError, Manifest, Store, open_store, write_json
 from stages.records.chains import Chain, find_chain
 from stages.records.run_ledger import RunLedger
 from stages.report.tries import Tries, known_tries
@@ -49,13 +49,13 @@ def make_bundle(chain: str, out: Path, *, home: Path, key: Path | None, is_slim:
     _require_place(out)
     if key is not None:
         attestation.require_signer(key)
-    found = find_chain(chain, Store(home))
-    manifests = chain_manifests(found, Store(home))
+    found = find_chain(chain, open_store(home))
+    manifests = chain_manifests(found, open_store(home))
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     partial = beside / out.name  # the signature holds the folder's name
     try:
         partial.mkdir(parents=True)
-        source = _fill(partial, manifests, found, Store(home), is_slim=is_slim, is_signed=key is not None)
+        source = _fill(partial, manifests, found, open_store(home), is_slim=is_slim, is_signed=key is not None)
         bundle = close_bundle(partial, is_slim=is_slim)
         if faults := check.faults_of(bundle):
             listed = "\n  ".join(faults[:_MOST_FAULTS])
@@ -89,7 +89,7 @@ def chain_manifests(chain: Chain, store: Store) -> dict[str, Manifest]:
             raise ArtifactError(
                 f"{key} {fingerprint[:12]} of chain {chain.name} is no longer there, or damaged: run the recipe again"
             )
-        if problems := folder_problems(manifest.folder):
+        if problems := store.problems(manifest.stage, manifest.fingerprint, reads_all=True):
             raise ArtifactError(
                 f"{key} {fingerprint[:12]} does not hold: {'; '.join(problems[:3])}; `ring verify` tells all"
             )
@@ -137,7 +137,7 @@ def _copy_result(manifest: Manifest, place: Path, *, is_slim: bool) -> None:
     for name in (MANIFEST, *manifest.document["files"]):
         if not (is_slim and check.is_left_out(name)):
             (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(manifest.folder / name, place / name, follow_symlinks=False)
+            shutil.copyfile(manifest.file(name), place / name, follow_symlinks=False)
 
 
 def _copy_earlier(manifests: Mapping[str, Manifest], store: Store, folder: Path) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from data.domains import DOMAINS
 from flows.console import plain_console, say, shown, waiting
 from flows.models import find_model
-from stages.records.artifact import Store, ring_home
+from stages.records.artifact import open_store
 from stages.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def chat(
 
     """
     _check(domain, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed)
-    folder = find_model(model, store=Store(ring_home()))
+    folder = find_model(model, store=open_store())
     if serve:
         return _serve(folder, name=folder.resolve().name if Path(model).is_dir() else model, port=port)
     with waiting("importing PyTorch, and reading the weights"):

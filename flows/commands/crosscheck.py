@@ -17,7 +17,7 @@ from stages.evaluation.second_opinion import (
     library_version,
     second_opinions,
 )
-from stages.records.artifact import Manifest, Store, ring_home
+from stages.records.artifact import Manifest, Store, open_store
 from stages.sampling.rescoring import Judged, judged_batches, problem_folders, problems_of, sample_files
 
 _SHOWN = 20  # disagreements in the terminal
@@ -42,7 +42,7 @@ def crosscheck(
 
     """
     version = library_version()
-    store = Store(ring_home())
+    store = open_store()
     manifest = store.by_id(id_)
     judged = _judged(manifest, store)
     with waiting(f"lm-eval {version} judges {len(judged):,} responses"):

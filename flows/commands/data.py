@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from flows.console import assembled, plain_console
 from flows.tables import rows_table
 from stages.curation.audit import Fate, differences, fates
-from stages.records.artifact import Manifest, Store, read_manifest, ring_home
+from stages.records.artifact import Manifest, open_store, read_manifest
 
 app = App(name="data", help="Ask what curation did.")
 _out = plain_console()
@@ -113,13 +113,13 @@ def _print_rows(rows: list[dict[str, Any]], *, title: str) -> None:
 
 
 def _newest_first() -> list[Manifest]:
-    found = [manifest for manifest in Store(ring_home()).all() if manifest.stage == "curation"]
+    found = [manifest for manifest in open_store().all() if manifest.stage == "curation"]
     return sorted(found, key=lambda manifest: manifest.document["made_at"], reverse=True)
 
 
 def _curation(name: str) -> Manifest:
     """By folder or by the first characters of the fingerprint. Raises ValueError for a result of another stage."""
-    manifest = read_manifest(Path(name)) if Path(name).is_dir() else Store(ring_home()).by_id(name)
+    manifest = read_manifest(Path(name)) if Path(name).is_dir() else open_store().by_id(name)
     if manifest.stage != "curation":
         raise ValueError(
             f"{name!r} is a result of the stage {manifest.stage}; give one of curation (`ring ls` lists them)"

@@ -13,7 +13,7 @@ from flows.console import assembled, plain_console
 from flows.tables import rows_table, wrapped
 from stages.differences import Differences, differences, told_metrics
 from stages.recipe import load_recipe, recipe_names, walk_values
-from stages.records.artifact import Manifest, Store, ring_home
+from stages.records.artifact import Manifest, Store, open_store
 
 _out = plain_console()
 _MOST = 20  # rows of a table; --json has all
@@ -52,7 +52,7 @@ def diff(a: str, b: str, *, json_: Annotated[bool, Parameter(name="--json", nega
         else:
             _show_rows(found, title=f"{a} and {b}: {_counted(found, 'value')}", num_keys=1)
         return 0
-    store = Store(ring_home())
+    store = open_store()
     pairs, more = _pairs(a, b, store)
     compared = {key: differences(*pair, store=store) for key, pair in pairs.items()}
     if json_:

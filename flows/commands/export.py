@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from flows.console import near, plain_console, program, say, waiting
 from flows.models import find_model
-from stages.records.artifact import Store, ring_home
+from stages.records.artifact import open_store
 
 if TYPE_CHECKING:
     from flows.export.folder import Exported
@@ -37,7 +37,7 @@ def export(
         Print one JSON object instead of lines as `sha256sum` has them.
 
     """
-    folder = find_model(model, store=Store(ring_home()))
+    folder = find_model(model, store=open_store())
     with waiting("importing PyTorch, reading the records, copying and hashing the files"):
         from flows.export.folder import export_model
 

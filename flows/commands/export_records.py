@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.console import near, plain_console, waiting
-from stages.records.artifact import Store, ring_home
+from stages.records.artifact import open_store
 
 Format = Literal["csv", "jsonl"]
 Row = Mapping[str, Any]
@@ -49,7 +49,7 @@ def export_records(
         from stages.records.chains import LATEST, find_chain  # imports MLflow, which takes seconds
 
         name, place = (chain, out) if out is not None else (LATEST, Path(chain))
-        found = find_chain(name, Store(ring_home()))
+        found = find_chain(name, open_store())
         runs = [*dict.fromkeys(found.made_by.values())]
         tables = found.rows(runs) | found.more_rows(runs)
     write_tables(tables, place, format_)

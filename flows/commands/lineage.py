@@ -13,7 +13,7 @@ from flows.console import assembled, plain_console
 from flows.subjects import Subject, find_subjects
 from flows.tables import rows_table, wrapped
 from stages.config import STAGES
-from stages.records.artifact import Manifest, Store, ring_home
+from stages.records.artifact import Manifest, Store, open_store
 from stages.records.machine import machine_line
 
 _out = plain_console()
@@ -51,7 +51,7 @@ def lineage(
     """
     if not any_:
         raise ValueError("name what is meant: a result, a figure, a row or a response; `ring lineage --help`")
-    store = Store(ring_home())
+    store = open_store()
     subjects = find_subjects(any_, store)
     lineages = [trace(one.manifest, store=store, without=one.without) for one in subjects]
     if json_:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from flows.commands.show import toml_text
 from flows.console import near, plain_console, program
 from flows.tables import rows_table, wrapped
-from stages.records.artifact import Manifest, Store, ring_home
+from stages.records.artifact import Manifest, Store, open_store
 
 _MOST_CHANGES = 3  # that are told of a result
 _out = plain_console()
@@ -26,23 +26,23 @@ def list_artifacts(*, json_: Annotated[bool, Parameter(name="--json", negative="
         Print one JSON object, with whole fingerprints and folders, instead of a table.
 
     """
-    store = Store(ring_home())
+    store = open_store()
     manifests = sorted(store.all(), key=lambda manifest: manifest.document["made_at"])
     if num_left := len(store.folders()) - len(manifests):
         _err.print(f"{num_left} results are left out: their manifests cannot be read; `{program()} verify` says why")
     differing = differences(manifests)
-    rows = [_summary(manifest, score=score(manifest, among=manifests), changes=differing) for manifest in manifests]
+    rows = [_summary(one, store=store, score=score(one, among=manifests), changes=differing) for one in manifests]
     if json_:
         sys.stdout.write(json.dumps({"artifacts": rows}) + "\n")
     elif rows:
         _show(rows, store)
     else:
-        _out.print(f"{near(store.home)}: nothing here yet (RING_HOME names another folder). To begin:", soft_wrap=True)
+        _out.print(f"{_name(store)}: nothing here yet (RING_HOME names another folder). To begin:", soft_wrap=True)
         _out.print(f"  {program()} run smoke    a tiny chain\n  {program()} run laptop   a whole one", highlight=False)
     return 0
 
 
-def _summary(manifest: Manifest, *, score: str, changes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _summary(manifest: Manifest, *, store: Store, score: str, changes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     document = manifest.document
     return {
         "stage": manifest.stage,
@@ -54,8 +54,16 @@ def _summary(manifest: Manifest, *, score: str, changes: Mapping[str, Sequence[s
         "differs_in": list(changes.get(manifest.fingerprint, ())),
         "bytes": sum(entry["bytes"] for entry in document["files"].values()),
         "status": document["status"],
-        "path": str(manifest.folder),
+        "path": store.address(manifest.stage, manifest.fingerprint),
     }
+
+
+def _name(store: Store) -> str:
+    return store.remote.url if store.remote else near(store.home)
+
+
+def _place(store: Store) -> str:
+    return f"{store.remote.url}/artifacts" if store.remote else near(store.root)
 
 
 def _show(rows: Sequence[Mapping[str, Any]], store: Store) -> None:
@@ -70,12 +78,12 @@ def _show(rows: Sequence[Mapping[str, Any]], store: Store) -> None:
         }
         for row in rows
     ]
-    _out.print(rows_table(shown, title=f"home {near(store.home)}"), end="")
+    _out.print(rows_table(shown, title=f"home {_name(store)}"), end="")
     for row in rows:
         if row["differs_in"]:
             text = f"{row['fingerprint'][:8]} {_title(row)}: {', '.join(_first(row['differs_in']))}"
             _out.print("\n".join(wrapped(text, width=_out.width, indent="  ")), highlight=False, soft_wrap=True)
-    _out.print(f"Folder of a result: {near(store.root)}/*/ID*", highlight=False, soft_wrap=True)
+    _out.print(f"Folder of a result: {_place(store)}/*/ID*", highlight=False, soft_wrap=True)
 
 
 def _title(row: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from flows.console import near, plain_console, waiting
 from flows.models import find_model
 from ring_model.configuration import MODEL_TYPE, BailingMoeConfig
 from ring_model.model_types import is_ours, model_type
-from stages.records.artifact import Store, ring_home
+from stages.records.artifact import open_store
 
 app = App(name="model", help="Look at a model, or ask it.")
 
@@ -47,7 +47,7 @@ def info(
         Print one JSON object instead of tables.
 
     """
-    folder = find_model(model, store=Store(ring_home()))
+    folder = find_model(model, store=open_store())
     with waiting("importing PyTorch, and reading the names and shapes of the weights"):
         document = _document(folder, ranks=ranks, micro_batch_tokens=micro_batch_tokens, context=context)
     if json_:
@@ -101,7 +101,7 @@ def ask(
         raise ValueError(f"--max-new-tokens = {max_new_tokens} must be at least 1")
     from stages.sampling.asking import respond  # torch
 
-    folder = find_model(model, store=Store(ring_home()))
+    folder = find_model(model, store=open_store())
     answer = respond(folder, Problem("", domain, "eval", problem, ""), max_new_tokens=max_new_tokens)
     if json_:
         sys.stdout.write(json.dumps(asdict(answer)) + "\n")

@@ -18,7 +18,7 @@ from flows.tables import rows_table
 from flows.terminal import progress_display
 from flows.worker_process import Work, run_worker
 from stages.plan import PlannedStage
-from stages.records.artifact import Manifest, Store, ring_home
+from stages.records.artifact import Manifest, open_store
 from stages.records.machine import kind_of, machine_kind
 from stages.reproduction import (
     Agreement,
@@ -79,7 +79,7 @@ def reproduce(
         Print one JSON object.
 
     """
-    store = Store(ring_home())
+    store = open_store()
     manifest = store.by_id(id_)
     _require_possible(manifest, steps=steps, keep=keep)
     spec = planned_again(manifest, data_dir=data_dir)

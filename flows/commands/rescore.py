@@ -12,7 +12,7 @@ from data.domains import Judge
 from flows.console import plain_console
 from flows.tables import rows_table
 from flows.terminal import progress_display
-from stages.records.artifact import Manifest, Store, ring_home
+from stages.records.artifact import Manifest, Store, open_store
 from stages.sampling.rescoring import (
     Rescored,
     Tally,
@@ -55,7 +55,7 @@ def rescore_result(
         Print one JSON object: responses, scores, moves, and every changed response.
 
     """
-    store = Store(ring_home())
+    store = open_store()
     manifest = store.by_id(id_)
     judge = Judge(
         unsafe_local_execution=unsafe_local_execution,

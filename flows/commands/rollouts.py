@@ -13,7 +13,8 @@ from cyclopts import Parameter
 
 from data.domains import DOMAINS
 from flows.console import assembled, plain_console, program
-from stages.records.artifact import Manifest, Store, ring_home
+from stages.records.artifact import Manifest, Store, open_store
+from stages.records.remote import is_response
 from stages.records.responses import rollout_id
 from stages.records.rollouts import (
     ROLLOUT_STATUSES,
@@ -109,7 +110,7 @@ def rollouts(
     _require_known(wanted)
     if tokens and not json_:
         raise ValueError("--tokens are for programs: add --json")
-    store = Store(ring_home())
+    store = open_store()
     shown = _page(_arm(id_, store), store, wanted)
     if json_:
         sys.stdout.write(json.dumps(_document(shown)) + "\n")
@@ -130,9 +131,9 @@ def _require_known(wanted: Wanted) -> None:
 def _arm(id_: str, store: Store) -> Manifest:
     """The arm that is meant. Raises ValueError for a result that holds no rollouts; it names some that do."""
     manifest = store.by_id(id_)
-    if rollout_steps(manifest.folder):
+    if rollout_steps(manifest.folder_of_responses):
         return manifest
-    arms = [other for other in store.all() if rollout_steps(other.folder)]
+    arms = [other for other in store.all() if any(map(is_response, other.document["files"]))]
     named = ", ".join(f"{arm.fingerprint[:8]} ({arm.arm})" for arm in arms[:_MOST_ARMS])
     instead = f"give an arm of RL: {named}" if arms else "this home has no arm of RL; `ring run RECIPE` makes one"
     what = f"a result of the stage {manifest.stage}"
@@ -143,7 +144,7 @@ def _arm(id_: str, store: Store) -> Manifest:
 
 def _page(manifest: Manifest, store: Store, wanted: Wanted) -> Page:
     """Raises ValueError for a step that is not there, and a page beyond the last."""
-    steps = rollout_steps(manifest.folder)
+    steps = rollout_steps(manifest.folder_of_responses)
     step = steps[-1] if wanted.step is None else wanted.step
     if step not in steps:
         raise ValueError(f"no step {step}; the arm {manifest.arm} has the steps {steps[0]} to {steps[-1]}")

@@ -10,7 +10,7 @@ from flows.request import column_overrides
 from flows.tables import rows_table
 from stages.plan import PlannedStage, damage_of, kept_results, outdated, plan_chain
 from stages.recipe import load_recipe
-from stages.records.artifact import Store, ring_home
+from stages.records.artifact import Store, open_store
 from stages.records.machine import elsewhere_line, machine_kind, made_elsewhere
 
 _out = plain_console()
@@ -37,7 +37,7 @@ def status(
         As for `ring run`.
 
     """
-    store = Store(ring_home())
+    store = open_store()
     overrides = [*column_overrides(columns), *(set_ or [])]
     with waiting("reading the recipe, and the code that its stages run"):
         loaded = load_recipe(recipe, overrides=overrides).recipe

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from flows.commands.lineage import trace
 from flows.console import assembled, near, plain_console, waiting
 from stages.errors import TrackingError
-from stages.records.artifact import Store, Stray, ring_home
+from stages.records.artifact import Store, Stray, open_store
 from stages.records.run_ledger import LEDGER, LedgerError, RunLedger
 from stages.soundness import Finding, examine, root_of
 
@@ -71,7 +71,7 @@ def verify(
         Print one JSON object: checked, root, problems, notes.
 
     """
-    store = Store(ring_home())
+    store = open_store()
     folders = _folders(id_, store)
     with waiting(f"hashing the files of {len(folders)} results"):
         found = _verified(folders, store, whole=id_ is None, root=root, deep=deep)
@@ -94,12 +94,13 @@ def _folders(id_: str | None, store: Store) -> list[Path]:
         return store.folders()
     folder = store.folder_of(id_)
     manifest = store.find(folder.parent.name, folder.name)
-    return [one.folder for one in trace(manifest, store=store).manifests] if manifest else [folder]
+    return [one.place for one in trace(manifest, store=store).manifests] if manifest else [folder]
 
 
 def _verified(folders: Sequence[Path], store: Store, *, whole: bool, root: str | None, deep: bool) -> Verified:
     results = {folder: examine(folder, store, deep=deep) for folder in folders}
-    records, notes = _records(folders, store)
+    readable = [one for one in folders if store.remote is None or not results[one].problems]
+    records, notes = _records(readable, store)
     if not whole:
         records = {name: lines for name, lines in records.items() if not name.startswith("chain/")}
     found = root_of(list(folders), store)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from flows.console import assembled, plain_console, program
 from flows.tables import wrapped
 from stages.curation.audit import Fate
-from stages.records.artifact import Manifest, Store, ring_home
+from stages.records.artifact import Manifest, open_store
 from stages.records.responses import Response, as_json, find_response, is_judge_here, judge_version, passed_steps
 from stages.records.rollouts import advantage_words, loss_words, verdict_words
 
@@ -42,7 +42,7 @@ def why(response: str, *, json_: Annotated[bool, Parameter(name="--json", negati
         Print one JSON object.
 
     """
-    found = find_response(response, Store(ring_home()))
+    found = find_response(response, open_store())
     if json_:
         sys.stdout.write(json.dumps(as_json(found)) + "\n")
         return 0

@@ -139,8 +139,9 @@ def _group_name(evaluation: Evaluation, group: str) -> str:
 
 def _what(records: ModelRecords | None, *, config: BailingMoeConfig, name: str) -> str:
     sizes = f"{config.num_parameters:,} parameters, of which a token uses {config.num_active_parameters:,}"
+    dense = f" (the first {config.first_k_dense_replace} dense)" if config.first_k_dense_replace else ""
     shape = (
-        f"{config.num_hidden_layers} layers of width {config.hidden_size}, {config.num_experts} routed experts "
+        f"{config.num_hidden_layers} layers of width {config.hidden_size}{dense}, {config.num_experts} routed experts "
         f"({config.num_experts_per_tok} for a token), a vocabulary of {config.vocab_size:,}, {config.max_position_embeddings:,} positions"
     )
     if records is None:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from flows.commands.lineage import raw_rows, trace
 from stages.config import STAGES
-from stages.records.artifact import MANIFEST, Manifest, Store, content_digest, read_manifest, ring_home
-from stages.sampling.prompting import MODEL
+from stages.records.artifact import MANIFEST, Manifest, Store, content_digest, open_store, read_manifest, ring_home
+from stages.sampling.prompting import CHOICE, MODEL
 
 METRICS = ("greedy", "pass@1")
 _OF_SAMPLES = ["problem_id", "model", "sample", "token_ids"]
@@ -115,7 +115,7 @@ def find_records(folder: Path) -> ModelRecords | None:
     store = _store_of(result)
     found = [one for one in trace(manifest, store=store).manifests if one.fingerprint != manifest.fingerprint]
     before = sorted(found, key=lambda one: STAGES.index(one.stage))
-    evaluations = [found for one in store.all() if (found := _evaluation(one, manifest, folder)) is not None]
+    evaluations = [found for one in store.all() if (found := _evaluation(one, manifest, folder, store)) is not None]
     newest = sorted(evaluations, key=lambda one: one.manifest.document["made_at"], reverse=True)
     return ModelRecords(manifest, folder.name, (*before, manifest), tuple(newest))
 
@@ -123,14 +123,15 @@ def find_records(folder: Path) -> ModelRecords | None:
 def _store_of(result: Path) -> Store:
     """The store in which a result lies, else the one of the home."""
     home = result.parents[2]
-    return Store(home) if Store(home).root == result.parents[1] else Store(ring_home())
+    is_other = Store(home).root == result.parents[1] and home != ring_home().resolve()
+    return Store(home) if is_other else open_store()
 
 
-def _evaluation(one: Manifest, model: Manifest, folder: Path) -> Evaluation | None:
+def _evaluation(one: Manifest, model: Manifest, folder: Path, store: Store) -> Evaluation | None:
     """An evaluation of this very model, of the bytes that lie there now."""
     if one.stage != "evaluation":
         return None
-    name = _name_in(one, model, folder)
+    name = _name_in(one, model, folder, store)
     rows = one.tables().get("results", []) if name else []
     scores = tuple(
         Score(row["group"], row["metric"], row["value"], row["low"], row["high"], row["n"])
@@ -143,7 +144,7 @@ def _evaluation(one: Manifest, model: Manifest, folder: Path) -> Evaluation | No
     return Evaluation(one, name, scores, frozenset(benchmarks))
 
 
-def _name_in(one: Manifest, model: Manifest, folder: Path) -> str | None:
+def _name_in(one: Manifest, model: Manifest, folder: Path, store: Store) -> str | None:
     """What an evaluation calls the model; None where it asked others."""
     config = one.document["payload"]["config"]
     if "model" in config:  # one model, by `ring evaluate`
@@ -163,7 +164,7 @@ def _name_in(one: Manifest, model: Manifest, folder: Path) -> str | None:
         return None
     if model.stage == "rl":
         return key.removeprefix("rl/") if folder.name == MODEL else None
-    return _SFT if key == _SFT and folder.name == _chosen(one, model) else None
+    return _SFT if key == _SFT and folder.name == _chosen(one, store) else None
 
 
 def _content(model: Manifest, folder: Path) -> str:
@@ -173,7 +174,7 @@ def _content(model: Manifest, folder: Path) -> str:
     return content_digest({name.removeprefix(inside): entry for name, entry in files if name.startswith(inside)})
 
 
-def _chosen(one: Manifest, sft: Manifest) -> str | None:
+def _chosen(one: Manifest, store: Store) -> str | None:
     """The checkpoint that the selection behind an evaluation chose."""
-    selection = sft.folder.parents[1] / "selection" / one.inputs["selection"]["fingerprint"] / "choice.json"
-    return json.loads(selection.read_text(encoding="utf-8"))["checkpoint"] if selection.is_file() else None
+    selection = store.find("selection", one.inputs["selection"]["fingerprint"])
+    return json.loads(selection.file(CHOICE).read_text(encoding="utf-8"))["checkpoint"] if selection else None

@@ -9,6 +9,9 @@ and Prefect show it. A dot in the name of a folder beside the results says that 
 Each input is held with the seal of the manifest that was read, so that whoever seals a result again must seal all that follow from it.
 What stands above all seals is one digest over them, `root_digest`: nothing here has a key, so only a root that was kept elsewhere tells
 a forged store from an honest one. A manifest that is replaced when its result is made again is kept in `earlier/`.
+
+With a remote store (`RING_STORE`, `stages.records.remote`) the results are those that lie there. The home folder is where they are built,
+and holds copies of the files that were read here, each compared with its sha256 while it came; nothing in it is a result by itself.
 """
 
 import contextlib
@@ -20,8 +23,9 @@ import math
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -29,10 +33,19 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stages.config import STAGES, StageName
 from stages.records.digests import RememberedDigests
+from stages.records.remote import (
+    MANIFEST,
+    RemoteError,
+    RemoteStore,
+    folder_for,
+    is_address,
+    open_remote,
+    parts_of,
+    store_url,
+)
 from stages.stage import STATE
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 LONGEST_HOME = 400  # bytes; SQLite opens no file beyond 512
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in no address of a database, and on no line
 _FINGERPRINT = "[0-9a-f]{32}"
@@ -86,8 +99,41 @@ def fingerprint(payload: Mapping[str, Any]) -> str:
 class Manifest:
     """A sealed result, as read from its manifest.json. `content` is one sha256 over the files' own."""
 
-    folder: Path
+    place: Path  # its folder here; of a result in a remote store it holds the files that were read on this machine
     document: dict[str, Any]
+    bring: Callable[[str], None] | None = field(
+        default=None, compare=False
+    )  # a part of its files (`remote.parts_of`) to its place
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, in which every file lies but, of a result in a remote store, weights and responses that nobody asked for."""
+        return self._with("small")
+
+    @property
+    def whole_folder(self) -> Path:
+        """Its folder with all files."""
+        return self._with("all")
+
+    @property
+    def folder_of_responses(self) -> Path:
+        """Its folder with all files but, of a result in a remote store, weights that nobody asked for."""
+        self._with("responses")
+        return self._with("small")
+
+    def folder_with(self, name: str) -> Path:
+        """Its folder, as `folder`, with all files of a folder in it, as `epoch-02/`."""
+        self._with(f"{name.rstrip('/')}/")
+        return self._with("small")
+
+    def file(self, name: str) -> Path:
+        """One of its files."""
+        return self._with(name) / name
+
+    def _with(self, part: str) -> Path:
+        if self.bring:
+            self.bring(part)
+        return self.place
 
     @property
     def stage(self) -> str:
@@ -131,7 +177,7 @@ class Manifest:
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """The stage's tables for people."""
-        return json.loads((self.folder / "tables.json").read_text(encoding="utf-8"))
+        return json.loads(self.file("tables.json").read_text(encoding="utf-8"))
 
 
 def file_digest(path: Path) -> str:
@@ -307,9 +353,16 @@ def read_manifest(folder: Path) -> Manifest:
     """Raises ArtifactError where there is none, or a newer version of this program wrote it; DamagedError where it is unreadable."""
     path = folder / MANIFEST
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
     except FileNotFoundError:
         raise ArtifactError(f"{folder} holds no {MANIFEST}: it is not a finished result") from None
+    return Manifest(folder, _read_document(data, path=str(path)))
+
+
+def _read_document(data: bytes, *, path: str) -> dict[str, Any]:
+    """What `read_manifest` says; `path` is for its messages."""
+    try:
+        document = json.loads(data.decode("utf-8"))
     except ValueError as error:
         raise DamagedError(f"{path} is not valid JSON ({error}): the stage that made it builds it again") from error
     written = document.get("format") if isinstance(document, dict) else None
@@ -323,7 +376,7 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DamagedError(f"{path}: {where}: {first['msg']}: the stage that made it builds it again") from error
-    return Manifest(folder=folder, document=document)
+    return document
 
 
 def problems_of(manifest: Manifest, *, remembered: RememberedDigests | None = None) -> list[str]:
@@ -331,7 +384,11 @@ def problems_of(manifest: Manifest, *, remembered: RememberedDigests | None = No
 
     Empty: verified.
     """
-    expected, found = manifest.document["files"], sealed_files(manifest.folder, remembered=remembered)
+    return _problems(manifest, sealed_files(manifest.place, remembered=remembered))
+
+
+def _problems(manifest: Manifest, found: Sealed) -> list[str]:
+    expected = manifest.document["files"]
     lines = [
         line
         for name in sorted(expected.keys() | found.files.keys() | found.strange.keys())
@@ -339,10 +396,10 @@ def problems_of(manifest: Manifest, *, remembered: RememberedDigests | None = No
     ]
     if fingerprint(manifest.document["payload"]) != manifest.fingerprint:
         lines.append("fingerprint: not the hash of the payload")
-    if manifest.folder.name != manifest.fingerprint:
-        lines.append(f"fingerprint: {manifest.fingerprint[:12]} stands in the folder {manifest.folder.name[:12]}")
-    if manifest.folder.parent.name != manifest.stage:
-        lines.append(f"stage: a result of {manifest.stage} stands among those of {manifest.folder.parent.name}")
+    if manifest.place.name != manifest.fingerprint:
+        lines.append(f"fingerprint: {manifest.fingerprint[:12]} stands in the folder {manifest.place.name[:12]}")
+    if manifest.place.parent.name != manifest.stage:
+        lines.append(f"stage: a result of {manifest.stage} stands among those of {manifest.place.parent.name}")
     if content_digest(expected) != manifest.content:
         lines.append("content: not the hash of the list of files")
     if not manifest.is_sealed:
@@ -418,9 +475,10 @@ def _try_lock(stream: IO[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The artifacts of one home folder."""
+    """The artifacts of one home folder, or, with a home folder to build in, those of a remote store."""
 
     home: Path
+    remote: RemoteStore | None = None
 
     @property
     def root(self) -> Path:
@@ -437,18 +495,43 @@ class Store:
 
     def find(self, stage: str, identity: str) -> Manifest | None:
         """The sealed result, unverified; None where there is none, or none with a manifest that can be read."""
-        return _readable(self.place(stage, identity))
+        if self.remote is None:
+            return _readable(self.place(stage, identity))
+        data = self.remote.manifest(stage, identity)
+        return self._readable_remote(stage, identity, data)
+
+    def _readable_remote(self, stage: str, identity: str, data: bytes | None) -> Manifest | None:
+        with contextlib.suppress(DamagedError):
+            return self._of_remote(stage, identity, data) if data is not None else None
+        return None
+
+    def _of_remote(self, stage: str, identity: str, data: bytes) -> Manifest:
+        place = self.place(stage, identity)
+        document = _read_document(data, path=self.address(stage, identity))
+        return Manifest(place, document, bring=functools.partial(self._bring, place, document))
+
+    def address(self, stage: str, identity: str) -> str:
+        """Where a result stands, for people."""
+        if self.remote is None:
+            return str(self.place(stage, identity))
+        return f"{self.remote.url}/artifacts/{stage}/{identity}"
 
     def folders(self) -> list[Path]:
-        """Folder of every sealed result."""
+        """Folder of every sealed result; with a remote store the folder here that its files have once they are read."""
+        if self.remote is not None:
+            found = self.remote.manifests()
+            return [self.place(stage, identity) for (stage, identity), data in found.items() if data is not None]
         paths = sorted(self.root.glob(f"*/*/{MANIFEST}"))
         return [path.parent for path in paths if "." not in path.parent.name]
 
     def strays(self) -> list[Stray]:
         """What lies among the results and is none, in order: half built folders, and what nobody should have put there."""
-        if not self.root.is_dir():
-            return []
-        return [stray for path in sorted(self.root.iterdir()) for stray in self._strays_in(path)]
+        here = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        found = [stray for path in here for stray in self._strays_in(path)]
+        remote = self.remote.manifests() if self.remote else {}
+        what = "in the remote store without a manifest: its upload goes on, or was cut short, and the next one ends it"
+        cut_short = [Stray(self.place(*key), what, is_expected=True) for key, data in remote.items() if data is None]
+        return found + cut_short
 
     def _strays_in(self, stage: Path) -> Iterator[Stray]:
         if stage.name not in STAGES or stage.is_symlink() or not stage.is_dir():
@@ -466,6 +549,9 @@ class Store:
 
     def all(self) -> list[Manifest]:
         """Every sealed result with a manifest that can be read."""
+        if self.remote is not None:
+            found = (self._readable_remote(*key, data) for key, data in self.remote.manifests().items())
+            return [manifest for manifest in found if manifest]
         return [manifest for folder in self.folders() if (manifest := _readable(folder))]
 
     def folder_of(self, prefix: str) -> Path:
@@ -479,13 +565,154 @@ class Store:
 
     def by_id(self, prefix: str) -> Manifest:
         """The one result whose fingerprint begins with `prefix`. Raises ArtifactError for none, several or a damaged one."""
-        return read_manifest(self.folder_of(prefix))
+        folder = self.folder_of(prefix)
+        if self.remote is None:
+            return read_manifest(folder)
+        return self._there(self.remote, folder.parent.name, folder.name)
+
+    def _there(self, remote: RemoteStore, stage: str, identity: str) -> Manifest:
+        data = remote.manifest(stage, identity)
+        if data is None:
+            raise ArtifactError(f"{self.address(stage, identity)} was removed just now")
+        return self._of_remote(stage, identity, data)
+
+    def problems(self, stage: str, identity: str, *, reads_all: bool) -> list[str]:
+        """What does not hold of a result, its manifest included; empty where all does, or there is none.
+
+        Unless `reads_all`, what has not changed since it was read here is not read again; of a remote store what was never read here is
+        then taken for what the manifest says, if it has the size: whoever reads it compares it. Raises ArtifactError for a newer format.
+        """
+        if self.remote is None:
+            place = self.place(stage, identity)
+            remembered = None if reads_all else self.remembered(stage, identity)
+            return folder_problems(place, remembered=remembered) if (place / MANIFEST).is_file() else []
+        data = self.remote.manifest(stage, identity)
+        try:
+            manifest = self._of_remote(stage, identity, data) if data is not None else None
+        except DamagedError as error:
+            return [f"manifest: {error}"]
+        return _problems(manifest, self._remote_files(self.remote, manifest, reads_all=reads_all)) if manifest else []
+
+    def _remote_files(self, remote: RemoteStore, manifest: Manifest, *, reads_all: bool) -> Sealed:
+        key, files = (manifest.place.parent.name, manifest.place.name), manifest.document["files"]
+        remembered = self._remembered_remote(*key)
+        found = {}
+        for name, there in remote.objects(*key, files).items():
+            stated = files[name]["sha256"]
+            sha256 = None if reads_all else remembered.known(name, [there.num_bytes, there.tag])
+            if sha256 is None and not reads_all and there.num_bytes == files[name]["bytes"]:
+                sha256 = stated
+            elif sha256 is None:
+                sha256 = remote.digest(*key, name, stated)
+                remembered.note(name, [there.num_bytes, there.tag], sha256)
+            found[name] = {"bytes": there.num_bytes, "sha256": sha256}
+        remembered.keep()
+        return Sealed(found, {})
+
+    def _remembered_remote(self, stage: str, identity: str) -> RememberedDigests:
+        path = self.home / "digests" / f"remote-{stage}-{identity}.json"
+        return RememberedDigests(path, read=file_digest, write=write_json)
+
+    def open(self, manifest: Manifest, name: str) -> IO[bytes]:
+        """A file of a result as a stream in which one can seek; of a remote store only what is read is transferred, and not verified."""
+        if self.remote is None or (manifest.place / name).is_file():
+            return (manifest.folder / name).open("rb")
+        entry = manifest.document["files"][name]
+        return self.remote.open(manifest.place.parent.name, manifest.place.name, name, entry["sha256"])
+
+    def _bring(self, place: Path, document: dict[str, Any], part: str) -> None:
+        """Have a part of a remote result's files in its place, every byte as the manifest says. Raises RemoteError where one is another."""
+        remote = self.remote
+        if remote is None or (document["seal"], part) in remote.whole:
+            return
+        stage, identity = place.parent.name, place.name
+        with held(self._fetch_lock(stage, identity)):
+            remembered = self.remembered(stage, identity)
+            for name in parts_of(document["files"], part):
+                self._bring_file(remote, place, name, document["files"][name]["sha256"], remembered=remembered)
+            remembered.keep()
+            for name, kind in dict(_entries(place, at="")).items() if place.is_dir() else ():
+                if not kind and name != MANIFEST and name not in document["files"]:
+                    (place / name).unlink()  # of the result that stood there before
+            if (there := _readable(place)) is None or there.document != document:
+                place.mkdir(parents=True, exist_ok=True)
+                write_json(place / MANIFEST, document)
+        remote.whole.add((document["seal"], part))
+
+    def _bring_file(
+        self, remote: RemoteStore, place: Path, name: str, sha256: str, *, remembered: RememberedDigests
+    ) -> None:
+        path = place / name
+        if path.is_file() and remembered.digest(path, name=name) == sha256:
+            return
+        stage, identity = place.parent.name, place.name
+        actual = remote.fetch(stage, identity, name, sha256, into=path)
+        if actual == sha256:
+            remembered.learn(path, name=name, sha256=sha256)
+            return
+        there = remote.objects(stage, identity, {name: {"sha256": sha256}})[name]
+        known = self._remembered_remote(stage, identity)
+        known.note(name, [there.num_bytes, there.tag], actual)
+        known.keep()
+        raise RemoteError(
+            f"{self.address(stage, identity)}: {name} has the sha256 {actual[:12]}, its manifest says {sha256[:12]}: it was changed in the "
+            "store and is not used; `ring run` builds the result again"
+        )
+
+    def _fetch_lock(self, stage: str, identity: str) -> Path:
+        return self.home / "locks" / f"fetch-{stage}-{identity}"
 
     def lock(
         self, stage: str, identity: str, *, meanwhile: Callable[[], None] | None = None
     ) -> contextlib.AbstractContextManager[None]:
         """One builder per result; `meanwhile` as for `held`."""
         return held(self.home / "locks" / f"{stage}-{identity}", meanwhile=meanwhile)
+
+    @contextlib.contextmanager
+    def claim(self, stage: str, identity: str, *, meanwhile: Callable[[], None]) -> Generator[None]:
+        """One builder per result over all machines that share the store; `meanwhile` as for `held`. Under the lock."""
+        if self.remote is None:
+            yield
+            return
+        with self.remote.lock(f"{stage}-{identity}", meanwhile=meanwhile):
+            yield
+
+    def deliver(self, stage: str, identity: str) -> bool:
+        """Upload the result that is whole here: its upload was cut short, or what was uploaded is damaged. Whether there was such a one.
+
+        Under the claim.
+        """
+        place = self.place(stage, identity)
+        if self.remote is None or not (place / MANIFEST).is_file():
+            return False
+        there = self.remote.manifest(stage, identity)
+        if there not in (None, (place / MANIFEST).read_bytes()):
+            return False
+        if folder_problems(place, remembered=self.remembered(stage, identity)):
+            return False
+        self._publish(self.remote, read_manifest(place), goes_on=there is None)
+        return True
+
+    def _publish(self, remote: RemoteStore, manifest: Manifest, *, goes_on: bool) -> None:
+        """Upload a result's files, then its manifest; what another machine sealed in the meantime stays. Under the claim."""
+        key, files = (manifest.place.parent.name, manifest.place.name), manifest.document["files"]
+        there = remote.objects(*key, files) if goes_on else {}
+        rest = {name: one for name, one in files.items() if name not in there or there[name].num_bytes != one["bytes"]}
+        remote.upload(*key, manifest.place, rest)
+        remembered = self._remembered_remote(*key)
+        for name, one in remote.objects(*key, files).items():
+            remembered.note(name, [one.num_bytes, one.tag], files[name]["sha256"])
+        remembered.keep()
+        lock = remote.held.get("-".join(key))
+        if lock is not None and not lock.is_ours():
+            raise ArtifactError(
+                f"{self.address(*key)}: another machine took over, as nothing was heard of this one for {remote.stale_seconds:g} s; "
+                "its result is used: run the command again"
+            )
+        replaces = remote.manifest(*key) is not None
+        data = (manifest.place / MANIFEST).read_bytes()
+        if remote.publish(*key, data, replaces=replaces) and lock is not None:
+            remote.drop_others(*key, files)
 
     def prepare(self, stage: str, identity: str, *, afresh: bool) -> Path:
         """The folder to build in, free of what killed builders left in it and beside it; empty when `afresh`. Under the lock."""
@@ -518,18 +745,31 @@ class Store:
         whole = json.loads(json.dumps({**document, **described}))
         write_json(partial / MANIFEST, {**whole, "seal": document_seal(whole)})
         self._keep_earlier(stage, identity)
+        with held(self._fetch_lock(stage, identity)) if self.remote else contextlib.nullcontext():
+            self._put_in_place(stage, identity, sealed)
+        if self.remote is None:
+            return read_manifest(place)
+        self._publish(self.remote, read_manifest(place), goes_on=False)
+        return self._there(self.remote, stage, identity)
+
+    def _put_in_place(self, stage: str, identity: str, sealed: Sealed) -> None:
+        partial, place = self.partial(stage, identity), self.place(stage, identity)
         if place.is_dir() and sealed_files(place) == sealed:
             (partial / MANIFEST).replace(place / MANIFEST)
             self._remove(partial, stage, identity)
         else:
             self._remove(place, stage, identity)
             partial.rename(place)
-        return read_manifest(place)
 
     def _keep_earlier(self, stage: str, identity: str) -> None:
         """Keep the manifest that a result has, if it is whole, before another one replaces it: what follows from it names its seal."""
         manifest = self.find(stage, identity)
-        if manifest is not None and manifest.is_sealed:
+        if manifest is None or not manifest.is_sealed:
+            return
+        if self.remote is not None:
+            data = json.dumps(manifest.document, indent=1, ensure_ascii=False).encode()
+            self.remote.keep_earlier(stage, identity, manifest.seal, data)
+        else:
             path = self._earlier(stage, identity) / f"{manifest.seal}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, manifest.document)
@@ -540,9 +780,14 @@ class Store:
     def history(self, stage: str, identity: str) -> list[Manifest]:
         """The result's manifest, and before it those that stood there before it was made again; unsealed and unreadable ones left out."""
         now = self.find(stage, identity)
-        kept = (_document_at(path) for path in sorted(self._earlier(stage, identity).glob("*.json")))
+        kept = [_document_in(data) for data in self._earlier_manifests(stage, identity)]
         earlier = [Manifest(self.place(stage, identity), document) for document in kept if document]
         return [one for one in [*earlier, *([now] if now else [])] if one.is_sealed]
+
+    def _earlier_manifests(self, stage: str, identity: str) -> list[bytes]:
+        if self.remote is not None:
+            return self.remote.earlier(stage, identity)
+        return [path.read_bytes() for path in sorted(self._earlier(stage, identity).glob("*.json"))]
 
     def remembered(self, stage: str, identity: str) -> RememberedDigests:
         """Digests of the result's files as they were last read."""
@@ -564,10 +809,10 @@ def _readable(folder: Path) -> Manifest | None:
         return None
 
 
-def _document_at(path: Path) -> dict[str, Any] | None:
+def _document_in(data: bytes) -> dict[str, Any] | None:
     """A manifest outside its folder; None where it cannot be read."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(data.decode("utf-8"))
         _Document.model_validate(document)
     except ValueError:  # no JSON, no UTF-8, or no manifest
         return None
@@ -575,8 +820,13 @@ def _document_at(path: Path) -> dict[str, Any] | None:
 
 
 def ring_home() -> Path:
-    """RING_HOME, else ./.ring. Raises ValueError for a name that not every program below can carry."""
+    """RING_HOME, else ./.ring; where RING_HOME is an address, the local folder that works with it.
+
+    Raises ValueError for a name that not every program below can carry.
+    """
     named = os.environ.get("RING_HOME") or ".ring"
+    if is_address(named):
+        named = folder_for(named)
     try:
         home = Path(named).expanduser().absolute()
     except RuntimeError as error:
@@ -591,3 +841,26 @@ def ring_home() -> Path:
             "set it to a folder nearer to the root"
         )
     return home
+
+
+def open_store(home: Path | None = None) -> Store:
+    """The results of the home folder, or of the remote store that is named. Raises ValueError where that one does not answer."""
+    home = home or ring_home()
+    url = store_url()
+    return Store(home, _remote_of(url, home)) if url else Store(home)
+
+
+@functools.cache
+def _remote_of(url: str, home: Path) -> RemoteStore:
+    remote = open_remote(url, owner=_owner(home))
+    remote.require()
+    return remote
+
+
+def _owner(home: Path) -> str:
+    """What locks call this home folder."""
+    path = home / "locks" / "owner.json"
+    with held(home / "locks" / "owner"):
+        if not path.exists():
+            write_json(path, uuid.uuid4().hex)
+        return json.loads(path.read_text(encoding="utf-8"))

@@ -52,7 +52,7 @@ def stage_description(manifest: Manifest) -> str:
     said = said[:1] if manifest.stage == "rl" else said  # the second says that nothing is evaluated yet
     lines = [f"- {plain(sentence)}" for sentence in said]
     lines += [f"- {plain(note)}" for note in manifest.document["notes"] if note not in " ".join(said)]
-    place = f"The result lies in `{manifest.folder}`; `ring lineage {manifest.fingerprint[:12]}` shows what it was made from."
+    place = f"The result lies in `{manifest.place}`; `ring lineage {manifest.fingerprint[:12]}` shows what it was made from."
     return _bounded([*lines, "", place])
 
 
@@ -172,7 +172,7 @@ def browsing_tables(manifest: Manifest, store: Store) -> dict[str, list[Row]]:
 
 def rollout_table(arm: Manifest, store: Store, *, most: int = MOST_ROWS) -> list[Row]:
     """At most `most` responses of at most 8 steps from first to last, by domain, reward and step: each domain and verdict has its share."""
-    steps = rollout_steps(arm.folder)
+    steps = rollout_steps(arm.folder_of_responses)
     shown = (
         [steps[round(place * (len(steps) - 1) / (_MOST_STEPS - 1))] for place in range(_MOST_STEPS)] if steps else []
     )

@@ -20,6 +20,7 @@ from stages.records.tracking import (
     CACHED,
     HOME,
     NOTE,
+    PARENT,
     PROCESS,
     UNTIL,
     DatasetInput,
@@ -32,7 +33,6 @@ from stages.records.tracking import (
 from stages.stage import Row
 
 LATEST = "latest"
-_PARENT = "mlflow.parentRunId"
 _ENDED_WELL = "attributes.status = 'FINISHED' and tags.`ring.status` = 'done'"
 _PAGE = 1000
 _MOST_KNOWN = 5  # chains that a message names
@@ -143,7 +143,7 @@ def chains_here(client: MlflowClient, store: Store) -> Iterator[Chain]:
 def _chain(run: Run, client: MlflowClient, by_run: Mapping[str, Manifest]) -> Chain:
     tags = run.data.tags
     found = {name.removeprefix(CACHED): json.loads(tags[name]) for name in sorted(tags) if name.startswith(CACHED)}
-    of_this = f"attributes.status = 'FINISHED' and tags.`{_PARENT}` = '{run.info.run_id}'"
+    of_this = f"attributes.status = 'FINISHED' and tags.`{PARENT}` = '{run.info.run_id}'"
     for child in _every(client.search_runs, experiment_ids=[run.info.experiment_id], filter_string=of_this):
         tags = child.data.tags
         key = "/".join(filter(None, (tags.get("ring.stage"), tags.get("ring.arm"))))

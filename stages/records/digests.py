@@ -29,6 +29,20 @@ class RememberedDigests:
             self._is_new = True
         return self._known[name][-1]
 
+    def learn(self, file: Path, *, name: str, sha256: str) -> None:
+        """Take in the sha256 of a file that was hashed while it was written."""
+        self.note(name, _state(file), sha256)
+
+    def known(self, name: str, state: list[Any]) -> str | None:
+        """sha256 of what has no file here, if it was noted and is in the same state as then."""
+        known = self._known.get(name, [])
+        return known[-1] if known and known[:-1] == state else None
+
+    def note(self, name: str, state: list[Any], sha256: str) -> None:
+        """Take in the sha256 of something and the state that it has as long as its bytes do not change."""
+        self._known[name] = [*state, sha256]
+        self._is_new = True
+
     def keep(self) -> None:
         """Remember them."""
         if self._is_new:

@@ -27,6 +27,7 @@ from stages.records.run_ledger import (
     plan_digest,
 )
 from stages.records.tracking import (
+    PARENT,
     TIME_FORMAT,
     MlflowClient,
     Run,
@@ -42,7 +43,6 @@ from stages.training.ledger import STEPS, steps_of
 _LARGEST = 1.7976931348623157e308  # what MLflow keeps for an infinity
 _LONGEST_VALUE = 6000  # characters of a parameter
 _REPORT = "report.html"
-_PARENT = "mlflow.parentRunId"
 _ENDS = ("/low", "/high")  # of intervals
 _MOST = 5  # lines a run
 
@@ -58,21 +58,27 @@ class Checked:
 
 
 def check_records(manifests: Iterable[Manifest], store: Store) -> Checked:
-    """Compare the records of a home folder with its results and its ledger. Raises TrackingError where they cannot be read."""
+    """Compare the records of a home folder with its results and its ledger. Raises TrackingError where they cannot be read.
+
+    In a remote store lie results that other machines recorded; only those whose run is known here are compared.
+    """
     with reading(store.home) as client:
         if client is None:
             return Checked(0, 0, {}, ("there are no experiment records here to compare with",))
-        found = {f"{one.stage}/{one.fingerprint}": [*_run_problems(client, one)] for one in manifests}
+        given = [*manifests]
+        known = [one for one in given if store.remote is None or find_run(client, one.document["mlflow_run_id"])]
+        found = {f"{one.stage}/{one.fingerprint}": [*_run_problems(client, one)] for one in known}
         chains = [*chains_here(client, store)]
         ledger = _read_ledger(store)
         of_chains = {f"chain/{one.name}": [*_chain_problems(one, store, ledger)] for one in chains}
         for run in ledger or ():
             of_chains.setdefault(f"chain/{run.run}", []).extend(_ending_problems(run, find_run(client, run.run)))
     problems = {name: tuple(_first(lines)) for name, lines in (found | of_chains).items() if lines}
-    notes = (
-        (f"there is no {LEDGER}: how often these chains were tried is not known",) if chains and ledger == [] else ()
-    )
-    return Checked(len(found), len(chains), problems, notes)
+    is_unknown = bool(chains) and ledger == []
+    notes = [f"there is no {LEDGER}: how often these chains were tried is not known"] if is_unknown else []
+    if elsewhere := len(given) - len(known):
+        notes.append(f"{elsewhere} results were recorded where another machine keeps its records: not compared")
+    return Checked(len(found), len(chains), problems, tuple(notes))
 
 
 def _read_ledger(store: Store) -> list[RecordedRun] | None:
@@ -117,7 +123,7 @@ def _final_problems(client: MlflowClient, run: Run, manifest: Manifest) -> Itera
     """
     final = recorded_metrics(manifest)
     ends = {name: value for name, value in final.items() if name not in manifest.metrics and name.endswith(_ENDS)}
-    parent = find_run(client, run.data.tags.get(_PARENT, "")) if ends else None
+    parent = find_run(client, run.data.tags.get(PARENT, "")) if ends else None
     is_older = parent is not None and not any(map(_is_in(run), ends)) and all(map(_is_in(parent), ends))
     own = final if not is_older else {name: value for name, value in final.items() if name not in ends}
     yield from _metric_problems(run, own)

@@ -74,7 +74,9 @@ def find_response(text: str, store: Store) -> Response:
             "RESULT/MODEL/PROBLEM/SAMPLE of an evaluation or a selection, where SAMPLE is `greedy` or a number"
         )
     manifest = store.by_id(prefix)
-    file, model, row = _rollout(manifest, parts) if rollout_steps(manifest.folder) else _sample(manifest, parts)
+    file, model, row = (
+        _rollout(manifest, parts) if rollout_steps(manifest.folder_of_responses) else _sample(manifest, parts)
+    )
     curation = _curation(manifest, store)
     problem_id = row["problem_id"]
     found = tuple(fates(curation.folder, problem_id)) if curation else ()
@@ -86,7 +88,7 @@ def _rollout(manifest: Manifest, parts: list[str]) -> tuple[str, str, dict[str, 
     if len(parts) != 3 or not all(part.isdecimal() for part in parts):
         raise ValueError(f"{'/'.join(parts)!r} is no STEP/GROUP/SAMPLE of the arm {manifest.arm}")
     step, group, sample = map(int, parts)
-    steps = rollout_steps(manifest.folder)
+    steps = rollout_steps(manifest.folder_of_responses)
     if step not in steps:
         raise ValueError(f"no step {step}; the arm {manifest.arm} has the steps {steps[0]} to {steps[-1]}")
     file = f"{ROLLOUTS}/{step_file(step)}"

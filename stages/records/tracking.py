@@ -24,6 +24,7 @@ from urllib.parse import quote, urlencode
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of runs on a server: ours is the result alone
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault(
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5"
@@ -51,7 +52,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from stages.errors import StoppedError, TrackingError
-from stages.records.artifact import Manifest, Store, held
+from stages.records.artifact import Manifest, held, open_store
 from stages.records.browsing import (
     browsing_tables,
     chosen_of,
@@ -74,6 +75,7 @@ HOME = (
     "ring.home"  # machine and folder of the process that holds it open: a tracking server has the runs of others, too
 )
 CHOSEN = "ring.chosen"  # of a selection and of a chain: the SFT checkpoint; of a model: why it was chosen
+PARENT = "mlflow.parentRunId"
 CACHED = "ring.cached."  # and the stage: its result, where the chain took it as it stood
 _NOT_MEASURED = "ring.system_metrics"  # of a stage: why its system metrics are not there, or not to its end
 NOTE = "mlflow.note.content"  # what the UI shows as a description
@@ -304,7 +306,7 @@ class StageRun:
         there = {
             item.path for item in self.client.list_artifacts(self.run_id)
         }  # MLflow appends to a table that is there
-        for name, rows in browsing_tables(manifest, Store(self.home)).items():
+        for name, rows in browsing_tables(manifest, open_store(self.home)).items():
             if rows and f"{name}.json" not in there:
                 self.client.log_table(self.run_id, data=_columns(rows), artifact_file=f"{name}.json")
 
@@ -313,10 +315,10 @@ class StageRun:
         files = {name: entry["sha256"] for name, entry in manifest.document["files"].items() if "/" not in name}
         for name in files:
             if name.endswith(".md"):
-                self.client.log_artifact(self.run_id, str(manifest.folder / name))
+                self.client.log_artifact(self.run_id, str(manifest.file(name)))
         made = [
             _dataset_input(
-                f"{manifest.stage}/{name.removesuffix('.parquet')}", manifest.folder / name, sha256, context="output"
+                f"{manifest.stage}/{name.removesuffix('.parquet')}", manifest.place / name, sha256, context="output"
             )
             for name, sha256 in files.items()
             if name.endswith(".parquet")
@@ -338,7 +340,7 @@ class StageRun:
             return
         checkpoint, why = chosen
         self.client.set_tag(self.run_id, CHOSEN, checkpoint)
-        sft = Store(self.home).find("sft", manifest.inputs["sft"]["fingerprint"])
+        sft = open_store(self.home).find("sft", manifest.inputs["sft"]["fingerprint"])
         models = _models_of(self.client, sft.document["mlflow_run_id"]) if sft else {}
         if checkpoint in models:
             self.client.set_logged_model_tags(models[checkpoint], {CHOSEN: why})
@@ -356,7 +358,7 @@ class StageRun:
             model_type="bailing_moe",
             tags={
                 "mlflow.model.isExternal": "true",
-                "ring.folder": str(manifest.folder / folder),
+                "ring.folder": str(manifest.place / folder),
                 "ring.fingerprint": manifest.fingerprint,
                 "ring.sha256": json.dumps(weights)[:5000],
             },
@@ -455,8 +457,8 @@ class Tracker:
 
     def _ids_of(self, models: Sequence[Made]) -> list[str]:
         """Those that the records know: a result may have been made where other records are kept."""
-        found = {manifest.folder: _models_of(self.client, manifest.document["mlflow_run_id"]) for manifest, _ in models}
-        return [found[manifest.folder][name] for manifest, name in models if name in found[manifest.folder]]
+        found = {manifest.place: _models_of(self.client, manifest.document["mlflow_run_id"]) for manifest, _ in models}
+        return [found[manifest.place][name] for manifest, name in models if name in found[manifest.place]]
 
     def start_stage(
         self,
@@ -473,7 +475,7 @@ class Tracker:
         with _reported(f"the stage {name} in MLflow"):
             if resume and self._known(resume):
                 return self._continue(resume, parent=parent)
-            stage_tags = {"mlflow.parentRunId": parent, **tags}
+            stage_tags = {PARENT: parent, **tags}
             run_id = self._create(name, tags=stage_tags, params=params, datasets=datasets, models=models)
         return StageRun(self.client, self.experiment_id, run_id, self._home)
 
@@ -482,6 +484,18 @@ class Tracker:
         run = self._find(run_id)
         return run is not None and run.info.experiment_id == self.experiment_id
 
+    def knows(self, run_id: str) -> bool:
+        """Whether a run is there and was not deleted."""
+        with _reported("in the records of the chain"):
+            return self._find(run_id) is not None
+
+    def close_lost(self, chain_run: str, *, fingerprint: str, why: str) -> None:
+        """Close what a machine left open that was lost with a stage."""
+        left = f"attributes.status = 'RUNNING' AND tags.`{PARENT}` = '{chain_run}' AND tags.`ring.fingerprint` = '{fingerprint}'"
+        with _reported("a stage whose machine was lost in MLflow"):
+            for run in self.client.search_runs([self.experiment_id], left):
+                _close(self.client, run.info.run_id, status="killed", error=why)
+
     def _find(self, run_id: str) -> Run | None:
         """None where the run was deleted, or the records are other ones."""
         run = find_run(self.client, run_id)
@@ -489,7 +503,7 @@ class Tracker:
 
     def _continue(self, run_id: str, *, parent: str) -> StageRun:
         """First say which process holds the run, then that it runs: else another chain's start would take it for dead."""
-        for key, value in {"mlflow.parentRunId": parent, **self._stamp(), "ring.status": "running"}.items():
+        for key, value in {PARENT: parent, **self._stamp(), "ring.status": "running"}.items():
             self.client.set_tag(run_id, key, value)
         with _closed_on_failure(self.client, run_id):
             _drop_error(self.client, run_id)

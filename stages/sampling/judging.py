@@ -1,14 +1,14 @@
 """Verdicts on a chunk's responses: the half of sampling that needs the problems' answers and tests, and no model."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.feather as feather
 
 from data.domains import FAILED_STATUSES, Verdict
-from data.schema import SAMPLE_SCHEMA
+from data.schema import SAMPLE_SCHEMA, Problem
 from stages.sampling.requests import UNFINISHED, Chunk, answers_path, write_chunk
 from stages.sampling.workers import Worker
 
@@ -31,10 +31,20 @@ def judge_chunk(worker: Worker, chunk: Chunk) -> float:
     """Write the chunk's file from its answers, which go then; returns the seconds that judging took."""
     started = time.monotonic()
     answers = feather.read_table(chunk.answers, memory_map=False)
-    goes_on = answers[UNFINISHED].to_pylist() if UNFINISHED in answers.column_names else [False] * len(answers)
+    write_verdicts(chunk, answers, worker.judge.verify(to_judge(chunk, answers)))
+    return time.monotonic() - started
+
+
+def to_judge(chunk: Chunk, answers: pa.Table) -> list[tuple[str, Problem]]:
+    """The responses of a chunk's answers with their problems, but those that go on."""
     pairs = zip(answers["response"].to_pylist(), chunk.asked, strict=True)
-    found = iter(worker.judge.verify([pair for pair, waits in zip(pairs, goes_on, strict=True) if not waits]))
-    verdicts = [_NONE_YET if waits else next(found) for waits in goes_on]
+    return [pair for pair, waits in zip(pairs, _goes_on(answers), strict=True) if not waits]
+
+
+def write_verdicts(chunk: Chunk, answers: pa.Table, told: Sequence[Verdict]) -> None:
+    """Write the chunk's file from its answers and the verdicts on `to_judge`, in that order; the file of answers goes then."""
+    found = iter(told)
+    verdicts = [_NONE_YET if waits else next(found) for waits in _goes_on(answers)]
     columns = {name: [getattr(verdict, name) for verdict in verdicts] for name in VERDICT_COLUMNS}
     columns |= {name: answers[name] for name in ANSWER_SCHEMA.names}
     judged = pa.table({name: columns[name] for name in SAMPLE_SCHEMA.names}, schema=SAMPLE_SCHEMA)
@@ -42,4 +52,7 @@ def judge_chunk(worker: Worker, chunk: Chunk) -> float:
         judged = judged.append_column(answers.schema.field(name), answers[name])
     write_chunk(judged, chunk.path)
     chunk.answers.unlink()
-    return time.monotonic() - started
+
+
+def _goes_on(answers: pa.Table) -> list[bool]:
+    return answers[UNFINISHED].to_pylist() if UNFINISHED in answers.column_names else [False] * len(answers)

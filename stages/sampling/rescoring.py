@@ -94,7 +94,8 @@ def problems_of(folders: Iterable[Path]) -> dict[str, Problem]:
 def problem_folders(manifest: Manifest, store: Store) -> list[Path]:
     """Where the problems of a result are: in itself, or in the curation that it was made from."""
     curation = manifest.inputs.get("curation")
-    return [manifest.folder, *([store.place(curation["stage"], curation["fingerprint"])] if curation else [])]
+    found = store.find(curation["stage"], curation["fingerprint"]) if curation and "stage" in curation else None
+    return [manifest.folder, *([found.folder] if found else [])]
 
 
 def judged_responses(file: Path) -> int:

@@ -158,10 +158,10 @@ def _call(function: Callable[[Worker, Chunk], Result], chunk: Chunk) -> Result:
 
 
 @contextmanager
-def borrowed_worker(runtime: Runtime, *, run: str) -> Generator[Worker]:
+def borrowed_worker(runtime: Runtime, *, run: str, requires_thinking: bool = True) -> Generator[Worker]:
     """The worker of a process that serves one run after the other, such as one of a cluster; one thread at a time has it."""
     with _process.lock:
         if _process.worker is None or _process.run != run:
-            _process.open(runtime, run=run)
+            _process.open(runtime, run=run, requires_thinking=requires_thinking)
         assert _process.worker is not None
         yield _process.worker

@@ -20,7 +20,7 @@ from stages.records.artifact import read_manifest
 from stages.records.tracking import Tracker
 from stages.records.tracking_uri import tracking_uri
 from tests.flows.conftest import ROOT, by_key
-from tests.flows.test_serve import free_port
+from tests.flows.servers import free_port
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")

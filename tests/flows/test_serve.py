@@ -1,6 +1,5 @@
 """`ring up` as a person uses it: both servers, deployments run from another terminal, limits, schedules, retries, a clean stop."""
 
-import json
 import os
 import re
 import signal
@@ -9,20 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.flows.conftest import ROOT, Ring, assert_all_ended
+from tests.flows.servers import asked, awaited, free_port, up
 
 LONG = 'overrides=["base.training.epochs=80"]'  # so that the base is at work for a minute
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def prefect(ring, api: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,35 +60,6 @@ def test_up_serves_both_runs_a_single_stage_deployment_and_stops_cleanly(ring) -
 # ---------------------------------------------------------------- as docs/browsing.md says
 
 
-@contextmanager
-def up(ring: Ring) -> Generator[str]:
-    """The address of Prefect while `ring up` runs."""
-    ports = free_port(), free_port()
-    process = ring.start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]))
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("Prefect")
-        yield f"http://127.0.0.1:{ports[0]}/api"
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-
-
-def asked(api: str, path: str, **body: Any) -> Any:
-    data = json.dumps(body).encode() if body else None
-    request = urllib.request.Request(f"{api}/{path}", data=data, headers={"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
-
-
-def awaited(find: Callable[[], Any], *, seconds: float = 900) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := find()):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    return found
-
-
 def run_in(ring: Ring, api: str, *arguments: str) -> str:
     """Start a deployment; returns the id of its flow run."""
     done = prefect(ring, api, "deployment", "run", *arguments)
@@ -120,7 +82,8 @@ def chain_at_work(home: Path) -> int | None:
 
 
 def test_a_second_training_waits_for_its_place_and_a_killed_one_is_run_again_under_its_name(ring) -> None:
-    with up(ring) as api:
+    with up(ring) as servers:
+        api = servers.api
         state = lambda run: asked(api, f"flow_runs/{run}")  # noqa: E731
         assert prefect(ring, api, "work-pool", "set-concurrency-limit", "local", "1").returncode == 0
         first = run_in(ring, api, "full-chain/smoke", "-p", "until=base", "-p", LONG)
@@ -141,14 +104,16 @@ def test_a_second_training_waits_for_its_place_and_a_killed_one_is_run_again_und
 
 def test_a_schedule_plans_runs_and_stays_with_the_limit_when_both_servers_start_again(ring) -> None:
     arguments = ("deployment", "schedule", "create", "full-chain/smoke", "--cron", "0 2 * * *", "-y")
-    with up(ring) as api:
+    with up(ring) as servers:
+        api = servers.api
         assert prefect(ring, api, *arguments, "--timezone", "Europe/Berlin").returncode == 0
         assert prefect(ring, api, "work-pool", "set-concurrency-limit", "local", "1").returncode == 0
         planned = awaited(
             lambda: asked(api, "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}})
         )
         assert all(run["auto_scheduled"] and run["parameters"] == {"recipe": "smoke"} for run in planned)
-    with up(ring) as api:
+    with up(ring) as servers:
+        api = servers.api
         assert asked(api, "work_pools/local")["concurrency_limit"] == 1
         assert "0 2 * * *" in prefect(ring, api, "deployment", "schedule", "ls", "full-chain/smoke").stdout
         assert prefect(ring, api, "deployment", "schedule", "clear", "full-chain/smoke", "-y").returncode == 0

@@ -14,12 +14,13 @@ import pytest
 
 from data.schema import Problem, table_from_problems, write_table
 from flows import shards
-from flows.shards import Shard, _next, _require_same_code
-from stages.config import Runtime
+from flows.shards import _next
 from tests.flows.conftest import ROOT, Ring, by_key, content
-from tests.flows.test_serve import free_port
+from tests.flows.servers import free_port
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+from stages.sampling.cluster import LOOPBACK  # noqa: E402 - imports distributed
 
 RECIPE = """
 name = "sharded"
@@ -70,10 +71,11 @@ def cluster(tmp_path_factory):
     options = {"env": environment, "cwd": tmp_path_factory.mktemp("cluster"), "stderr": subprocess.DEVNULL}
     dask = [sys.executable, "-m", "dask"]
     port = address.rpartition(":")[2]
+    loopback = ["--no-dashboard", *LOOPBACK.split()]
     processes = [
-        subprocess.Popen([*dask, "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"], **options),
+        subprocess.Popen([*dask, "scheduler", "--port", port, *loopback], **options),
         subprocess.Popen(
-            [*dask, "worker", address, "--host", "127.0.0.1", "--nworkers", "2", "--nthreads", "1", "--no-dashboard"],
+            [*dask, "worker", address, "--nworkers", "2", "--nthreads", "1", *loopback],
             **options,
         ),
     ]
@@ -143,12 +145,6 @@ def test_a_scheduler_that_does_not_answer_is_named(ring, folder) -> None:
 def test_an_address_without_a_port_is_refused_before_anything_runs(ring, folder) -> None:
     done = ring(*_arguments(folder, "--set", 'runtime.dask_address="somewhere"'), code=2)
     assert "runtime.dask_address" in done.stderr
-
-
-def test_a_worker_with_other_code_is_refused() -> None:
-    shard = Shard(len, [], runtime=Runtime(), run="r", code="a" * 64)
-    with pytest.raises(ValueError, match="install the same version on every worker"):
-        _require_same_code({"code": "b" * 64}, shard)
 
 
 def test_a_cluster_that_all_workers_have_left_stops_the_chain(monkeypatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.flows.conftest import Ring
-from tests.flows.test_serve import free_port
+from tests.flows.servers import free_port
 
 START_SECONDS = 180.0
 

@@ -50,11 +50,10 @@ def loss_of(score: Callable, rows) -> torch.Tensor:
     scored = score(rows, entropy="gradient")
     tokens = rows.num_response_tokens
     unused = 0.0 * scored.entropies_M.sum()  # of which there is a backward pass all the same
-    return (
-        unused
-        - scored.logprobs_M.sum()
-        + 0.01 * tokens * (scored.router.balance_loss(scored.router.load_LE) + scored.router.z_loss)
-    )
+    loss = unused - scored.logprobs_M.sum()
+    if scored.router is None:
+        return loss
+    return loss + 0.01 * tokens * (scored.router.balance_loss(scored.router.load_LE) + scored.router.z_loss)
 
 
 def refusal(engine: Engine, folder: str) -> str:

@@ -65,6 +65,24 @@ def test_gradients_are_those_of_transformers(folders, kind: str) -> None:
         )
 
 
+def test_a_loss_that_leaves_routers_out_still_goes_back_through_their_logits(folders) -> None:
+    """At ZeRO 3 every rank must go through a module's outputs alike."""
+    scorer, outputs = TransformersScorer(folders["qwen3_moe"]), []
+
+    def keep(_: Any, __: Any, output: Any) -> Any:
+        """As DeepSpeed does: a view, so that what comes back this way is not what the chosen experts' weights send."""
+        outputs.extend(logits.view_as(logits) for logits in output.router_logits)
+        for logits in outputs:
+            logits.retain_grad()
+        output.router_logits = tuple(outputs)
+        return output
+
+    scorer.model.base_model.register_forward_hook(keep)
+    scorer(ROWS, entropy="none").logprobs_M.sum().backward()
+    assert len(outputs) == scorer.shape.routers.num_layers
+    assert all(logits.grad is not None and not logits.grad.any() for logits in outputs)
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen3_moe"])
 def test_checkpointed_layers_give_the_same_gradients(folders, kind: str) -> None:
     gradients = []

@@ -40,6 +40,21 @@ def test_a_mistake_is_told_by_name_and_limit(override, message):
         load_recipe("laptop", overrides=[override])
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "runtime.vllm_address=http://me:geheim@gpu-1:8100",
+        "runtime.vllm_address=http://geheim@gpu-1:8100",
+        "runtime.dask_address=tcp://me:geheim@cpu-1:8786",
+        "runtime.dask_address=me:geheim@cpu-1",
+    ],
+)
+def test_an_address_with_a_password_is_refused_and_not_repeated(override):
+    with pytest.raises(RecipeError, match="name credentials by the environment") as caught:
+        load_recipe("smoke", overrides=[override])
+    assert override.partition("=")[0] in str(caught.value) and "geheim" not in str(caught.value)
+
+
 def test_a_mistake_of_set_is_not_blamed_on_the_file(tmp_path):
     own = tmp_path / "own.toml"
     own.write_text(

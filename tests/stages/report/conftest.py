@@ -36,7 +36,7 @@ def made(tmp_path: Path) -> Make:
             "timings": {}, "code": {"commit": None}, "mlflow_run_id": "", "notes": parts.get("notes", []),
         }  # fmt: skip
         document |= {name: parts[name] for name in ("made_at", "recipe", "prefect_flow_run_id") if name in parts}
-        return Manifest(folder=folder, document=document)
+        return Manifest(folder, document)
 
     return make
 

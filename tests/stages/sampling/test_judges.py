@@ -10,7 +10,7 @@ import pytest
 
 from ring_model.tokenizer import Tokenizer
 from stages.config import Runtime
-from stages.sampling.judges import Answered, Judges
+from stages.sampling.judges import Answered, Judged, Judges
 from stages.sampling.requests import Chunk, write_chunk
 from tests.stages.conftest import PROBLEMS
 from tests.stages.sampling.conftest import answers_of, chunk_of
@@ -18,10 +18,56 @@ from tests.stages.sampling.conftest import answers_of, chunk_of
 LONGEST_SECONDS = 60.0
 
 
-def test_no_more_chunks_wait_for_verdicts_than_the_judges_keep_up_with() -> None:
-    for workers in (1, 3):
-        judges = Judges(Runtime(workers=workers))
-        assert [judges._keep_up_with(number) for number in range(10)] == [number < 2 * workers for number in range(10)]
+class Held:
+    """A pool that judges what it is told to, and no sooner."""
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self.begun: list[Future[float]] = []
+
+    def look(self) -> None:
+        """Somebody is there."""
+
+    def begin(self, chunk: Chunk) -> Future[float]:
+        self.begun.append(Future())
+        return self.begun[-1]
+
+    def end(self, chunk: Chunk, future: Future[float]) -> Judged:
+        return future.result(), {"judged_again": 1}
+
+
+@pytest.mark.parametrize("places", [1, 3])
+@pytest.mark.parametrize("num_ready", [0, 9])
+def test_no_more_chunks_wait_for_verdicts_than_the_judges_keep_up_with(
+    tmp_path: Path, places: int, num_ready: int
+) -> None:
+    chunks = [chunk_of(tmp_path, tmp_path, PROBLEMS[:1], path=tmp_path / f"{number}.arrow") for number in range(9)]
+    for chunk in chunks[:num_ready]:
+        chunk.answers.touch()
+    judges, pool, answered, done = Judges(Runtime()), Held(places), [], []
+    judges._pool = pool
+
+    def answer(chunk: Chunk) -> Future[Answered]:
+        answered.append(chunk)
+        future: Future[Answered] = Future()
+        future.set_result((0.0, {"tokens": 1}))
+        return future
+
+    def judge() -> None:
+        done.extend(judges.judged(chunks, answer=answer, most_answering=1))
+
+    thread = threading.Thread(target=judge, daemon=True)
+    thread.start()
+    for number in range(9):
+        most = min(9, number + 2 * places)
+        until(lambda: len(pool.begun) == most)  # noqa: B023
+        time.sleep(0.05)
+        assert len(pool.begun) == most
+        assert len(answered) == (0 if num_ready else most)
+        pool.begun[number].set_result(0.5)
+    thread.join(LONGEST_SECONDS)
+    assert [one.seconds["judge"] for one in done] == [0.5] * 9
+    assert all(one.counts["judged_again"] == 1 for one in done)
 
 
 @pytest.mark.slow
