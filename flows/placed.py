@@ -159,7 +159,7 @@ class Beat:
                 is_last = self._has_ended.wait(BEAT_SECONDS)
                 with self._lock:
                     self.row["beats"] += 1
-                    update = ArtifactUpdate(data=[self.row])
+                    update = ArtifactUpdate(data=[{**self.row}])
                 with contextlib.suppress(httpx.HTTPError, PrefectException):  # the server may be started anew
                     client.update_artifact(self._artifact, update)  # ty: ignore[invalid-argument-type] - no coroutine here
 
