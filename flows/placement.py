@@ -30,6 +30,7 @@ from flows.placed import KEY, REFUSED, Asked, asked_of, placed_stage
 from stages.config import Runtime
 from stages.errors import StageError, StoppedError
 from stages.plan import PlannedStage
+from stages.records.machine import kind_of, machine_kind
 from stages.records.tracking_uri import without_password
 
 SILENT_SECONDS = 60.0  # without a sign of life
@@ -141,6 +142,11 @@ class _Placed:
     def result(self, *, seconds: float) -> Result:
         """The result that stands in the store. Raises StageError where it does not."""
         manifest = self.chain.manifest(self.spec.key)
+        here, there = machine_kind(self.chain.runtime.device), kind_of(manifest.document)
+        if there != here:
+            self._say(
+                f"made on another kind of machine, {there}; its numbers may differ from those of this one, {here}"
+            )
         status, waited = self.row.get("status", manifest.document["status"]), self.row.get("waited_seconds", 0.0)
         return Result(manifest, status, seconds if status == "cached" else manifest.document["seconds"], waited)
 

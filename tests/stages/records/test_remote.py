@@ -20,22 +20,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from stages.records.artifact import ArtifactError, Store, fingerprint, folder_problems, open_store, ring_home
 from stages.records.remote import RemoteError, open_remote, store_url
 from stages.stage import STATE
+from tests.stages.records.test_artifact import DOCUMENT as PLAIN
+from tests.stages.records.test_artifact import PAYLOAD
 
-PAYLOAD = {"stage": "sft", "arm": None, "config": {"a": 1}, "code": "c", "inputs": {}}
 IDENTITY = fingerprint(PAYLOAD)
-DOCUMENT = {
-    "payload": PAYLOAD,
-    "inputs": {},
-    "metrics": {"sft/loss": 0.5},
-    "timings": {},
-    "notes": [],
-    "code": {"commit": None, "dirty": None},
-    "recipe": "test",
-    "status": "ran",
-    "seconds": 1.0,
-    "made_at": "2026-01-01T00:00:00Z",
-    "mlflow_run_id": "run",
-}
+DOCUMENT = {"payload": PAYLOAD, **PLAIN}
 WEIGHTS = "epoch-01/model.safetensors"
 CONFIG = "epoch-01/config.json"
 RESPONSES = "rollouts/step-000001.parquet"
